@@ -1,0 +1,180 @@
+"""Configuration: one TOML file, any value of which an environment variable may replace.
+
+The file is the one `VIDPIPE_CONFIG` names, else `.vidpipe/vidpipe.toml` (written by `vidpipe up`),
+else `vidpipe.toml`, each looked for in the current folder. The variable for `[s3] endpoint_url` is
+`VIDPIPE_S3_ENDPOINT_URL`, and so for every other value; lists are given separated by commas.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vidpipe.errors import UsageError
+
+CONFIG_FILES = (".vidpipe/vidpipe.toml", "vidpipe.toml")
+
+
+@dataclass(frozen=True)
+class LakeSettings:
+    """Where tables and runs are kept.
+
+    Attributes:
+        uri: `s3://bucket[/prefix]` below which all of vidpipe's objects lie.
+        catalog_uri: SQLAlchemy URI of the Iceberg catalog (SQLite or PostgreSQL).
+    """
+
+    uri: str = ""
+    catalog_uri: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True)
+class S3Settings:
+    """How S3 is reached. Empty values leave it to boto3's own chain (environment, profile, role)."""
+
+    endpoint_url: str = ""
+    region: str = "us-east-1"
+    access_key_id: str = field(default="", repr=False)
+    secret_access_key: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True)
+class MlflowSettings:
+    """Where metrics and models are kept."""
+
+    tracking_uri: str = ""
+
+
+@dataclass(frozen=True)
+class SourceSettings:
+    """Which buckets are watched.
+
+    Attributes:
+        uris: `s3://bucket[/prefix]` each; `ingest` refuses any other.
+    """
+
+    uris: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ExtractSettings:
+    """Defaults of extraction; the form of the `ingest` DAG starts with them.
+
+    Attributes:
+        ffmpeg_path: The ffmpeg to run; empty: the one that the imageio-ffmpeg wheel carries.
+        fps: Frames kept per second of video.
+        short_side: Pixels of the shorter side of the kept frames; 0 keeps the size.
+        jpeg_quality: 1 (worst) to 100.
+        max_failed_share: A larger share of failed items fails the run and publishes outcomes only.
+        max_tries: Runs after which a failed item is left alone.
+    """
+
+    ffmpeg_path: str = ""
+    fps: float = 2.0
+    short_side: int = 224
+    jpeg_quality: int = 90
+    max_failed_share: float = 0.2
+    max_tries: int = 3
+
+
+@dataclass(frozen=True)
+class NotifySettings:
+    """Whom Airflow tells of failures and waiting promotions. Empty: nobody.
+
+    Attributes:
+        email_to: Addresses, sent through the Airflow connection `smtp_default`.
+        slack_channel: Sent through the Airflow connection `slack_default`.
+        webhook_path: Posted as JSON through the Airflow connection `http_default`.
+    """
+
+    email_to: tuple[str, ...] = ()
+    slack_channel: str = ""
+    webhook_path: str = ""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All configuration.
+
+    Attributes:
+        deployment: Name of this installation; it starts every run key.
+        runtime: Where stages run: `local` (a process each).
+    """
+
+    deployment: str = "vidpipe"
+    runtime: str = "local"
+    lake: LakeSettings = LakeSettings()
+    s3: S3Settings = S3Settings()
+    mlflow: MlflowSettings = MlflowSettings()
+    sources: SourceSettings = SourceSettings()
+    extract: ExtractSettings = ExtractSettings()
+    notify: NotifySettings = NotifySettings()
+
+
+def find_config() -> Path | None:
+    """Returns the configuration file that applies, or None where there is none.
+
+    Raises:
+        UsageError: `VIDPIPE_CONFIG` names a file that does not exist.
+    """
+    named = os.environ.get("VIDPIPE_CONFIG")
+    if named:
+        if not Path(named).is_file():
+            raise UsageError(f"VIDPIPE_CONFIG names {named!r}, which is not a file.")
+        return Path(named)
+    return next((Path(name) for name in CONFIG_FILES if Path(name).is_file()), None)
+
+
+@functools.cache
+def load_settings() -> Settings:
+    """Reads the configuration once for this process.
+
+    Raises:
+        UsageError: The file is not TOML, or holds a name or a type that does not exist.
+    """
+    path = find_config()
+    values = {}
+    if path is not None:
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, OSError) as error:
+            raise UsageError(f"{path} cannot be read: {error}") from error
+    return _build(Settings, values, "", str(path or "the environment"))
+
+
+def _build(cls: type, values: dict, section: str, origin: str):
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    unknown = sorted(set(values) - set(fields))
+    if unknown:
+        place = f"[{section}] " if section else ""
+        raise UsageError(
+            f"{origin}: {place}{unknown[0]} is no setting; there are: {', '.join(sorted(fields))}."
+        )
+    built = {}
+    for name, spec in fields.items():
+        default = spec.default
+        if dataclasses.is_dataclass(default):
+            built[name] = _build(type(default), values.get(name, {}), name, origin)
+            continue
+        variable = "_".join(filter(None, ("VIDPIPE", section.upper(), name.upper())))
+        raw = os.environ.get(variable, values.get(name, default))
+        try:
+            built[name] = _convert(raw, default)
+        except (TypeError, ValueError) as error:
+            raise UsageError(
+                f"{origin}: {name} must be a {type(default).__name__}. Received: {raw!r}"
+            ) from error
+    return cls(**built)
+
+
+def _convert(raw, default):
+    if isinstance(default, tuple):
+        parts = raw.split(",") if isinstance(raw, str) else raw
+        return tuple(str(part).strip() for part in parts if str(part).strip())
+    if isinstance(default, str) and not isinstance(raw, str):
+        raise TypeError
+    return type(default)(raw)

@@ -1,0 +1,226 @@
+"""The tables: their columns, what makes a row unique, and how they are partitioned.
+
+Every table that a stage produces has `work_key` (what the work was) and `run_key` (which DAG run
+did it). Tables only grow: a correction, a withdrawal or a promotion is a newer row, and the
+`current_…` views (`vidpipe/lake/views.py`) give what holds now.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+TIMESTAMP = pa.timestamp("us", tz="UTC")
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of the lake.
+
+    Attributes:
+        schema: Columns; the order is that of the files.
+        key: Columns that together are unique.
+        sort: Columns by which the rows of a file are sorted.
+        partition: Columns whose value is one per file: a timestamp partitions by day, a string by
+            identity.
+        row_group_rows: Rows a row group holds at most; small where one video's rows are read alone.
+    """
+
+    schema: pa.Schema
+    key: tuple[str, ...]
+    sort: tuple[str, ...]
+    partition: tuple[str, ...] = ()
+    row_group_rows: int = 100_000
+
+
+def _schema(*columns: tuple[str, pa.DataType] | tuple[str, pa.DataType, bool]) -> pa.Schema:
+    """Columns are required unless their third member is True (may be null)."""
+    return pa.schema([pa.field(c[0], c[1], nullable=len(c) == 3 and c[2]) for c in columns])
+
+
+_KEYS = (("work_key", pa.string()), ("run_key", pa.string()))
+
+TABLES: dict[str, Table] = {
+    # A change seen in a bucket: an object that appeared, was replaced, or is gone.
+    "sources": Table(
+        _schema(
+            ("source_uri", pa.string()),
+            ("source_version", pa.string()),  # the ETag, without quotes
+            ("size_bytes", pa.int64()),
+            ("modified_at", TIMESTAMP),
+            ("seen_at", TIMESTAMP),
+            ("video_id", pa.string(), True),  # null where the bytes were never read whole
+            ("deleted", pa.bool_()),
+            *_KEYS,
+        ),
+        key=("source_uri", "source_version", "deleted", "run_key"),
+        sort=("source_uri",),
+    ),
+    "videos": Table(
+        _schema(
+            ("video_id", pa.string()),  # hex SHA-256 of the bytes
+            ("source_uri", pa.string()),  # where first seen
+            ("source_version", pa.string()),
+            ("size_bytes", pa.int64()),
+            ("container", pa.string()),
+            ("video_codec", pa.string()),
+            ("audio_codec", pa.string(), True),  # null: no audio
+            ("width", pa.int32()),  # as shown: rotation applied
+            ("height", pa.int32()),
+            ("rotation_deg", pa.int32()),
+            ("fps", pa.float64(), True),  # average rate
+            ("frame_count", pa.int64(), True),  # as the container states it
+            ("duration_s", pa.float64()),
+            ("bit_rate", pa.int64(), True),
+            ("extracted_frames", pa.int64()),
+            ("extracted_audio_s", pa.float64()),
+            ("ingested_at", TIMESTAMP),
+            *_KEYS,
+        ),
+        key=("work_key",),
+        sort=("video_id",),
+    ),
+    "frames": Table(
+        _schema(
+            ("video_id", pa.string()),
+            ("frame_index", pa.int32()),  # 0, 1, 2 … among the frames kept
+            ("pts", pa.int64(), True),  # presentation time in the stream's own time base
+            ("time_s", pa.float64()),  # presentation time since the start of the container
+            ("key_frame", pa.bool_()),
+            ("width", pa.int32()),
+            ("height", pa.int32()),
+            ("jpeg", pa.binary()),
+            ("ingested_at", TIMESTAMP),
+            *_KEYS,
+        ),
+        key=("work_key", "frame_index"),
+        sort=("video_id", "time_s"),
+        partition=("ingested_at",),
+        row_group_rows=256,
+    ),
+    "audio": Table(
+        _schema(
+            ("video_id", pa.string()),
+            ("start_s", pa.float64()),
+            ("end_s", pa.float64()),
+            ("samples", pa.binary()),  # 16 kHz, mono, signed 16 bit, little endian
+            ("ingested_at", TIMESTAMP),
+            *_KEYS,
+        ),
+        key=("work_key", "start_s"),
+        sort=("video_id", "start_s"),
+        partition=("ingested_at",),
+        row_group_rows=16,
+    ),
+    "annotations": Table(
+        _schema(
+            ("task", pa.string()),
+            ("video_id", pa.string()),
+            ("start_s", pa.float64(), True),  # null: the whole video
+            ("end_s", pa.float64(), True),
+            ("label", pa.string()),
+            ("annotator", pa.string()),  # "" where the file names none
+            ("source", pa.string()),  # file and line
+            ("annotated_at", TIMESTAMP),  # the newest row of (task, video, range, annotator) holds
+            ("withdrawn", pa.bool_()),
+            *_KEYS,
+        ),
+        key=("work_key", "source"),
+        sort=("video_id", "start_s"),
+        partition=("task",),
+    ),
+    "splits": Table(
+        _schema(
+            ("dataset", pa.string()),  # the task it is for
+            ("version", pa.string()),  # hash of what is in it
+            ("video_id", pa.string()),
+            ("label", pa.string()),
+            ("split", pa.string()),  # train, validation or test
+            ("group", pa.string()),  # videos of one group are in one split
+            ("weight", pa.float64()),
+            *_KEYS,
+        ),
+        key=("work_key", "video_id"),
+        sort=("video_id",),
+        partition=("dataset",),
+    ),
+    "labels": Table(
+        _schema(
+            ("task", pa.string()),
+            ("video_id", pa.string()),
+            ("start_s", pa.float64()),
+            ("end_s", pa.float64()),
+            ("label", pa.string()),
+            ("score", pa.float64()),
+            ("accepted", pa.bool_()),  # score reached the threshold of the run
+            ("model", pa.string()),
+            ("model_version", pa.string()),
+            ("labelled_at", TIMESTAMP),
+            *_KEYS,
+        ),
+        key=("work_key", "start_s", "label"),
+        sort=("video_id", "start_s"),
+        partition=("task",),
+    ),
+    "promotions": Table(
+        _schema(
+            ("task", pa.string()),
+            ("model", pa.string()),
+            ("model_version", pa.string()),
+            ("promoted_at", TIMESTAMP),
+            ("promoted_by", pa.string()),  # run key or person
+            ("replaced_version", pa.string(), True),
+            ("why", pa.string()),
+            *_KEYS,
+        ),
+        key=("work_key",),
+        sort=("promoted_at",),
+    ),
+    # One row for each item that a stage was given. Published last: a run is visible when they are.
+    "outcomes": Table(
+        _schema(
+            ("stage", pa.string()),
+            ("item", pa.string()),
+            ("work_key", pa.string(), True),  # null until the bytes are known
+            ("run_key", pa.string()),
+            ("source_uri", pa.string(), True),
+            ("source_version", pa.string(), True),
+            ("video_id", pa.string(), True),
+            ("status", pa.string()),  # done, skipped, quarantined, failed
+            ("reason", pa.string(), True),  # a word of REASONS; null when done
+            ("message", pa.string(), True),
+            ("attempt", pa.string()),
+            ("seconds", pa.float64()),
+            ("shard", pa.string()),
+            ("code_version", pa.string()),
+            ("finished_at", TIMESTAMP),
+        ),
+        key=("run_key", "stage", "item"),
+        sort=("stage", "item"),
+        partition=("stage",),
+    ),
+}
+
+STATUSES = ("done", "skipped", "quarantined", "failed")
+
+# Why an item was not done. Quarantined: the video's own fault, tried again only when something
+# changed. Failed: ours or the machine's, tried again by later runs. Skipped: nothing was to be done.
+REASONS = {
+    "empty": "quarantined",  # no bytes
+    "unreadable": "quarantined",  # no container that ffmpeg knows
+    "truncated": "quarantined",  # the container ends before its index or its frames
+    "no_video": "quarantined",  # no video stream
+    "no_frames": "quarantined",  # a video stream of which nothing could be decoded
+    "unsupported_codec": "quarantined",
+    "too_long": "quarantined",
+    "too_large": "quarantined",
+    "out_of_memory": "quarantined",
+    "timed_out": "quarantined",
+    "denied": "failed",  # the object may not be read
+    "vanished": "skipped",  # gone or replaced between listing and reading
+    "duplicate": "skipped",  # the same bytes are done already
+    "out_of_budget": "skipped",  # the night was over; a later run takes it
+    "stage_failed": "failed",  # the shard ended without a report
+    "internal": "failed",  # a defect of vidpipe
+}

@@ -1,0 +1,1 @@
+"""Where everything is kept: objects (`store`), Iceberg tables (`tables`), what readers see (`query`)."""

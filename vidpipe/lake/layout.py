@@ -1,0 +1,54 @@
+"""Where objects lie below the lake's URI. Nothing here needs a server, pyarrow or Airflow.
+
+    tables/TABLE/data/RUN/STAGE/SHARD/ATTEMPT/00000.parquet   data, never written over
+    runs/RUN/shards/STAGE/ATTEMPT/00012.json                  manifests, by the attempt that planned
+    runs/RUN/reports/STAGE/SHARD/ATTEMPT.json                 reports: an attempt is complete
+    runs/RUN/publish/ATTEMPT.json                             what audit found fit to publish
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9_=-]+")
+
+
+def make_run_key(deployment: str, dag_id: str, run_id: str) -> str:
+    """Names a DAG run in objects, commits and MLflow tags.
+
+    Safe in object keys whatever the run id holds, and different for different run ids.
+    """
+    whole = f"{deployment}.{dag_id}.{run_id}"
+    safe = ".".join(_UNSAFE.sub("-", part) for part in (deployment, dag_id, run_id))
+    return f"{safe[:180]}.{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
+
+
+def make_work_key(*parts: object) -> str:
+    """Says what makes two pieces of work the same: a hash of video, stage, configuration, model."""
+    return hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()[:32]
+
+
+def table_uri(lake_uri: str, table: str) -> str:
+    """The location of a table."""
+    return f"{lake_uri.rstrip('/')}/tables/{table}"
+
+
+def data_uri(lake_uri: str, table: str, run_key: str, stage: str, shard: str, attempt: str) -> str:
+    """The folder into which one attempt writes its files of one table."""
+    return f"{table_uri(lake_uri, table)}/data/{run_key}/{stage}/{shard}/{attempt}"
+
+
+def run_uri(lake_uri: str, run_key: str) -> str:
+    """The folder of a run."""
+    return f"{lake_uri.rstrip('/')}/runs/{run_key}"
+
+
+def manifest_uri(lake_uri: str, run_key: str, stage: str, attempt: str, shard: str) -> str:
+    """The manifest of a shard, under the planning attempt that wrote it."""
+    return f"{run_uri(lake_uri, run_key)}/shards/{stage}/{attempt}/{shard}.json"
+
+
+def reports_uri(lake_uri: str, run_key: str, stage: str, shard: str) -> str:
+    """The folder in which the attempts of a shard leave their reports; ends in a slash."""
+    return f"{run_uri(lake_uri, run_key)}/reports/{stage}/{shard}/"

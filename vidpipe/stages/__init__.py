@@ -1,0 +1,1 @@
+"""The stages: one module each, all with the same `run(manifest, attempt, lake)`."""

@@ -1,1 +1,14 @@
 """Where everything is kept: objects (`store`), Iceberg tables (`tables`), what readers see (`query`)."""
+
+from __future__ import annotations
+
+__all__ = ["open_table"]
+
+
+def __getattr__(name: str):
+    # pyiceberg takes a second to import; whoever only wants the object store is spared it.
+    if name == "open_table":
+        from vidpipe.lake.tables import open_table
+
+        return open_table
+    raise AttributeError(name)

@@ -1,0 +1,221 @@
+"""The Iceberg tables: opening them as of the last publication, for Arrow, pandas and DuckDB."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterable
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.fs
+from pyiceberg.catalog import Catalog, load_catalog
+from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchTableError
+from pyiceberg.expressions import AlwaysTrue, BooleanExpression
+from pyiceberg.partitioning import PartitionSpec
+from pyiceberg.table import Table as IcebergTable
+from pyiceberg.transforms import DayTransform, IdentityTransform
+
+from vidpipe.config import Settings, load_settings
+from vidpipe.errors import TemporaryError, UsageError
+from vidpipe.lake import layout
+from vidpipe.lake.store import ObjectStore, open_store
+from vidpipe.schemas import TABLES
+
+NAMESPACE = "vidpipe"
+# Summary entries of snapshots of `outcomes`; see `vidpipe/lake/publication.py`.
+PUBLISHED = "vidpipe.run-key"
+SNAPSHOTS = "vidpipe.snapshots"
+
+
+class Lake:
+    """The object store and the catalog of one deployment.
+
+    Args:
+        settings: Where they are; the process's own by default.
+    """
+
+    def __init__(self, settings: Settings | None = None):
+        self.settings = settings or load_settings()
+        if not self.settings.lake.uri:
+            raise UsageError(
+                "No lake is configured. Start one with `vidpipe up`, or set [lake] uri and"
+                " catalog_uri in vidpipe.toml."
+            )
+        self.uri = self.settings.lake.uri
+
+    @functools.cached_property
+    def store(self) -> ObjectStore:
+        """The object store."""
+        return open_store(self.settings)
+
+    @functools.cached_property
+    def catalog(self) -> Catalog:
+        """The Iceberg catalog."""
+        try:
+            return load_catalog(
+                "vidpipe",
+                uri=self.settings.lake.catalog_uri,
+                warehouse=self.uri,
+                **{
+                    "py-io-impl": "pyiceberg.io.pyarrow.PyArrowFileIO",
+                    **_pyiceberg_s3(self.settings),
+                },
+            )
+        except Exception as error:
+            raise TemporaryError(f"The table catalog cannot be opened: {error}") from error
+
+    @functools.cached_property
+    def filesystem(self) -> pyarrow.fs.FileSystem:
+        """The object store as pyarrow reads it."""
+        s3 = self.settings.s3
+        endpoint = s3.endpoint_url
+        return pyarrow.fs.S3FileSystem(
+            access_key=s3.access_key_id or None,
+            secret_key=s3.secret_access_key or None,
+            region=s3.region or None,
+            endpoint_override=endpoint.split("://", 1)[-1] or None,
+            scheme=endpoint.split("://", 1)[0] if endpoint else "https",
+            connect_timeout=10,
+            request_timeout=60,
+        )
+
+    def create_tables(self) -> None:
+        """Creates the tables that do not exist; harmless when they do."""
+        try:
+            self.catalog.create_namespace(NAMESPACE)
+        except NamespaceAlreadyExistsError:
+            pass
+        for name, spec in TABLES.items():
+            table = self.catalog.create_table_if_not_exists(
+                f"{NAMESPACE}.{name}",
+                schema=spec.schema,
+                location=layout.table_uri(self.uri, name),
+                properties={
+                    # vidpipe retries by itself: pyiceberg's retry skips the check for
+                    # files that are in the table already.
+                    "commit.retry.num-retries": "0",
+                    "write.metadata.delete-after-commit.enabled": "true",
+                    "write.metadata.previous-versions-max": "100",
+                    "write.parquet.compression-codec": "zstd",
+                },
+            )
+            wanted = set(spec.partition) - {f.name for f in table.spec().fields}
+            if wanted:
+                with table.update_spec() as update:
+                    for column in wanted:
+                        day = pa.types.is_timestamp(spec.schema.field(column).type)
+                        update.add_field(
+                            column, DayTransform() if day else IdentityTransform(), column
+                        )
+
+    def iceberg(self, name: str) -> IcebergTable:
+        """Loads a table as it is now, publications under way included; for writers.
+
+        Raises:
+            UsageError: There is no such table.
+        """
+        try:
+            return self.catalog.load_table(f"{NAMESPACE}.{name}")
+        except NoSuchTableError as error:
+            raise UsageError(
+                f"There is no table {name!r}. There are: {', '.join(TABLES)}."
+            ) from error
+
+    def published(self) -> dict[str, int]:
+        """Snapshot ids of all tables as of the last complete publication.
+
+        Readers read the tables at these, so that nobody sees half a run. Tables without rows
+        have none.
+        """
+        table = self.iceberg("outcomes")
+        snapshot = table.current_snapshot()
+        while snapshot is not None:
+            if snapshot.summary and SNAPSHOTS in snapshot.summary.additional_properties:
+                found = json.loads(snapshot.summary.additional_properties[SNAPSHOTS])
+                return {**found, "outcomes": snapshot.snapshot_id}
+            parent = snapshot.parent_snapshot_id
+            snapshot = table.snapshot_by_id(parent) if parent else None
+        return {}
+
+    def dataset(
+        self,
+        name: str,
+        *,
+        where: BooleanExpression | None = None,
+        snapshots: dict[str, int] | None = None,
+    ) -> ds.Dataset:
+        """Opens a table as a pyarrow dataset, as of the last publication.
+
+        Args:
+            name: The table.
+            where: Only files that may hold such rows are opened (by partition and by statistics);
+                the rows still are to be filtered by whoever reads.
+            snapshots: What `published` returned, to read several tables at the same state.
+
+        Returns:
+            A dataset of the table's columns; without files where nothing was published.
+        """
+        snapshot_id = (self.published() if snapshots is None else snapshots).get(name)
+        paths: list[str] = []
+        if snapshot_id is not None:
+            scan = self.iceberg(name).scan(row_filter=where or AlwaysTrue(), snapshot_id=snapshot_id)
+            paths = sorted(t.file.file_path.removeprefix("s3://") for t in scan.plan_files())
+        schema = TABLES[name].schema
+        if not paths:
+            return ds.dataset(schema.empty_table())
+        return ds.dataset(paths, schema=schema, format="parquet", filesystem=self.filesystem)
+
+
+class PublishedTable:
+    """One table as of the last publication."""
+
+    def __init__(self, lake: Lake, name: str):
+        self._lake = lake
+        self.name = name
+
+    def to_dataset(self, where: BooleanExpression | None = None) -> ds.Dataset:
+        """The table as a pyarrow dataset; see `Lake.dataset`."""
+        return self._lake.dataset(self.name, where=where)
+
+    def to_arrow(
+        self, columns: Iterable[str] | None = None, filter: ds.Expression | None = None
+    ) -> pa.Table:
+        """Reads rows into an Arrow table; columns and filter are pushed down to the files."""
+        return self.to_dataset().to_table(
+            columns=list(columns) if columns is not None else None, filter=filter
+        )
+
+    def to_pandas(
+        self, columns: Iterable[str] | None = None, filter: ds.Expression | None = None
+    ):
+        """Reads rows into a pandas DataFrame."""
+        return self.to_arrow(columns, filter).to_pandas()
+
+
+def open_table(name: str, settings: Settings | None = None) -> PublishedTable:
+    """Opens a table for reading.
+
+    Raises:
+        UsageError: There is no such table.
+
+    Example:
+        >>> from vidpipe.lake import open_table
+        >>> open_table("labels").to_pandas(columns=["video_id", "label", "score"])
+    """
+    if name not in TABLES:
+        raise UsageError(f"There is no table {name!r}. There are: {', '.join(TABLES)}.")
+    return PublishedTable(Lake(settings), name)
+
+
+def _pyiceberg_s3(settings: Settings) -> dict[str, str]:
+    s3 = settings.s3
+    properties = {
+        "s3.endpoint": s3.endpoint_url,
+        "s3.region": s3.region,
+        "s3.access-key-id": s3.access_key_id,
+        "s3.secret-access-key": s3.secret_access_key,
+        "s3.connect-timeout": "10",
+        "s3.request-timeout": "60",
+    }
+    return {k: v for k, v in properties.items() if v}

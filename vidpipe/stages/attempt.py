@@ -60,6 +60,7 @@ class Attempt:
         self._folder = tempfile.TemporaryDirectory(prefix="vidpipe-")
         self._started_s = time.monotonic()
         self._shown_s = 0.0
+        self._files: list[dict[str, Any]] = []
 
     def __enter__(self) -> Attempt:
         return self
@@ -129,7 +130,7 @@ class Attempt:
             raise AssertionError(f"{len(missing)} items without outcome, such as {missing.pop()!r}")
         if self._outcomes:
             self.write("outcomes", self._outcomes.values())
-        files = [file for table in sorted(self._spools) for file in self._upload(table)]
+        self.upload()
         uri = layout.reports_uri(
             self.lake_uri, self.manifest.run_key, self.manifest.stage, self.manifest.shard
         )
@@ -139,7 +140,7 @@ class Attempt:
             shard=self.manifest.shard,
             manifest_hash=self.manifest.hash,
             attempt=self.name,
-            files=files,
+            files=self._files,
             counts=dict(collections.Counter(o["status"] for o in self._outcomes.values())),
             result=self.result,
             seconds=round(time.monotonic() - self._started_s, 3),
@@ -149,6 +150,12 @@ class Attempt:
         self.store.put_json(report.uri, dataclasses.asdict(report))
         return report
 
+    def upload(self) -> list[dict[str, Any]]:
+        """Writes what was collected so far; returns the files of this attempt, as in its report."""
+        for table in sorted(self._spools):
+            self._files += self._write_files(table, self._spools.pop(table))
+        return self._files
+
     def _keep(self, rows: ItemRows) -> None:
         if rows.name in self._outcomes:
             raise AssertionError(f"two outcomes for {rows.name!r}")
@@ -157,7 +164,7 @@ class Attempt:
             for table, spool in rows.spools.items():
                 self._spools[table] += spool.paths
 
-    def _upload(self, table: str) -> Iterator[dict[str, Any]]:
+    def _write_files(self, table: str, spools: list[Path]) -> Iterator[dict[str, Any]]:
         folder = layout.data_uri(
             self.lake_uri,
             table,
@@ -166,7 +173,9 @@ class Attempt:
             self.manifest.shard,
             self.name,
         )
-        for number, path in enumerate(_merge(table, self._spools[table], self.scratch)):
+        for number, path in enumerate(
+            _merge(table, spools, self.scratch), start=len(self._files)
+        ):
             uri = f"{folder}/{number:05d}.parquet"
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,136 @@
+"""audit: proves that a run may be published, and pins what is.
+
+By key and not by count: every planned item has exactly one outcome; every row belongs to an item
+that is done; no key occurs twice; canaries came out as they should; failures are within budget.
+A shard that left no report gives its items the outcome `failed`.
+"""
+
+from __future__ import annotations
+
+import collections
+from typing import Any
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from vidpipe.errors import BadInputError
+from vidpipe.lake import layout
+from vidpipe.lake.tables import Lake
+from vidpipe.schemas import STATUSES, TABLES
+from vidpipe.stages.attempt import Attempt
+from vidpipe.stages.manifest import Manifest, Report, find_report, now
+
+
+def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
+    """Audits the run that `config["plan"]`, a report's URI, planned.
+
+    Config: `plan`, and `max_failed_share` (of the items given to shards; default 0).
+
+    Raises:
+        BadInputError: A proof failed; nothing may be published.
+    """
+    plan = Report(**lake.store.get_json(manifest.config["plan"]))
+    shards = [Manifest.read(lake.store, uri) for uri in plan.result.get("shards", [])]
+    files = list(plan.files)
+    done = _check(lake, plan, None)
+    counts: collections.Counter[str] = collections.Counter()
+    for number, shard in enumerate(shards, 1):
+        report = find_report(lake.store, lake.uri, shard)
+        if report is None:
+            attempt.write("outcomes", [_failed(shard, item, attempt.name) for item in shard.items])
+            counts["failed"] += len(shard.items)
+            continue
+        shard_done = _check(lake, report, {item["item"] for item in shard.items})
+        if twice := done & shard_done:
+            raise BadInputError(f"Two items of this run did the same work: {twice.pop()}.")
+        done |= shard_done
+        counts.update(report.counts)
+        files += report.files
+        attempt.progress(number, len(shards), f"{counts['done']} done, {counts['failed']} failed")
+    files += attempt.upload()
+    given = sum(counts.values())
+    if given != sum(len(shard.items) for shard in shards):
+        raise BadInputError(f"{given} outcomes for another number of items: reports contradict.")
+    failure = ""
+    share = counts["failed"] / given if given else 0.0
+    budget = float(manifest.config.get("max_failed_share") or 0)
+    if share > budget:
+        failure = (
+            f"{counts['failed']} of {given} items failed, more than the budget of {budget:.0%};"
+            " nothing but their outcomes was published. `vidpipe changes --since today` tells why."
+        )
+        files = [file for file in files if file["table"] == "outcomes"]
+    tables, rows = collections.defaultdict(list), collections.Counter()
+    for file in files:
+        tables[file["table"]].append(file["uri"])
+        rows[file["table"]] += file["rows"]
+    uri = f"{layout.run_uri(lake.uri, manifest.run_key)}/publish/{attempt.name}.json"
+    publication = {
+        "run_key": manifest.run_key,
+        "base": plan.result.get("base", {}),
+        "tables": tables,
+        "rows": rows,
+        "counts": counts,
+        "failure": failure,
+    }
+    lake.store.put_json(uri, publication)
+    attempt.result |= {"publication": uri, "rows": rows, "counts": counts, "failure": failure}
+
+
+def _check(lake: Lake, report: Report, planned: set[str] | None) -> set[str]:
+    """Checks one attempt's files; returns the work keys that are done."""
+    name = f"{report.stage} {report.shard}, attempt {report.attempt}"
+    outcomes: list[dict[str, Any]] = []
+    for file in report.files:
+        if lake.store.head(file["uri"]).size_bytes != file["size_bytes"]:
+            raise BadInputError(f"{name}: {file['uri']} is not as it was reported.")
+        if file["table"] == "outcomes":
+            outcomes += _read(lake, file, TABLES["outcomes"].schema.names).to_pylist()
+    items = [outcome["item"] for outcome in outcomes]
+    if len(items) != len(set(items)) or (planned is not None and set(items) != planned):
+        raise BadInputError(f"{name}: its outcomes are not one for each planned item.")
+    if wrong := {outcome["status"] for outcome in outcomes} - set(STATUSES):
+        raise BadInputError(f"{name}: there is no outcome {wrong.pop()!r}.")
+    done = {o["work_key"] for o in outcomes if o["status"] == "done"}
+    for file in report.files:
+        table = TABLES[file["table"]]
+        if file["table"] == "outcomes":
+            continue
+        keys = _read(lake, file, sorted({*table.key, "work_key"}))
+        if keys.num_rows != file["rows"]:
+            raise BadInputError(f"{name}: {file['uri']} has not the rows that it reported.")
+        if keys.group_by(list(table.key)).aggregate([]).num_rows != keys.num_rows:
+            raise BadInputError(f"{name}: {file['uri']} holds a key twice.")
+        # What was seen in a bucket is told of every item that was read, whatever came of it.
+        if file["table"] != "sources" and (
+            stray := set(pc.unique(keys["work_key"]).to_pylist()) - done
+        ):
+            raise BadInputError(f"{name}: {file['uri']} has rows of {stray.pop()}, which is not done.")
+    for problem in report.result.get("canary_problems", []):
+        raise BadInputError(f"{name}: a canary came out wrong: {problem}")
+    return done
+
+
+def _read(lake: Lake, file: dict[str, Any], columns: list[str]):
+    path = file["uri"].removeprefix("s3://")
+    return pq.read_table(path, columns=columns, filesystem=lake.filesystem)
+
+
+def _failed(shard: Manifest, item: dict[str, Any], attempt: str) -> dict[str, Any]:
+    return {
+        "stage": shard.stage,
+        "item": item["item"],
+        "work_key": item.get("work_key"),
+        "run_key": shard.run_key,
+        "source_uri": item.get("source_uri"),
+        "source_version": item.get("source_version"),
+        "video_id": item.get("video_id"),
+        "status": "failed",
+        "reason": "stage_failed",
+        "message": "The task that had it ended without a report; its log tells why.",
+        "attempt": attempt,
+        "seconds": 0.0,
+        "shard": shard.shard,
+        "code_version": shard.code_version,
+        "finished_at": now(),
+    }

@@ -1,0 +1,62 @@
+"""Runs one stage: finds it by name, skips work that is reported already, obeys stop signals."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import threading
+import time
+from types import FrameType
+
+from vidpipe.errors import EXIT_TEMPORARY, StoppedError
+from vidpipe.lake.tables import Lake
+from vidpipe.stages.attempt import Attempt
+from vidpipe.stages.manifest import Manifest, Report, find_report
+
+STOP_WITHIN_S = 18
+
+
+def run_stage(manifest: Manifest, lake: Lake) -> Report:
+    """Runs a stage on a manifest, or returns the report of the attempt that did.
+
+    Raises:
+        VidpipeError: What went wrong, with the exit code it stands for.
+    """
+    report = find_report(lake.store, lake.uri, manifest)
+    if report is not None:
+        print(f"{manifest.stage} {manifest.shard}: done already by {report.attempt}", flush=True)
+        return report
+    stage = importlib.import_module(f"vidpipe.stages.{manifest.stage}")
+    with Attempt(manifest, lake.store, lake.uri) as attempt:
+        stage.run(manifest, attempt, lake)
+        report = attempt.finish()
+    counts = ", ".join(f"{n} {status}" for status, n in sorted(report.counts.items()))
+    print(f"{manifest.stage} {manifest.shard}: {counts or 'finished'} in {report.seconds:.1f} s")
+    return report
+
+
+def obey_stop_signals() -> None:
+    """Turns SIGTERM and the death of the parent into `StoppedError` in the main thread.
+
+    For a process that is one stage. What does not stop by itself is ended after 18 s.
+    """
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        threading.Thread(target=_end_hard, daemon=True).start()
+        raise StoppedError("Stopped by a signal; the work at hand was dropped.")
+
+    signal.signal(signal.SIGTERM, stop)
+    threading.Thread(target=_watch_parent, args=(os.getppid(),), daemon=True).start()
+
+
+def _watch_parent(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _end_hard() -> None:
+    time.sleep(STOP_WITHIN_S)
+    os._exit(EXIT_TEMPORARY)

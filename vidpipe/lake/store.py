@@ -6,7 +6,7 @@ import contextlib
 import json
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
 import boto3
@@ -17,6 +17,7 @@ import botocore.exceptions
 from vidpipe.config import S3Settings, Settings, load_settings
 from vidpipe.errors import BadInputError, TemporaryError, UsageError, VidpipeError
 
+CHUNK_BYTES = 1 << 20
 # Object keys come back percent-encoded, so that one with a newline or a control character lists.
 _LIST_PAGE = {"EncodingType": "url"}
 _DENIED = {"AccessDenied", "403", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
@@ -103,8 +104,8 @@ class ObjectStore:
         with _translated(uri):
             self._client.upload_file(str(path), bucket, key)
 
-    def open(self, uri: str, *, version: str | None = None) -> BinaryIO:
-        """Opens an object for reading from its start.
+    def stream(self, uri: str, *, version: str | None = None) -> Iterator[bytes]:
+        """Yields the bytes of an object, a chunk at a time.
 
         Args:
             uri: The object.
@@ -117,11 +118,11 @@ class ObjectStore:
         condition = {"IfMatch": f'"{version}"'} if version else {}
         with _translated(uri):
             answer = self._client.get_object(Bucket=bucket, Key=key, **condition)
-            # Some servers ignore IfMatch.
-            if version and answer["ETag"].strip('"') != version:
-                answer["Body"].close()
-                raise NotFoundError(f"{uri} was replaced since it was listed.")
-            return answer["Body"]
+            with answer["Body"] as body:
+                # Some servers ignore IfMatch.
+                if version and answer["ETag"].strip('"') != version:
+                    raise NotFoundError(f"{uri} was replaced since it was listed.")
+                yield from body.iter_chunks(CHUNK_BYTES)
 
     def head(self, uri: str) -> StoredObject:
         """Returns what is known of one object."""

@@ -1,0 +1,49 @@
+# Everything happens in .venv, made on first use; only Python 3.11 or 3.12 and make are assumed.
+
+PYTHON ?= $(shell for python in python3.12 python3.11 python3; do \
+	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' \
+	2>/dev/null && echo $$python && break; done)
+BIN := .venv/bin
+STAMP := .venv/stamp
+
+help:  ## this list
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+setup: $(STAMP)  ## make .venv (the other targets do it themselves); PYTHON=… chooses the Python
+
+$(STAMP): setup.cfg pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "vidpipe needs Python 3.11 or 3.12; none was found. Install" \
+		"one, or name it: make PYTHON=/path/to/python3.12" >&2; exit 2; }
+	@$(PYTHON) tools/bootstrap.py
+	@touch $@
+
+demo: $(STAMP)  ## the whole loop, from videos to labels; VIDEOS=folder LABELS=file.csv SEED=number
+	@$(BIN)/vidpipe demo $(if $(VIDEOS),--videos "$(VIDEOS)") $(if $(LABELS),--labels "$(LABELS)") \
+		$(if $(SEED),--seed "$(SEED)")
+
+test: $(STAMP)  ## all tests
+	@$(BIN)/python -m pytest
+
+lint: $(STAMP)  ## style and common mistakes
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+lock: $(STAMP)  ## renew constraints.txt: the newest versions that go together
+	@$(BIN)/uv pip compile --quiet --upgrade --universal --fork-strategy fewest \
+		--python-version 3.11 --extra dev --custom-compile-command "make lock" \
+		--output-file constraints.txt setup.cfg
+
+up: $(STAMP)  ## start the stack: S3, MLflow, Airflow
+	@$(BIN)/vidpipe up
+
+down: $(STAMP)  ## stop the stack
+	@$(BIN)/vidpipe down
+
+status: $(STAMP)  ## what runs, and where
+	@$(BIN)/vidpipe status
+
+clean:  ## stop the stack, remove it with all its data, and .venv
+	@test ! -x $(BIN)/vidpipe || test ! -d .vidpipe || $(BIN)/vidpipe down
+	@rm -rf .vidpipe .venv build vidpipe.egg-info
+
+.PHONY: help setup demo test lint lock up down status clean

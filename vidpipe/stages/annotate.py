@@ -42,13 +42,15 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     current = _current(lake, snapshots, task)
     changes = {"added": 0, "replaced": 0, "unchanged": 0, "withdrawn": 0}
     shown: list[str] = []
+    rows: list[dict[str, Any]] = []
     for annotation in annotations:
         change, line = _change(annotation, current.get(annotation.key))
         changes[change] += 1
         if change != "unchanged":
             shown.append(line)
             if not manifest.config.get("diff"):
-                _keep(attempt, task, name, annotation)
+                rows.append(_row(attempt, task, name, annotation))
+    attempt.write("annotations", rows)
     more = len(shown) - CHANGES_SHOWN
     print("\n".join(shown[:CHANGES_SHOWN] + ([f"… and {more} more"] if more > 0 else [])))
     print(f"{task}: " + ", ".join(f"{n} {change}" for change, n in changes.items()), flush=True)
@@ -100,12 +102,12 @@ def _change(annotation: Annotation, before: str | None) -> tuple[str, str]:
     return "replaced", f"~ {about}: {before} → {annotation.label}"
 
 
-def _keep(attempt: Attempt, task: str, name: str, annotation: Annotation) -> None:
+def _row(attempt: Attempt, task: str, name: str, annotation: Annotation) -> dict[str, Any]:
     manifest = attempt.manifest
     source = f"{name}:{annotation.line}"
     work_key = layout.make_work_key(manifest.run_key, "annotate", source)
     attempt.outcome(source, work_key, video_id=annotation.video_id)
-    row: dict[str, Any] = {
+    return {
         "task": task,
         "video_id": annotation.video_id,
         "start_s": annotation.start_s,
@@ -118,4 +120,3 @@ def _keep(attempt: Attempt, task: str, name: str, annotation: Annotation) -> Non
         "work_key": work_key,
         "run_key": manifest.run_key,
     }
-    attempt.write("annotations", [row])

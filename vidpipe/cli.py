@@ -1,0 +1,286 @@
+"""`vidpipe …`: the one entry that people, Airflow's tasks and pods run.
+
+Exit codes: 0 done, 2 wrong usage, 65 bad input, 75 try again later, 99 nothing to do.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from datetime import datetime
+from pathlib import Path
+
+import click
+
+from vidpipe.errors import UsageError, VidpipeError
+
+# Libraries are imported by the command that needs them: TensorFlow alone takes seconds.
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+ROOT = Path(".vidpipe")
+
+
+@click.group(context_settings=CONTEXT)
+@click.version_option(package_name="vidpipe")
+def cli() -> None:
+    """Videos in a bucket become tables that anyone can query."""
+
+
+def main() -> None:
+    """Runs the command line; an error of vidpipe's own ends in one line and its exit code."""
+    # S3 servers other than Amazon's often know no trailing checksums; pyarrow takes no argument.
+    os.environ.setdefault("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
+    os.environ.setdefault("AWS_RESPONSE_CHECKSUM_VALIDATION", "when_required")
+    try:
+        cli(prog_name="vidpipe")
+    except VidpipeError as error:
+        click.echo(f"vidpipe: {error}", err=True)
+        sys.exit(error.exit_code)
+
+
+# --- The embedded stack ------------------------------------------------------------------------
+
+
+@cli.command()
+@click.option("--s3-port", type=int, help="Port of the S3 server; a free one by default.")
+@click.option("--mlflow-port", type=int, help="Port of MLflow; a free one by default.")
+@click.option("--airflow-port", type=int, help="Port of Airflow; a free one by default.")
+def up(s3_port: int | None, mlflow_port: int | None, airflow_port: int | None) -> None:
+    """Start S3, MLflow and Airflow on this machine, in .vidpipe/.
+
+    \b
+    Example:
+        vidpipe up --airflow-port 8080
+    """
+    from vidpipe.local import stack
+
+    chosen = {"s3": s3_port, "mlflow": mlflow_port, "airflow": airflow_port}
+    stack.up(ROOT, ports={name: port for name, port in chosen.items() if port}, echo=click.echo)
+
+
+@cli.command()
+def down() -> None:
+    """Stop what `vidpipe up` started; the data stay.
+
+    \b
+    Example:
+        vidpipe down
+    """
+    from vidpipe.local import stack
+
+    stack.down(ROOT, echo=click.echo)
+
+
+@cli.command()
+def status() -> None:
+    """Show which parts run, their addresses, and the backlog of each nightly DAG.
+
+    Ends with 1 when a part that should run does not.
+
+    \b
+    Example:
+        vidpipe status
+    """
+    from vidpipe.local import stack
+
+    sys.exit(0 if stack.print_status(ROOT) else 1)
+
+
+@cli.command()
+def doctor() -> None:
+    """Check Python, ffmpeg, disk, ports and configuration, with advice.
+
+    \b
+    Example:
+        vidpipe doctor
+    """
+    from vidpipe.local import stack
+
+    sys.exit(0 if stack.print_doctor(ROOT) else 1)
+
+
+@cli.command()
+@click.option("--videos", type=click.Path(path_type=Path), help="A folder of your own videos.")
+@click.option("--labels", type=click.Path(path_type=Path), help="Their labels, CSV or JSON Lines.")
+@click.option("--clips", default=240, show_default=True, help="How many videos to make.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the videos and the training.")
+def demo(videos: Path | None, labels: Path | None, clips: int, seed: int) -> None:
+    """Run the whole loop on made videos, or on your own.
+
+    \b
+    Example:
+        vidpipe demo --videos ~/clips --labels ~/clips/labels.csv
+    """
+    from vidpipe.local import demo as demonstration
+
+    demonstration.run(ROOT, videos=videos, labels=labels, clips=clips, seed=seed)
+
+
+# --- Working with it ---------------------------------------------------------------------------
+
+
+@cli.command()
+@click.argument("dag")
+@click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="A parameter of it.")
+def run(dag: str, params: tuple[str, ...]) -> None:
+    """Trigger a DAG, show its progress, end with its state (0: success).
+
+    \b
+    Example:
+        vidpipe run train --param task=motion --param architecture=attention
+    """
+    from vidpipe.local import airflow_api
+
+    state = airflow_api.run_dag(dag, params)
+    sys.exit(0 if state == "success" else 1)
+
+
+@cli.command()
+def tables() -> None:
+    """List the tables with their rows, size and last publication.
+
+    \b
+    Example:
+        vidpipe tables
+    """
+    from vidpipe.lake import query as querying
+
+    querying.print_tables()
+
+
+@cli.command()
+@click.argument("sql")
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["table", "csv", "json", "parquet"]),
+    default="table",
+    show_default=True,
+)
+@click.option("--output", type=click.Path(path_type=Path), help="A file instead of the screen.")
+@click.option("--at", type=click.DateTime(), help="The tables as they were published at this time (UTC).")
+def query(sql: str, output_format: str, output: Path | None, at: datetime | None) -> None:
+    """Ask the tables in SQL (DuckDB's), read-only.
+
+    \b
+    Example:
+        vidpipe query "select label, count(*) from current_labels group by 1"
+    """
+    from vidpipe.lake import query as querying
+
+    result = querying.run_query(sql, at=at)
+    querying.write_result(result, output_format, output)
+
+
+@cli.command()
+@click.option("--since", default="yesterday", show_default=True, help="yesterday, 3 days ago, 2026-01-31 …")
+def changes(since: str) -> None:
+    """Tell what is new, gone, flipped, quarantined and promoted.
+
+    \b
+    Example:
+        vidpipe changes --since "2 days ago"
+    """
+    from vidpipe.lake import changes as changing
+
+    changing.print_changes(since)
+
+
+@cli.command()
+@click.option("--task", help="Only the models of this task.")
+def models(task: str | None) -> None:
+    """List the registered models with their metrics; the champion is marked.
+
+    \b
+    Example:
+        vidpipe models --task motion
+    """
+    from vidpipe import tracking
+
+    tracking.print_models(task)
+
+
+# --- Stages ------------------------------------------------------------------------------------
+
+
+def _stage(name: str, help_text: str):
+    """Adds the command of a stage that only DAGs run; people may, too."""
+
+    @cli.command(name, help=help_text, short_help=help_text.partition("\n")[0])
+    @click.option("--shard", metavar="URI", help="Manifest of the shard to work on.")
+    @click.option("--run-key", help="The run to plan or to end; with --params.")
+    @click.option("--params", default="{}", help="Parameters as JSON; with --run-key.")
+    def command(shard: str | None, run_key: str | None, params: str) -> None:
+        _run_stage(name, shard, run_key, params)
+
+
+_SHARD_EXAMPLE = "\n\n\b\nExample:\n    vidpipe {0} --shard s3://vidpipe-lake/runs/RUN/shards/{0}/A/00000.json"
+_PLAN_EXAMPLE = "\n\n\b\nExample:\n    vidpipe {0} --run-key by-hand --params '{1}'"
+for _name, _help, _params in (
+    ("discover", "List the buckets and plan the extraction of what is new.", '{"max_videos": 10}'),
+    ("extract", "Turn the sources of a shard into frames and audio.", None),
+    ("snapshot", "Pin a dataset and plan a training.", '{"task": "motion"}'),
+    ("train", "Train the model of a shard.", None),
+    ("evaluate", "Evaluate a trained model beside the champion.", None),
+    ("promote", "Make a model the champion if it is better.", None),
+    ("label", "Plan the labelling, or label the videos of a shard.", '{"task": "motion"}'),
+    ("audit", "Prove that a run may be published.", '{"plan": "s3://…/plan/A.json"}'),
+    ("publish", "Publish what was audited.", '{"publication": "s3://…/publish/A.json"}'),
+):
+    _example = _PLAN_EXAMPLE.format(_name, _params) if _params else _SHARD_EXAMPLE.format(_name)
+    _stage(_name, _help + _example)
+
+
+@cli.command()
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.option("--task", help="What the labels tell, such as motion; with FILE.")
+@click.option("--diff", is_flag=True, help="Only show what would change; with FILE.")
+@click.option("--run-key", hidden=True)
+@click.option("--params", default="{}", hidden=True)
+def annotate(
+    file: Path | None, task: str | None, diff: bool, run_key: str | None, params: str
+) -> None:
+    """Import labels from FILE: CSV or JSON Lines with video, label and what else is known.
+
+    \b
+    Columns: video (URI, key or file name), label, start_s, end_s, annotator, delete.
+    A row replaces the row of the same task, video, range and annotator.
+
+    \b
+    Example:
+        vidpipe annotate labels.csv --task motion --diff
+    """
+    if run_key:
+        _run_stage("annotate", None, run_key, params)
+        return
+    if file is None or not task:
+        raise UsageError("Give a file and --task. Example: vidpipe annotate labels.csv --task motion")
+    from vidpipe.stages import by_hand
+
+    by_hand.annotate(file, task, diff=diff)
+
+
+def _run_stage(name: str, shard: str | None, run_key: str | None, params: str) -> None:
+    from vidpipe.lake.tables import Lake
+    from vidpipe.stages import runner
+    from vidpipe.stages.manifest import Manifest, now
+    from vidpipe.version import code_version
+
+    runner.obey_stop_signals()
+    lake = Lake()
+    if bool(shard) == bool(run_key):
+        raise UsageError(f"vidpipe {name} takes either --shard URI or --run-key RUN --params JSON.")
+    if shard:
+        manifest = Manifest.read(lake.store, shard)
+        if manifest.stage != name:
+            raise UsageError(f"{shard} is a shard of {manifest.stage}, not of {name}.")
+    else:
+        try:
+            config = json.loads(params)
+        except json.JSONDecodeError as error:
+            raise UsageError(f"--params must be JSON ({error}). Received: {params!r}") from error
+        manifest = Manifest(
+            run_key, name, config=config, planned_at=now().isoformat(), code_version=code_version()
+        )
+    runner.run_stage(manifest, lake)

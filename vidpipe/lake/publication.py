@@ -30,6 +30,7 @@ from vidpipe.schemas import TABLES
 
 PUBLISHING = "vidpipe.publishing"
 _TRIES = 100
+_PATIENCE_S = 5.0
 
 
 def publish(lake: Lake, publication_uri: str) -> None:
@@ -52,10 +53,10 @@ def publish(lake: Lake, publication_uri: str) -> None:
             return
         under_way = _under_way(outcomes)
         if under_way is None:
-            if not _start(outcomes, publication_uri):
-                continue
-            under_way = publication_uri
-        _roll_forward(lake, under_way)
+            if _start(outcomes, publication_uri):
+                _roll_forward(lake, publication_uri)
+        elif not _ends_soon(lake, under_way):
+            _roll_forward(lake, under_way)
 
 
 def _start(outcomes: IcebergTable, publication_uri: str) -> bool:
@@ -63,6 +64,16 @@ def _start(outcomes: IcebergTable, publication_uri: str) -> bool:
     return _commits(
         lambda: outcomes.append(nothing, snapshot_properties={PUBLISHING: publication_uri})
     )
+
+
+def _ends_soon(lake: Lake, publication_uri: str) -> bool:
+    """Whether whoever started a publication finishes it; helping a live one would only slow it."""
+    patience_ends_s = time.monotonic() + _PATIENCE_S
+    while time.monotonic() < patience_ends_s:
+        time.sleep(random.uniform(0.1, 0.4))
+        if _under_way(lake.iceberg("outcomes")) != publication_uri:
+            return True
+    return False
 
 
 def _roll_forward(lake: Lake, publication_uri: str) -> None:

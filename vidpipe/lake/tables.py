@@ -12,20 +12,24 @@ import pyarrow.fs
 from pyiceberg.catalog import Catalog, load_catalog
 from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchTableError
 from pyiceberg.expressions import AlwaysTrue, BooleanExpression
-from pyiceberg.partitioning import PartitionSpec
+from pyiceberg.io.pyarrow import pyarrow_to_schema
+from pyiceberg.partitioning import PartitionField, PartitionSpec
+from pyiceberg.schema import Schema
 from pyiceberg.table import Table as IcebergTable
+from pyiceberg.table.name_mapping import MappedField, NameMapping
 from pyiceberg.transforms import DayTransform, IdentityTransform
 
 from vidpipe.config import Settings, load_settings
 from vidpipe.errors import TemporaryError, UsageError
 from vidpipe.lake import layout
 from vidpipe.lake.store import ObjectStore, open_store
-from vidpipe.schemas import TABLES
+from vidpipe.schemas import TABLES, Table
 
 NAMESPACE = "vidpipe"
 # Summary entries of snapshots of `outcomes`; see `vidpipe/lake/publication.py`.
 PUBLISHED = "vidpipe.run-key"
 SNAPSHOTS = "vidpipe.snapshots"
+_NO_TABLE = "There is no table {0!r}. There are: {1}."
 
 
 class Lake:
@@ -58,7 +62,7 @@ class Lake:
                 uri=self.settings.lake.catalog_uri,
                 warehouse=self.uri,
                 **{
-                    "py-io-impl": "pyiceberg.io.pyarrow.PyArrowFileIO",
+                    "py-io-impl": "vidpipe.lake.fileio.LakeFileIO",
                     **_pyiceberg_s3(self.settings),
                 },
             )
@@ -87,30 +91,24 @@ class Lake:
         except NamespaceAlreadyExistsError:
             pass
         for name, spec in TABLES.items():
-            table = self.catalog.create_table_if_not_exists(
+            self.catalog.create_table_if_not_exists(
                 f"{NAMESPACE}.{name}",
-                schema=spec.schema,
+                schema=_iceberg_schema(spec),
                 location=layout.table_uri(self.uri, name),
+                partition_spec=_partition_spec(spec),
                 properties={
                     # vidpipe retries by itself: pyiceberg's retry skips the check for
                     # files that are in the table already.
                     "commit.retry.num-retries": "0",
                     "write.metadata.delete-after-commit.enabled": "true",
                     "write.metadata.previous-versions-max": "100",
-                    "write.parquet.compression-codec": "zstd",
                 },
             )
-            wanted = set(spec.partition) - {f.name for f in table.spec().fields}
-            if wanted:
-                with table.update_spec() as update:
-                    for column in wanted:
-                        day = pa.types.is_timestamp(spec.schema.field(column).type)
-                        update.add_field(
-                            column, DayTransform() if day else IdentityTransform(), column
-                        )
 
     def iceberg(self, name: str) -> IcebergTable:
         """Loads a table as it is now, publications under way included; for writers.
+
+        In a new lake the tables are created.
 
         Raises:
             UsageError: There is no such table.
@@ -118,9 +116,10 @@ class Lake:
         try:
             return self.catalog.load_table(f"{NAMESPACE}.{name}")
         except NoSuchTableError as error:
-            raise UsageError(
-                f"There is no table {name!r}. There are: {', '.join(TABLES)}."
-            ) from error
+            if name not in TABLES:
+                raise UsageError(_NO_TABLE.format(name, ", ".join(TABLES))) from error
+            self.create_tables()
+            return self.catalog.load_table(f"{NAMESPACE}.{name}")
 
     def published(self) -> dict[str, int]:
         """Snapshot ids of all tables as of the last complete publication.
@@ -171,6 +170,8 @@ class PublishedTable:
     """One table as of the last publication."""
 
     def __init__(self, lake: Lake, name: str):
+        if name not in TABLES:
+            raise UsageError(_NO_TABLE.format(name, ", ".join(TABLES)))
         self._lake = lake
         self.name = name
 
@@ -203,9 +204,30 @@ def open_table(name: str, settings: Settings | None = None) -> PublishedTable:
         >>> from vidpipe.lake import open_table
         >>> open_table("labels").to_pandas(columns=["video_id", "label", "score"])
     """
-    if name not in TABLES:
-        raise UsageError(f"There is no table {name!r}. There are: {', '.join(TABLES)}.")
     return PublishedTable(Lake(settings), name)
+
+
+def _iceberg_schema(spec: Table) -> Schema:
+    """Columns numbered from one, as a new table numbers them."""
+    mapping = NameMapping(
+        [MappedField(field_id=n, names=[name]) for n, name in enumerate(spec.schema.names, 1)]
+    )
+    return pyarrow_to_schema(spec.schema, mapping)
+
+
+def _partition_spec(spec: Table) -> PartitionSpec:
+    fields = []
+    for number, column in enumerate(spec.partition):
+        by_day = pa.types.is_timestamp(spec.schema.field(column).type)
+        fields.append(
+            PartitionField(
+                source_id=_iceberg_schema(spec).find_field(column).field_id,
+                field_id=1000 + number,
+                transform=DayTransform() if by_day else IdentityTransform(),
+                name=f"{column}_day" if by_day else column,
+            )
+        )
+    return PartitionSpec(*fields)
 
 
 def _pyiceberg_s3(settings: Settings) -> dict[str, str]:

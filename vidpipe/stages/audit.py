@@ -74,7 +74,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         "failure": failure,
     }
     lake.store.put_json(uri, publication)
-    attempt.result |= {"publication": uri, "rows": rows, "counts": counts, "failure": failure}
+    attempt.result |= {"publication": uri, "rows": dict(rows), "counts": dict(counts), "failure": failure}
 
 
 def _check(lake: Lake, report: Report, planned: set[str] | None) -> set[str]:

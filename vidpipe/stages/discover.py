@@ -102,7 +102,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         uris.append(uri)
     counts |= {"new": len(fresh), "selected": len(items), "backlog": len(fresh) - len(items)}
     print("discover: " + ", ".join(f"{n} {name}" for name, n in counts.items()), flush=True)
-    attempt.result |= {"shards": uris, "base": snapshots, "counts": counts}
+    attempt.result |= {"shards": uris, "base": snapshots, "counts": dict(counts)}
 
 
 def _sources(lake: Lake, config: dict[str, Any]) -> list[str]:

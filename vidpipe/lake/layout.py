@@ -3,6 +3,7 @@
     tables/TABLE/data/RUN/STAGE/SHARD/ATTEMPT/00000.parquet   data, never written over
     runs/RUN/shards/STAGE/ATTEMPT/00012.json                  manifests, by the attempt that planned
     runs/RUN/reports/STAGE/SHARD/ATTEMPT.json                 reports: an attempt is complete
+    runs/RUN/progress/STAGE/SHARD.json                        how far it is, for people
     runs/RUN/publish/ATTEMPT.json                             what audit found fit to publish
 """
 
@@ -52,3 +53,9 @@ def manifest_uri(lake_uri: str, run_key: str, stage: str, attempt: str, shard: s
 def reports_uri(lake_uri: str, run_key: str, stage: str, shard: str) -> str:
     """The folder in which the attempts of a shard leave their reports; ends in a slash."""
     return f"{run_uri(lake_uri, run_key)}/reports/{stage}/{shard}/"
+
+
+def progress_uri(lake_uri: str, run_key: str, stage: str = "", shard: str = "") -> str:
+    """Where a shard tells how far it is; the folder of a run's where no shard is named."""
+    folder = f"{run_uri(lake_uri, run_key)}/progress/"
+    return f"{folder}{stage}/{shard}.json" if stage else folder

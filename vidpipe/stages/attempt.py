@@ -29,11 +29,12 @@ from vidpipe.errors import MediaError, VidpipeError
 from vidpipe.lake import layout
 from vidpipe.lake.store import ObjectStore
 from vidpipe.schemas import REASONS, TABLES
-from vidpipe.stages.manifest import Manifest, Report, now
+from vidpipe.stages.manifest import PLAN, Manifest, Report, now
 
 MESSAGE_CHARS = 500
 FILE_BYTES = 512 * 1024 * 1024
 SPOOL_BYTES = 16 * 1024 * 1024
+PROGRESS_EVERY_S = 2.0
 
 
 class Attempt:
@@ -112,11 +113,23 @@ class Attempt:
         self._spools[table] += spool.paths
 
     def progress(self, done: int, of: int, note: str = "") -> None:
-        """Prints a line of progress, at most every two seconds, and at the end."""
-        if done < of and time.monotonic() - self._shown_s < 2:
+        """Prints a line of progress, at most every two seconds and at the end."""
+        if done < of and time.monotonic() - self._shown_s < PROGRESS_EVERY_S:
             return
         self._shown_s = time.monotonic()
         print(f"{self.manifest.stage} {done}/{of} {note}".rstrip(), flush=True)
+        if self.manifest.items:
+            self._tell(self.manifest.stage, self.manifest.shard, done=done, planned=0)
+
+    def announce(self, stage: str, items: int) -> None:
+        """Tells how many items were planned for a stage, for those who watch the run."""
+        self._tell(stage, PLAN, done=0, planned=items)
+
+    def _tell(self, stage: str, shard: str, **told: int) -> None:
+        uri = layout.progress_uri(self.lake_uri, self.manifest.run_key, stage, shard)
+        # Only for people: no work is given up because it cannot be told.
+        with contextlib.suppress(VidpipeError):
+            self.store.put_json(uri, told)
 
     def finish(self) -> Report:
         """Writes the files, then the report that makes them count.

@@ -102,6 +102,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         uris.append(uri)
     counts |= {"new": len(fresh), "selected": len(items), "backlog": len(fresh) - len(items)}
     print("discover: " + ", ".join(f"{n} {name}" for name, n in counts.items()), flush=True)
+    attempt.announce("extract", len(items))
     attempt.result |= {"shards": uris, "base": snapshots, "counts": dict(counts)}
 
 

@@ -101,6 +101,7 @@ def _plan(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         + ", ".join(f"{n} {name}" for name, n in counts.items()),
         flush=True,
     )
+    attempt.announce("label", len(items))
     attempt.result |= {"shards": uris, "base": snapshots, "counts": counts}
 
 

@@ -108,6 +108,18 @@ def find_report(store: ObjectStore, lake_uri: str, manifest: Manifest) -> Report
     return None
 
 
+def read_progress(store: ObjectStore, lake_uri: str, run_key: str) -> dict[str, tuple[int, int]]:
+    """Items done and items planned of each stage of a run."""
+    progress: dict[str, tuple[int, int]] = {}
+    prefix = layout.progress_uri(lake_uri, run_key)
+    for found in store.list(prefix):
+        stage = found.uri.removeprefix(prefix).partition("/")[0]
+        told = store.get_json(found.uri)
+        done, planned = progress.get(stage, (0, 0))
+        progress[stage] = (done + told["done"], planned + told["planned"])
+    return progress
+
+
 def now() -> datetime:
     """The time, in UTC."""
     return datetime.now(UTC)

@@ -1,0 +1,410 @@
+"""Airflow's REST API, as far as `vidpipe run` and the demo need it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import requests
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from vidpipe.errors import TemporaryError, UsageError
+from vidpipe.local.state import ROOT, load_running
+
+FINISHED = ("success", "failed")
+POLL_S = 1.5
+PAGE = 100
+LOG_TAIL_LINES = 15
+TRIES_WHILE_AWAY = 40
+
+_STYLES = {"success": "green", "failed": "red", "upstream_failed": "red", "running": "cyan"}
+
+
+class AirflowClient:
+    """A client of one Airflow.
+
+    Args:
+        url: Address of the API server, such as `http://127.0.0.1:8080`.
+        user: Name to log in with.
+        password: Its password.
+    """
+
+    def __init__(self, url: str, user: str, password: str):
+        self.url = url
+        self._login = {"username": user, "password": password}
+        self._session = requests.Session()
+        self._session.trust_env = False  # no proxy, no .netrc: the password goes nowhere else
+
+    def dags(self) -> dict[str, dict[str, Any]]:
+        """All DAGs that Airflow has read, by id."""
+        return {dag["dag_id"]: dag for dag in self._pages("/dags", "dags")}
+
+    def import_errors(self) -> list[tuple[str, str]]:
+        """DAG files that could not be imported: (file name, stack trace)."""
+        found = self._pages("/importErrors", "import_errors")
+        return [(error["filename"], error["stack_trace"]) for error in found]
+
+    def params(self, dag_id: str) -> dict[str, dict[str, Any]]:
+        """Parameters of a DAG: for each its `value`, `description` and JSON `schema`.
+
+        Raises:
+            UsageError: There is no such DAG.
+        """
+        known = self.dags()
+        if dag_id not in known:
+            names = ", ".join(sorted(known)) or "none yet"
+            raise UsageError(f"There is no DAG of that name; there are: {names}. Received: {dag_id}")
+        return self._get(f"/dags/{quote(dag_id)}/details").get("params") or {}
+
+    def unpause(self, dag_id: str) -> None:
+        """Lets the runs of a DAG begin."""
+        self._call("PATCH", f"/dags/{quote(dag_id)}", json={"is_paused": False})
+
+    def trigger(self, dag_id: str, conf: dict[str, Any]) -> str:
+        """Starts a run of a DAG.
+
+        Args:
+            conf: Values of its parameters; the others keep their defaults.
+
+        Returns:
+            The id of the run.
+
+        Raises:
+            UsageError: Airflow refuses the values.
+        """
+        body = {"logical_date": None, "conf": conf}
+        return self._call("POST", f"/dags/{quote(dag_id)}/dagRuns", json=body)["dag_run_id"]
+
+    def run_state(self, dag_id: str, run_id: str) -> str:
+        """State of a run: queued, running, success or failed."""
+        return self._get(_run_path(dag_id, run_id))["state"]
+
+    def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        """Task instances of a run, as Airflow describes them; mapped ones each with `map_index`."""
+        return self._pages(f"{_run_path(dag_id, run_id)}/taskInstances", "task_instances")
+
+    def task_log(self, task_instance: dict[str, Any]) -> list[str]:
+        """The log of the last try of a task instance, by lines."""
+        ti = task_instance
+        run = _run_path(ti["dag_id"], ti["dag_run_id"])
+        found = self._get(
+            f"{run}/taskInstances/{quote(ti['task_id'])}/logs/{ti['try_number']}",
+            params={"map_index": ti["map_index"], "full_content": "true"},
+        )
+        return [_log_line(entry) for entry in found["content"]]
+
+    def xcom(self, task_instance: dict[str, Any], key: str = "return_value") -> Any:
+        """A value that a task instance pushed; None where it pushed none."""
+        ti = task_instance
+        run = _run_path(ti["dag_id"], ti["dag_run_id"])
+        found = self._get(
+            f"{run}/taskInstances/{quote(ti['task_id'])}/xcomEntries",
+            params={"xcom_key": key, "map_index": ti["map_index"]},
+        )["xcom_entries"]
+        if not found:
+            return None
+        path = f"{run}/taskInstances/{quote(ti['task_id'])}/xcomEntries/{quote(key)}"
+        return self._get(path, params={"map_index": ti["map_index"]})["value"]
+
+    def _pages(self, path: str, name: str) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = []
+        while True:
+            page = self._get(path, params={"limit": PAGE, "offset": len(rows)})
+            rows += page[name]
+            if not page[name] or len(rows) >= page["total_entries"]:
+                return rows
+
+    def _get(self, path: str, params: dict[str, Any] | None = None) -> Any:
+        return self._call("GET", path, params=params)
+
+    def _call(self, method: str, path: str, **kwargs: Any) -> Any:
+        response = self._send(method, path, **kwargs)
+        if response.status_code == requests.codes.unauthorized:
+            self._log_in()
+            response = self._send(method, path, **kwargs)
+        if response.status_code in (400, 404, 409, 422):
+            raise UsageError(f"Airflow refuses {method} {path}: {_detail(response)}")
+        if not response.ok:
+            raise TemporaryError(
+                f"Airflow answered {response.status_code} to {method} {path}. "
+                "Its logs tell more: .vidpipe/logs/api-server.log"
+            )
+        return response.json()
+
+    def _log_in(self) -> None:
+        response = self._send("POST", "/auth/token", prefix="", json=self._login)
+        if not response.ok:
+            raise UsageError(f"{self.url} refuses the stored password ({response.status_code}).")
+        self._session.headers["Authorization"] = f"Bearer {response.json()['access_token']}"
+
+    def _send(
+        self, method: str, path: str, prefix: str = "/api/v2", **kwargs: Any
+    ) -> requests.Response:
+        try:
+            headers = {"Accept": "application/json"}
+            return self._session.request(
+                method, f"{self.url}{prefix}{path}", headers=headers, timeout=30, **kwargs
+            )
+        except requests.RequestException as error:
+            raise TemporaryError(
+                f"Airflow does not answer at {self.url}. See: vidpipe status"
+            ) from error
+
+
+def connect(root: Path = ROOT) -> AirflowClient:
+    """A client of the embedded stack's Airflow.
+
+    Raises:
+        TemporaryError: No stack was started in `root`.
+    """
+    state = load_running(root)
+    return AirflowClient(state.url("airflow"), state.airflow_user, state.airflow_password)
+
+
+def run_dag(
+    dag_id: str,
+    params: Iterable[str] = (),
+    *,
+    root: Path = ROOT,
+    console: Console | None = None,
+) -> str:
+    """Triggers a DAG in the running stack and shows its progress until it ends.
+
+    Ctrl-C stops watching; the run goes on.
+
+    Args:
+        dag_id: The DAG.
+        params: `NAME=VALUE` each; values are JSON where the DAG's parameter is no string.
+        root: Folder of the stack.
+        console: Where to show it: live on a terminal, else a line for each change.
+
+    Returns:
+        State of the run: `success` or `failed`.
+
+    Raises:
+        UsageError: There is no such DAG or parameter, or a value does not fit.
+        TemporaryError: The stack does not run.
+    """
+    client = connect(root)
+    conf = parse_params(params, client.params(dag_id))
+    run_id = client.trigger(dag_id, conf)
+    client.unpause(dag_id)  # only now, or a run of its schedule might come first
+    return watch(client, dag_id, run_id, console=console)
+
+
+def parse_params(params: Iterable[str], known: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Reads `NAME=VALUE` by the types that the DAG's parameters have.
+
+    Raises:
+        UsageError: No `=`, a name that the DAG does not have, or a value that is no JSON where the
+            parameter is no string.
+    """
+    conf = {}
+    for param in params:
+        name, equals, text = param.partition("=")
+        if not equals:
+            raise UsageError(f"A parameter is given as NAME=VALUE. Received: {param!r}")
+        if name not in known:
+            names = ", ".join(sorted(known)) or "none"
+            raise UsageError(f"The DAG has no parameter of that name; it has: {names}. Received: {name}")
+        conf[name] = _parse_value(name, text, (known[name].get("schema") or {}).get("type", []))
+    return conf
+
+
+def _parse_value(name: str, text: str, types: str | list[str]) -> Any:
+    types = [types] if isinstance(types, str) else types
+    if not set(types) - {"string", "null"}:
+        return None if text == "null" and "null" in types else text
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        if "string" in types:
+            return text
+        kinds = " or ".join(types)
+        raise UsageError(f"{name} must be a JSON {kinds}. Received: {text!r}") from error
+
+
+def watch(
+    client: AirflowClient, dag_id: str, run_id: str, *, console: Console | None = None
+) -> str:
+    """Shows the progress of a run until it ends, and why it failed if it does.
+
+    Returns:
+        State of the run: `success` or `failed`.
+    """
+    console = console or Console(highlight=False)
+    link = f"{client.url}/dags/{quote(dag_id)}/runs/{quote(run_id, safe='')}"
+    console.print(f"{dag_id}: {link}", soft_wrap=True)
+    started = time.monotonic()
+    try:
+        show = _show_live if console.is_terminal else _show_lines
+        state = show(client, dag_id, run_id, console)
+    except KeyboardInterrupt:
+        console.print(f"No longer watching; the run goes on: {link}", soft_wrap=True)
+        raise
+    seconds = time.monotonic() - started
+    console.print(f"{dag_id}: [{_STYLES[state]}]{state}[/] after {seconds:.0f} s")
+    if state == "failed":
+        _print_failures(client, dag_id, run_id, console)
+    return state
+
+
+@dataclass
+class TaskProgress:
+    """A task of a run, its mapped instances taken together.
+
+    Attributes:
+        state: The worst or least advanced state among the instances.
+        done: Instances that ended well or were skipped.
+        all: Instances.
+        seconds: Time of the longest instance.
+    """
+
+    name: str
+    state: str
+    done: int
+    all: int
+    seconds: float
+
+
+_STATE_ORDER = (
+    "failed",
+    "upstream_failed",
+    "up_for_retry",
+    "running",
+    "deferred",
+    "awaiting_input",
+    "restarting",
+    "queued",
+    "scheduled",
+    "waiting",
+    "removed",
+    "success",
+    "skipped",
+)
+
+
+def summarize(task_instances: list[dict[str, Any]]) -> list[TaskProgress]:
+    """One row a task, in the order in which they began; those that have not, last."""
+    tasks: dict[str, list[dict[str, Any]]] = {}
+    for ti in sorted(task_instances, key=lambda ti: ti["start_date"] or "9999"):
+        tasks.setdefault(ti["task_id"], []).append(ti)
+    rows = []
+    for name, instances in tasks.items():
+        states = [ti["state"] or "waiting" for ti in instances]
+        worst = min(states, key=_STATE_ORDER.index)
+        if worst == "success" and all(state == "skipped" for state in states):
+            worst = "skipped"
+        rows.append(
+            TaskProgress(
+                name,
+                worst,
+                done=sum(state in ("success", "skipped") for state in states),
+                all=len(states),
+                seconds=max(ti["duration"] or 0.0 for ti in instances),
+            )
+        )
+    return rows
+
+
+def _poll(client: AirflowClient, dag_id: str, run_id: str, show: Callable[[str, list], None]) -> str:
+    """Asks until the run ends; an API server that is away for a while is waited for."""
+    away = 0
+    while True:
+        try:
+            state = client.run_state(dag_id, run_id)
+            show(state, summarize(client.task_instances(dag_id, run_id)))
+            away = 0
+        except TemporaryError:
+            away += 1
+            if away == TRIES_WHILE_AWAY:
+                raise
+        else:
+            if state in FINISHED:
+                return state
+        time.sleep(POLL_S)
+
+
+def _show_lines(client: AirflowClient, dag_id: str, run_id: str, console: Console) -> str:
+    shown: dict[str, str] = {}
+
+    def show(state: str, tasks: list[TaskProgress]) -> None:
+        for task in tasks:
+            text = f"  {task.name}: {task.state}"
+            if task.all > 1:
+                text += f", {task.done} of {task.all}"
+            if task.state in ("waiting", "scheduled", "queued") or shown.get(task.name) == text:
+                continue
+            shown[task.name] = text
+            ended = task.state in ("success", "failed")
+            console.print(text + (f" ({task.seconds:.0f} s)" if ended else ""), markup=False)
+
+    return _poll(client, dag_id, run_id, show)
+
+
+def _show_live(client: AirflowClient, dag_id: str, run_id: str, console: Console) -> str:
+    with Live(console=console, refresh_per_second=4) as live:
+
+        def show(state: str, tasks: list[TaskProgress]) -> None:
+            live.update(_render(state, tasks))
+
+        return _poll(client, dag_id, run_id, show)
+
+
+def _render(state: str, tasks: list[TaskProgress]) -> RenderableType:
+    table = Table(box=None, pad_edge=False)
+    for heading in ("task", "state"):
+        table.add_column(heading)
+    for heading in ("done", "seconds"):
+        table.add_column(heading, justify="right")
+    for task in tasks:
+        table.add_row(
+            Text(task.name),
+            Text(task.state, style=_STYLES.get(task.state, "")),
+            f"{task.done} of {task.all}",
+            f"{task.seconds:.0f}" if task.seconds else "",
+        )
+    return Group(table, Text(state, style=_STYLES.get(state, "")))
+
+
+def _print_failures(client: AirflowClient, dag_id: str, run_id: str, console: Console) -> None:
+    failed = [ti for ti in client.task_instances(dag_id, run_id) if ti["state"] == "failed"]
+    for ti in failed[:3]:
+        index = f"[{ti['map_index']}]" if ti["map_index"] >= 0 else ""
+        console.print(f"{ti['task_id']}{index} failed. Its log ends:", markup=False)
+        lines = [line for line in client.task_log(ti) if not line.startswith("::")]
+        for line in lines[-LOG_TAIL_LINES:]:
+            console.print(f"  {line}", markup=False, soft_wrap=True)
+    if len(failed) > 3:
+        console.print(f"{len(failed) - 3} more task instances failed.")
+
+
+def _run_path(dag_id: str, run_id: str) -> str:
+    return f"/dags/{quote(dag_id)}/dagRuns/{quote(run_id, safe='')}"
+
+
+def _log_line(entry: dict[str, Any] | str) -> str:
+    if isinstance(entry, str):
+        return entry
+    return " ".join(filter(None, (str(entry.get("event", "")), _error_text(entry))))
+
+
+def _error_text(entry: dict[str, Any]) -> str:
+    details = entry.get("error_detail") or []
+    return "; ".join(f"{e.get('exc_type')}: {e.get('exc_value')}" for e in details)
+
+
+def _detail(response: requests.Response) -> str:
+    try:
+        detail = response.json()["detail"]
+    except (ValueError, KeyError, TypeError):
+        return response.text[:300]
+    return " ".join(str(detail).split())[:500]

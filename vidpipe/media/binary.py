@@ -1,0 +1,51 @@
+"""Which ffmpeg is run."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import subprocess
+from pathlib import Path
+
+import imageio_ffmpeg
+
+from vidpipe.config import load_settings
+from vidpipe.errors import UsageError
+
+
+@functools.cache
+def ffmpeg_path() -> str:
+    """The ffmpeg that the configuration names, else the one that the imageio-ffmpeg wheel carries.
+
+    Raises:
+        UsageError: There is neither.
+    """
+    configured = load_settings().extract.ffmpeg_path
+    if configured:
+        found = shutil.which(configured)
+        if found is None:
+            raise UsageError(
+                "[extract] ffmpeg_path must name a program that can be run, or be empty for the"
+                f" ffmpeg of the imageio-ffmpeg wheel. Received: {configured!r}"
+            )
+        return found
+    # Where the wheel carries none, it goes on to look at the PATH: not what was asked for.
+    try:
+        carried = imageio_ffmpeg.get_ffmpeg_exe()
+    except RuntimeError:
+        carried = ""
+    if not Path(carried).is_relative_to(Path(imageio_ffmpeg.__file__).parent):
+        raise UsageError(
+            "The imageio-ffmpeg wheel carries no ffmpeg for this machine:"
+            " name one in the configuration, [extract] ffmpeg_path."
+        )
+    return carried
+
+
+@functools.cache
+def decoder_version() -> str:
+    """The version of ffmpeg, such as `ffmpeg 9.0.2`; part of what makes two extractions the same."""
+    first_line = subprocess.run(
+        [ffmpeg_path(), "-version"], capture_output=True, text=True, check=True, timeout=60
+    ).stdout.partition("\n")[0]
+    return " ".join(first_line.replace(" version", "").split()[:2])

@@ -61,7 +61,9 @@ class AirflowClient:
         known = self.dags()
         if dag_id not in known:
             names = ", ".join(sorted(known)) or "none yet"
-            raise UsageError(f"There is no DAG of that name; there are: {names}. Received: {dag_id}")
+            raise UsageError(
+                f"There is no DAG of that name; there are: {names}. Received: {dag_id}"
+            )
         return self._get(f"/dags/{quote(dag_id)}/details").get("params") or {}
 
     def unpause(self, dag_id: str) -> None:
@@ -214,7 +216,9 @@ def parse_params(params: Iterable[str], known: dict[str, dict[str, Any]]) -> dic
             raise UsageError(f"A parameter is given as NAME=VALUE. Received: {param!r}")
         if name not in known:
             names = ", ".join(sorted(known)) or "none"
-            raise UsageError(f"The DAG has no parameter of that name; it has: {names}. Received: {name}")
+            raise UsageError(
+                f"The DAG has no parameter of that name; it has: {names}. Received: {name}"
+            )
         conf[name] = _parse_value(name, text, (known[name].get("schema") or {}).get("type", []))
     return conf
 
@@ -315,7 +319,9 @@ def summarize(task_instances: list[dict[str, Any]]) -> list[TaskProgress]:
     return rows
 
 
-def _poll(client: AirflowClient, dag_id: str, run_id: str, show: Callable[[str, list], None]) -> str:
+def _poll(
+    client: AirflowClient, dag_id: str, run_id: str, show: Callable[[str, list], None]
+) -> str:
     """Asks until the run ends; an API server that is away for a while is waited for."""
     away = 0
     while True:

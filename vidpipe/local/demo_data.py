@@ -29,7 +29,12 @@ from vidpipe.local.speech import SAMPLE_RATE_HZ, speak
 from vidpipe.media import ffmpeg_path
 
 MOTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
-COLORS = {"red": (220, 40, 40), "green": (40, 180, 60), "blue": (50, 80, 230), "yellow": (230, 210, 40)}
+COLORS = {
+    "red": (220, 40, 40),
+    "green": (40, 180, 60),
+    "blue": (50, 80, 230),
+    "yellow": (230, 210, 40),
+}
 SHAPES = ("disc", "square", "triangle")
 WORDS = ("one", "two", "three", "four", "five", "yes", "no", "stop", "go", "hello")
 

@@ -45,9 +45,7 @@ def speak(words: Iterable[str]) -> dict[str, np.ndarray]:
         # eSpeak cuts the path of its data at 160 characters; a deep environment exceeds that.
         data = Path(folder) / "espeak-ng-data"
         data.symlink_to(espeakng_loader.get_data_path())
-        rate_hz = library.espeak_Initialize(
-            _AUDIO_OUTPUT_SYNCHRONOUS, 0, str(folder).encode(), 0
-        )
+        rate_hz = library.espeak_Initialize(_AUDIO_OUTPUT_SYNCHRONOUS, 0, str(folder).encode(), 0)
         if rate_hz != SAMPLE_RATE_HZ or library.espeak_SetVoiceByName(b"en-us") != 0:
             raise UsageError("The speech library of the espeakng-loader wheel does not start.")
         library.espeak_SetSynthCallback(collect)

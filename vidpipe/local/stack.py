@@ -73,7 +73,9 @@ def up(
     _require_disk(root)
     with _locked(root):
         state = StackState.load(root) or StackState(root.resolve())
-        running = {name for name, started in state.processes.items() if processes.is_alive(*started)}
+        running = {
+            name for name, started in state.processes.items() if processes.is_alive(*started)
+        }
         # A part that was killed may have left children that hold its port.
         found = processes.find(state.root)
         left = [p for name, group in found.items() if name not in running for p in group]
@@ -441,6 +443,8 @@ def _check_ports(root: Path) -> list[Check]:
         if rows[server].state == "running":
             ok = _ask(state.url(server)) is not None
             found = "answers" if ok else f"no answer; see {_log(root, server)}"
+        elif rows[server].state == "died":
+            ok, found = False, f"it died; see {_log(root, server)}, start it again: vidpipe up"
         else:
             ok = is_free(port)
             found = "free" if ok else "taken by another program; `vidpipe up` finds another"

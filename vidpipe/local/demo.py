@@ -1,0 +1,286 @@
+"""`vidpipe demo`: the whole loop on one machine, on made videos or on one's own.
+
+It does what a user would: puts videos into the bucket, triggers the DAGs in the running Airflow, and
+asks the tables. It ends with an error when something that it promises did not happen.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow.dataset as ds
+from rich.console import Console
+from rich.table import Table
+
+from vidpipe.config import load_settings
+from vidpipe.errors import BadInputError, UsageError
+from vidpipe.lake.query import run_query
+from vidpipe.lake.store import open_store
+from vidpipe.lake.tables import Lake
+from vidpipe.local import airflow_api, stack
+from vidpipe.local.contact_sheet import Strip, draw_contact_sheet
+from vidpipe.local.demo_data import DemoData, make_demo_videos
+from vidpipe.local.state import load_running
+from vidpipe.stages.by_hand import upload_annotations
+
+SHEET = Path("demo.png")
+STRIPS = 24
+FPS = 8.0
+SHORT_SIDE = 128
+VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".3gp"}
+
+# What each training is to show, and the accuracy that shows it. The motion classes cannot be told
+# from one frame; the colours can.
+LESSONS = (
+    ("appearance", "cnn", "one frame at a time, and one frame is enough"),
+    ("motion", "cnn", "one frame at a time, and one frame is not enough"),
+    ("motion", "cnn_rnn", "frames in their order"),
+    ("motion", "attention", "frames that look at each other"),
+)
+LEARNT = 0.9
+ABOVE_CHANCE = 0.15
+
+
+@dataclass
+class Demo:
+    """What the demo knows while it runs."""
+
+    root: Path
+    console: Console
+    phases: list[tuple[str, float]] = field(default_factory=list)
+    broken_promises: list[str] = field(default_factory=list)
+
+    @contextlib.contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Announces a phase and notes how long it took."""
+        self.console.rule(f"[bold]{name}", align="left")
+        started_s = time.monotonic()
+        yield
+        self.phases.append((name, time.monotonic() - started_s))
+
+    def run_dag(self, dag_id: str, **conf: Any) -> dict[str, Any]:
+        """Triggers a DAG, shows it until it ends, and returns what its tasks returned.
+
+        Raises:
+            BadInputError: The run failed.
+        """
+        client = airflow_api.connect(self.root)
+        run_id = client.trigger(dag_id, conf)
+        client.unpause(dag_id)
+        state = airflow_api.watch(client, dag_id, run_id, console=self.console)
+        if state != "success":
+            raise BadInputError(f"The DAG {dag_id} ended as {state}; see its log above.")
+        return {
+            instance["task_id"]: client.xcom(instance)
+            for instance in client.task_instances(dag_id, run_id)
+            if instance["map_index"] < 0 and instance["state"] == "success"
+        }
+
+    def promise(self, kept: bool, what: str) -> None:
+        """Notes a promise that was not kept."""
+        if not kept:
+            self.broken_promises.append(what)
+
+
+def run(root: Path, *, videos: Path | None, labels: Path | None, clips: int, seed: int) -> None:
+    """Runs the demo.
+
+    Raises:
+        BadInputError: Something that the demo promises did not happen.
+    """
+    if labels and not videos:
+        raise UsageError("LABELS goes with VIDEOS: a folder of videos and the file of their labels.")
+    for path, kind in ((videos, Path.is_dir), (labels, Path.is_file)):
+        if path and not kind(path):
+            raise UsageError(f"{path} does not exist, or is not what was expected there.")
+    demo = Demo(root, Console(highlight=False))
+    if videos:
+        _own_videos(demo, videos, labels, seed)
+    else:
+        _made_videos(demo, clips, seed)
+    _show_end(demo)
+    if demo.broken_promises:
+        raise BadInputError("The demo did not keep: " + "; ".join(demo.broken_promises) + ".")
+
+
+def _made_videos(demo: Demo, clips: int, seed: int) -> None:
+    with demo.phase(f"Start the stack, and make {clips} videos beside it"):
+        data = _start_and_make(demo, clips, seed)
+        _upload(data.folder, "demo")
+    with demo.phase("ingest: videos become frames and audio"):
+        demo.run_dag("ingest", fps=FPS, short_side=SHORT_SIDE)
+    with demo.phase("annotate: what people say of them"):
+        for task, file in (("motion", data.motion_csv), ("appearance", data.appearance_csv)):
+            demo.run_dag("annotate", task=task, file=upload_annotations(Lake(), file))
+    results = []
+    for task, architecture, lesson in LESSONS:
+        with demo.phase(f"train: {task} by {architecture}, {lesson}"):
+            done = demo.run_dag("train", task=task, architecture=architecture, seed=seed)
+            results.append((task, architecture, lesson, done["evaluate"], done["promote"]))
+    with demo.phase("label_nightly: the champion labels every video"):
+        demo.run_dag("label_nightly", task="motion")
+    _check_tables(demo, data)
+    _show_results(demo, results)
+    _draw_sheet(demo, "motion")
+
+
+def _own_videos(demo: Demo, videos: Path, labels: Path | None, seed: int) -> None:
+    with demo.phase("Start the stack"):
+        stack.up(demo.root, echo=demo.console.print)
+        _upload(videos, videos.resolve().name)
+    with demo.phase("ingest: videos become frames and audio"):
+        demo.run_dag("ingest")
+    ingested = run_query("select count(*) as videos from current_videos").to_pylist()[0]["videos"]
+    demo.promise(ingested > 0, "not one video could be extracted (vidpipe changes tells why)")
+    if labels is None:
+        demo.console.print(
+            "\nNo labels were given. Write a CSV with the columns video,label (video: the file name)"
+            "\nand go on with: make demo VIDEOS=… LABELS=file.csv"
+        )
+        return
+    with demo.phase("annotate: what people say of them"):
+        demo.run_dag("annotate", task="label", file=upload_annotations(Lake(), labels))
+    with demo.phase("train: attention over the frames"):
+        done = demo.run_dag("train", task="label", architecture="attention", seed=seed)
+    with demo.phase("label_nightly: the champion labels every video"):
+        demo.run_dag("label_nightly", task="label")
+    _show_results(
+        demo, [("label", "attention", "your videos", done["evaluate"], done["promote"])]
+    )
+    _draw_sheet(demo, "label")
+
+
+def _start_and_make(demo: Demo, clips: int, seed: int) -> DemoData:
+    """The stack starts and the videos are made side by side: both mostly wait for something."""
+    made: list[DemoData] = []
+    failed: list[Exception] = []
+
+    def make() -> None:
+        try:
+            made.append(
+                make_demo_videos(demo.root / "demo" / f"seed-{seed}-{clips}", clips=clips, seed=seed)
+            )
+        except Exception as error:
+            failed.append(error)
+
+    demo.root.mkdir(mode=0o700, exist_ok=True)
+    maker = threading.Thread(target=make)
+    maker.start()
+    stack.up(demo.root, echo=demo.console.print)
+    maker.join()
+    if failed:
+        raise failed[0]
+    return made[0]
+
+
+def _upload(folder: Path, prefix: str) -> None:
+    """Puts the videos of a folder into the watched bucket; known ones stay as they are."""
+    load_settings.cache_clear()  # `up` has just written it
+    settings = load_settings()
+    store, bucket = open_store(settings), settings.sources.uris[0]
+    known = {found.uri: found.size_bytes for found in store.list(f"{bucket}/{prefix}/")}
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES)
+    if not files:
+        raise UsageError(f"{folder} holds no videos ({', '.join(sorted(VIDEO_SUFFIXES))}).")
+    for path in files:
+        uri = f"{bucket}/{prefix}/{path.relative_to(folder).as_posix()}"
+        if known.get(uri) != path.stat().st_size:
+            store.upload(path, uri)
+
+
+def _check_tables(demo: Demo, data: DemoData) -> None:
+    lake = Lake()
+    outcomes = lake.dataset("outcomes").to_table(filter=ds.field("stage") == "extract").to_pylist()
+    status = {outcome["source_uri"].rpartition("/")[2]: outcome for outcome in outcomes}
+    for path in (*data.videos, *data.broken):
+        outcome = status.get(path.name)
+        wanted = "quarantined" if path in data.broken else "done"
+        demo.promise(
+            outcome is not None and outcome["status"] == wanted,
+            f"{path.name} is {outcome['status'] if outcome else 'without outcome'}, not {wanted}",
+        )
+    labelled = run_query("select count(*) as n from current_labels where task = 'motion'")
+    demo.promise(
+        labelled.to_pylist()[0]["n"] == len(data.videos),
+        "not every video is labelled",
+    )
+
+
+def _show_results(demo: Demo, results: list[tuple]) -> None:
+    table = Table(title="Accuracy on the test split", title_justify="left")
+    for heading in ("task", "architecture", "what it sees", "accuracy", "chance", "champion"):
+        table.add_column(heading)
+    for task, architecture, lesson, evaluated, promoted in results:
+        accuracy, chance = evaluated["metrics"]["accuracy"], 1 / evaluated["classes"]
+        table.add_row(
+            task,
+            architecture,
+            lesson,
+            f"{accuracy:.2f}",
+            f"{chance:.2f}",
+            "yes" if promoted["promoted"] else "no",
+        )
+        if task == "label":
+            continue
+        if (task, architecture) == ("motion", "cnn"):
+            limit = chance + ABOVE_CHANCE
+            demo.promise(
+                accuracy <= limit, f"cnn tells motion from one frame: {accuracy:.2f} > {limit:.2f}"
+            )
+        else:
+            demo.promise(
+                accuracy > LEARNT, f"{architecture} on {task} reached {accuracy:.2f}, not {LEARNT}"
+            )
+    demo.console.print(table)
+
+
+def _draw_sheet(demo: Demo, task: str) -> None:
+    rows = run_query(
+        f"""
+        select l.video_id, l.label, l.score, any_value(a.label) as truth
+        from current_labels l left join current_annotations a
+          on a.video_id = l.video_id and a.task = l.task and a.start_s is null
+        where l.task = '{task}'
+        group by all order by hash(l.video_id) limit {STRIPS}
+        """
+    ).to_pylist()
+    frames = Lake().dataset("frames").to_table(
+        columns=["video_id", "time_s", "jpeg"],
+        filter=ds.field("video_id").isin([row["video_id"] for row in rows]),
+    )
+    jpegs: dict[str, list[bytes]] = {}
+    for frame in frames.sort_by([("video_id", "ascending"), ("time_s", "ascending")]).to_pylist():
+        jpegs.setdefault(frame["video_id"], []).append(frame["jpeg"])
+    strips = [
+        Strip(jpegs[row["video_id"]], row["label"], row["score"], row["truth"]) for row in rows
+    ]
+    draw_contact_sheet(SHEET, f"{task}: what the champion found in {len(strips)} videos", strips)
+
+
+def _show_end(demo: Demo) -> None:
+    state = load_running(demo.root)
+    table = Table(title="Seconds", title_justify="left", show_header=False)
+    for name, seconds in demo.phases:
+        table.add_row(name, f"{seconds:.0f}")
+    table.add_row("[bold]all", f"[bold]{sum(seconds for _, seconds in demo.phases):.0f}")
+    print_ = demo.console.print
+    print_(table)
+    print_(f"Airflow  {state.url('airflow')}  user {state.airflow_user}  password", end=" ")
+    print_(state.airflow_password, markup=False)
+    print_(f"MLflow   {state.url('mlflow')}")
+    if SHEET.is_file():
+        print_(f"Picture  {SHEET}")
+    print_(
+        "\nThree queries to try (.venv/bin/vidpipe):\n"
+        '  vidpipe query "select label, count(*) from current_labels group by 1"\n'
+        '  vidpipe query "select status, reason, count(*) from outcomes group by all"\n'
+        '  vidpipe query "select video_codec, width, height, count(*) from videos group by all"\n'
+        "\nThe stack goes on running. Stop it: make down. Remove it with its data: make clean.",
+        markup=False,
+    )

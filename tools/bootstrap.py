@@ -18,26 +18,26 @@ NEEDED_DISK_BYTES = 6_000_000_000
 
 
 def main() -> None:
-    version = "%d.%d" % sys.version_info[:2]
+    version = "{}.{}".format(*sys.version_info[:2])
     if version not in ("3.11", "3.12"):
         sys.exit(
-            "vidpipe needs Python 3.11 or 3.12. Received: %s (%s). "
-            "Name one that fits: make PYTHON=/path/to/python3.12" % (version, sys.executable)
+            f"vidpipe needs Python 3.11 or 3.12. Received: {version} ({sys.executable}). "
+            "Name one that fits: make PYTHON=/path/to/python3.12"
         )
     if not (importlib.util.find_spec("venv") and importlib.util.find_spec("ensurepip")):
         sys.exit(
-            "This Python has no venv module: %s. Install it (Debian, Ubuntu: python%s-venv) or "
-            "name another Python: make PYTHON=/path/to/python3.12" % (sys.executable, version)
+            f"{sys.executable} has no venv module. Install it (Debian, Ubuntu: "
+            f"python{version}-venv), or name another: make PYTHON=/path/to/python3.12"
         )
     if not VENV.exists():
         free_bytes = shutil.disk_usage(str(ROOT)).free
         if free_bytes < NEEDED_DISK_BYTES:
             sys.exit(
-                "The disk of %s is too full: set-up needs 6 GB, %.1f GB are free. "
-                "Make room and run it again." % (ROOT, free_bytes / 1e9)
+                f"The disk of {ROOT} is too full: set-up needs 6 GB, "
+                f"{free_bytes / 1e9:.1f} GB are free. Make room and run it again."
             )
         print("First set-up: about 3 GB to download, unless they are in the package cache.")
-    print("Setting up .venv with Python %s" % version, flush=True)
+    print(f"Setting up .venv with Python {version}", flush=True)
     same_python = (VENV / "lib" / ("python" + version)).is_dir()
     run(sys.executable, "-m", "venv", *([] if same_python else ["--clear"]), str(VENV))
     python = str(VENV / "bin" / "python")
@@ -66,8 +66,8 @@ def run(*command: str, env: dict[str, str] | None = None) -> None:
     status = subprocess.run(command, cwd=str(ROOT), env=env, check=False).returncode
     if status:
         sys.exit(
-            "Set-up stopped: `%s` ended with %d, its own words stand above. "
-            "Running it again goes on from here." % (" ".join(command[1:5]), status)
+            f"Set-up stopped: `{' '.join(command[1:5])}` ended with {status}, its own words stand "
+            "above. Running it again goes on from here."
         )
 
 

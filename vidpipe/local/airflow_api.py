@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Iterable
@@ -16,14 +17,20 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from vidpipe.config import load_settings
 from vidpipe.errors import TemporaryError, UsageError
+from vidpipe.lake.layout import make_run_key
+from vidpipe.lake.store import open_store
 from vidpipe.local.state import ROOT, load_running
+from vidpipe.stages.manifest import read_progress
 
 FINISHED = ("success", "failed")
 POLL_S = 1.5
 PAGE = 100
 LOG_TAIL_LINES = 15
 TRIES_WHILE_AWAY = 40
+
+Items = dict[str, tuple[int, int]]
 
 _STYLES = {"success": "green", "failed": "red", "upstream_failed": "red", "running": "cyan"}
 
@@ -319,15 +326,28 @@ def summarize(task_instances: list[dict[str, Any]]) -> list[TaskProgress]:
     return rows
 
 
-def _poll(
-    client: AirflowClient, dag_id: str, run_id: str, show: Callable[[str, list], None]
-) -> str:
+Show = Callable[[str, list[TaskProgress], Items], None]
+
+
+def _items(dag_id: str, run_id: str) -> Items:
+    """Items done and planned of each stage, as far as the stages told."""
+    settings = load_settings()
+    if not settings.lake.uri:
+        return {}
+    run_key = make_run_key(settings.deployment, dag_id, run_id)
+    with contextlib.suppress(TemporaryError):
+        return read_progress(open_store(settings), settings.lake.uri, run_key)
+    return {}
+
+
+def _poll(client: AirflowClient, dag_id: str, run_id: str, show: Show) -> str:
     """Asks until the run ends; an API server that is away for a while is waited for."""
     away = 0
     while True:
         try:
             state = client.run_state(dag_id, run_id)
-            show(state, summarize(client.task_instances(dag_id, run_id)))
+            tasks = summarize(client.task_instances(dag_id, run_id))
+            show(state, tasks, _items(dag_id, run_id))
             away = 0
         except TemporaryError:
             away += 1
@@ -342,16 +362,21 @@ def _poll(
 def _show_lines(client: AirflowClient, dag_id: str, run_id: str, console: Console) -> str:
     shown: dict[str, str] = {}
 
-    def show(state: str, tasks: list[TaskProgress]) -> None:
+    def tell(name: str, text: str, note: str = "") -> None:
+        if shown.get(name) != text:
+            shown[name] = text
+            console.print(text + note, markup=False)
+
+    def show(state: str, tasks: list[TaskProgress], items: Items) -> None:
+        for stage, (done, planned) in items.items():
+            tell(f"items of {stage}", f"  {stage}: {done} of {planned} items")
         for task in tasks:
-            text = f"  {task.name}: {task.state}"
-            if task.all > 1:
-                text += f", {task.done} of {task.all}"
-            if task.state in ("waiting", "scheduled", "queued") or shown.get(task.name) == text:
+            if task.state in ("waiting", "scheduled", "queued"):
                 continue
-            shown[task.name] = text
+            of = f", {task.done} of {task.all}" if task.all > 1 else ""
             ended = task.state in ("success", "failed")
-            console.print(text + (f" ({task.seconds:.0f} s)" if ended else ""), markup=False)
+            note = f" ({task.seconds:.0f} s)" if ended else ""
+            tell(task.name, f"  {task.name}: {task.state}{of}", note)
 
     return _poll(client, dag_id, run_id, show)
 
@@ -359,13 +384,13 @@ def _show_lines(client: AirflowClient, dag_id: str, run_id: str, console: Consol
 def _show_live(client: AirflowClient, dag_id: str, run_id: str, console: Console) -> str:
     with Live(console=console, refresh_per_second=4) as live:
 
-        def show(state: str, tasks: list[TaskProgress]) -> None:
-            live.update(_render(state, tasks))
+        def show(state: str, tasks: list[TaskProgress], items: Items) -> None:
+            live.update(_render(state, tasks, items))
 
         return _poll(client, dag_id, run_id, show)
 
 
-def _render(state: str, tasks: list[TaskProgress]) -> RenderableType:
+def _render(state: str, tasks: list[TaskProgress], items: Items) -> RenderableType:
     table = Table(box=None, pad_edge=False)
     for heading in ("task", "state"):
         table.add_column(heading)
@@ -378,7 +403,8 @@ def _render(state: str, tasks: list[TaskProgress]) -> RenderableType:
             f"{task.done} of {task.all}",
             f"{task.seconds:.0f}" if task.seconds else "",
         )
-    return Group(table, Text(state, style=_STYLES.get(state, "")))
+    counts = (Text(f"{stage}: {done} of {of} items") for stage, (done, of) in items.items())
+    return Group(table, *counts, Text(state, style=_STYLES.get(state, "")))
 
 
 def _print_failures(client: AirflowClient, dag_id: str, run_id: str, console: Console) -> None:

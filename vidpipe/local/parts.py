@@ -192,4 +192,4 @@ def _read_toml(path: Path) -> dict:
 
 def _toml(value: object) -> str:
     """Strings, numbers, booleans and lists of them are written the same in TOML and JSON."""
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False, default=str).replace("\x7f", "\\u007f")

@@ -87,7 +87,7 @@ class Attempt:
                 raise AssertionError("the stage set no outcome")
         except MediaError as error:
             rows.end(REASONS[error.reason], error.reason, str(error))
-        except VidpipeError:
+        except (VidpipeError, OSError):
             raise
         except Exception as error:
             # A defect of ours must not take the other items of the shard with it.

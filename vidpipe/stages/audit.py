@@ -24,7 +24,8 @@ from vidpipe.stages.manifest import Manifest, Report, find_report, now
 def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     """Audits the run that `config["plan"]`, a report's URI, planned.
 
-    Config: `plan`, and `max_failed_share` (of the items given to shards; default 0).
+    Config: `plan`, and `max_failed_share` (of the items given to
+    shards; null: as configured).
 
     Raises:
         BadInputError: A proof failed; nothing may be published.
@@ -53,7 +54,9 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         raise BadInputError(f"{given} outcomes for another number of items: reports contradict.")
     failure = ""
     share = counts["failed"] / given if given else 0.0
-    budget = float(manifest.config.get("max_failed_share") or 0)
+    budget = manifest.config.get("max_failed_share")
+    if budget is None:
+        budget = lake.settings.extract.max_failed_share
     if share > budget:
         failure = (
             f"{counts['failed']} of {given} items failed, more than the budget of {budget:.0%};"

@@ -10,7 +10,8 @@ from __future__ import annotations
 import collections
 import dataclasses
 import fnmatch
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -24,7 +25,7 @@ from vidpipe.lake.store import StoredObject, split_uri
 from vidpipe.lake.tables import Lake
 from vidpipe.media import ExtractOptions, decoder_version
 from vidpipe.stages.attempt import Attempt
-from vidpipe.stages.manifest import Manifest
+from vidpipe.stages.manifest import Manifest, parse_time
 from vidpipe.stages.sharding import cut_shards
 
 # A short clip costs about as much to open as this many bytes cost to decode.
@@ -43,33 +44,11 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     """
     config = manifest.config
     snapshots = lake.published()
-    known = _known_sources(lake, snapshots)
-    tries = _failed_tries(lake, snapshots)
-    listed: set[str] = set()
-    fresh: list[StoredObject] = []
-    counts = collections.Counter(dict.fromkeys(("listed", "known", "gone", "given_up"), 0))
-    scopes = [_scope(uri, config.get("prefix") or "") for uri in _sources(lake, config)]
-    for scope in scopes:
-        for found in lake.store.list(scope):
-            listed.add(found.uri)
-            if found.uri.endswith("/") or not _wanted(found, config):
-                continue
-            counts["listed"] += 1
-            if known.get(found.uri) == found.version:
-                counts["known"] += 1
-            elif tries[_item(found)] >= lake.settings.extract.max_tries:
-                counts["given_up"] += 1
-            else:
-                fresh.append(found)
-    gone = [
-        uri
-        for uri in known
-        if uri not in listed and any(uri.startswith(scope) for scope in scopes)
-    ]
-    for uri in gone:
-        _mark_gone(attempt, uri, known[uri])
-    counts["gone"] = len(gone)
-
+    found = compare(lake, snapshots, config)
+    for uri, version in found.gone.items():
+        _mark_gone(attempt, uri, version)
+    counts = found.counts
+    fresh = found.fresh
     fresh.sort(key=lambda o: (o.modified_at, o.uri), reverse=True)
     selected = fresh[: config.get("max_videos") or len(fresh)]
     by_size = _published_work(lake, snapshots, {o.size_bytes for o in selected})
@@ -103,7 +82,51 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     counts |= {"new": len(fresh), "selected": len(items), "backlog": len(fresh) - len(items)}
     print("discover: " + ", ".join(f"{n} {name}" for name, n in counts.items()), flush=True)
     attempt.announce("extract", len(items))
-    attempt.result |= {"shards": uris, "base": snapshots, "counts": dict(counts)}
+    attempt.result |= {"shards": uris, "base": snapshots, "counts": counts}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A bucket's objects beside what is known of them.
+
+    Attributes:
+        fresh: New and replaced objects, and those that failed and may be tried again.
+        gone: Version of each known source that is no longer there.
+        counts: How many were listed, known, gone, given_up.
+    """
+
+    fresh: list[StoredObject]
+    gone: dict[str, str]
+    counts: dict[str, int]
+
+
+def compare(lake: Lake, snapshots: dict[str, int], config: dict[str, Any]) -> Comparison:
+    """Lists the sources that `config` chooses (all: `{}`) and compares them with the tables."""
+    known = _known_sources(lake, snapshots)
+    tries = _failed_tries(lake, snapshots)
+    listed: set[str] = set()
+    fresh: list[StoredObject] = []
+    counts = dict.fromkeys(("listed", "known", "gone", "given_up"), 0)
+    scopes = [_scope(uri, config.get("prefix") or "") for uri in _sources(lake, config)]
+    for scope in scopes:
+        for found in lake.store.list(scope):
+            listed.add(found.uri)
+            if found.uri.endswith("/") or not _wanted(found, config):
+                continue
+            counts["listed"] += 1
+            if known.get(found.uri) == found.version:
+                counts["known"] += 1
+            elif tries[_item(found)] >= lake.settings.extract.max_tries:
+                counts["given_up"] += 1
+            else:
+                fresh.append(found)
+    gone = {
+        uri: version
+        for uri, version in known.items()
+        if uri not in listed and any(uri.startswith(scope) for scope in scopes)
+    }
+    counts["gone"] = len(gone)
+    return Comparison(fresh, gone, counts)
 
 
 def _sources(lake: Lake, config: dict[str, Any]) -> list[str]:
@@ -129,16 +152,9 @@ def _wanted(found: StoredObject, config: dict[str, Any]) -> bool:
     after, before = config.get("modified_after"), config.get("modified_before")
     return (
         fnmatch.fnmatchcase(key, config.get("pattern") or "*")
-        and (not after or found.modified_at >= _time(after))
-        and (not before or found.modified_at < _time(before))
+        and (not after or found.modified_at >= parse_time(after))
+        and (not before or found.modified_at < parse_time(before))
     )
-
-
-def _time(text: str) -> datetime:
-    try:
-        return datetime.fromisoformat(text).astimezone()
-    except ValueError as error:
-        raise UsageError(f"A time looks like 2026-01-31T00:00:00Z. Received: {text!r}") from error
 
 
 def _item(found: StoredObject) -> str:

@@ -17,12 +17,12 @@ from pyiceberg.expressions import And, In
 
 from vidpipe import tracking
 from vidpipe.datasets.clips import read_clips
-from vidpipe.errors import MediaError, NothingToDoError, UsageError
+from vidpipe.errors import MediaError, NothingToDoError
 from vidpipe.lake import layout
 from vidpipe.lake.tables import Lake
 from vidpipe.models.bundle import Bundle
 from vidpipe.stages.attempt import Attempt
-from vidpipe.stages.manifest import PLAN, Manifest, now
+from vidpipe.stages.manifest import PLAN, Manifest, now, parse_time
 from vidpipe.stages.sharding import cut_shards
 
 ITEM_S = 2.0  # what a video costs beside its length
@@ -55,9 +55,7 @@ def _plan(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
             f"Task {task!r} has no champion model yet: annotate some videos, then run the DAG train."
         )
     snapshots = lake.published()
-    videos = _videos(lake, snapshots, config)
-    unlabelled = _without_labels(lake, snapshots, task, champion.version, videos)
-    unlabelled.sort(key=lambda v: (v["ingested_at"], v["video_id"]), reverse=True)
+    unlabelled = videos_without_labels(lake, snapshots, task, champion.version, config)
     selected = unlabelled[: config.get("max_videos") or len(unlabelled)]
     max_hours = config.get("max_hours")
     deadline = manifest.planned_time + timedelta(hours=max_hours) if max_hours else None
@@ -92,7 +90,6 @@ def _plan(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         uris.append(uri)
     _record_promotion(attempt, lake, snapshots, task, champion)
     counts = {
-        "videos": len(videos),
         "selected": len(items),
         "backlog": len(unlabelled) - len(items),
     }
@@ -111,9 +108,9 @@ def _videos(lake: Lake, snapshots: dict[str, int], config: dict[str, Any]) -> li
     if video_id := config.get("video_id"):
         condition &= ds.field("video_id") == video_id
     if after := config.get("ingested_after"):
-        condition &= ds.field("ingested_at") >= pa.scalar(_time(after))
+        condition &= ds.field("ingested_at") >= pa.scalar(parse_time(after))
     if before := config.get("ingested_before"):
-        condition &= ds.field("ingested_at") < pa.scalar(_time(before))
+        condition &= ds.field("ingested_at") < pa.scalar(parse_time(before))
     columns = ["video_id", "source_uri", "duration_s", "ingested_at", "work_key", "run_key"]
     rows = lake.dataset("videos", snapshots=snapshots).to_table(columns=columns, filter=condition)
     newest = {row["video_id"]: row for row in rows.sort_by("ingested_at").to_pylist()}
@@ -127,13 +124,13 @@ def _videos(lake: Lake, snapshots: dict[str, int], config: dict[str, Any]) -> li
     return list(newest.values())
 
 
-def _without_labels(
-    lake: Lake,
-    snapshots: dict[str, int],
-    task: str,
-    version: str,
-    videos: list[dict[str, Any]],
+def videos_without_labels(
+    lake: Lake, snapshots: dict[str, int], task: str, version: str, config: dict[str, Any]
 ) -> list[dict[str, Any]]:
+    """The videos that `config` chooses (all: `{}`) and that `task` has no label of, newest first.
+
+    Left out are those that the model version could not label, for good or for `max_tries` times.
+    """
     labels = lake.dataset("labels", snapshots=snapshots).to_table(
         columns=["video_id"], filter=ds.field("task") == task
     )
@@ -148,24 +145,18 @@ def _without_labels(
             quarantined.add(row["work_key"])
         else:
             tries[row["item"]] += 1
-    return [
+    unlabelled = [
         video
-        for video in videos
+        for video in _videos(lake, snapshots, config)
         if video["video_id"] not in labelled
         and _work_key(video["video_id"], task, version, video["work_key"]) not in quarantined
         and tries[f"{task}/{video['video_id']}"] < lake.settings.extract.max_tries
     ]
+    return sorted(unlabelled, key=lambda v: (v["ingested_at"], v["video_id"]), reverse=True)
 
 
 def _work_key(video_id: str, task: str, version: str, extraction: str) -> str:
     return layout.make_work_key(video_id, "label", task, version, extraction)
-
-
-def _time(text: str) -> datetime:
-    try:
-        return datetime.fromisoformat(text).astimezone()
-    except ValueError as error:
-        raise UsageError(f"A time looks like 2026-01-31T00:00:00Z. Received: {text!r}") from error
 
 
 def _record_promotion(

@@ -123,3 +123,16 @@ def read_progress(store: ObjectStore, lake_uri: str, run_key: str) -> dict[str, 
 def now() -> datetime:
     """The time, in UTC."""
     return datetime.now(UTC)
+
+
+def parse_time(text: str) -> datetime:
+    """Reads a time that somebody gave as a parameter; without a zone it is UTC.
+
+    Raises:
+        UsageError: It is none.
+    """
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise UsageError(f"A time looks like 2026-01-31T00:00:00Z. Received: {text!r}") from error
+    return time if time.tzinfo else time.replace(tzinfo=UTC)

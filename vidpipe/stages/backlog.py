@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-import pyarrow as pa
+import collections
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from vidpipe.lake import layout
 from vidpipe.lake.tables import Lake
-from vidpipe.stages import discover, label
+from vidpipe.stages import discover
+from vidpipe.stages.manifest import parse_time
 
 
 def ingest_backlog(lake: Lake) -> int:
@@ -16,9 +23,67 @@ def ingest_backlog(lake: Lake) -> int:
 def label_backlog(lake: Lake) -> dict[str, int]:
     """Videos without a label, for each task that has a champion."""
     snapshots = lake.published()
-    promotions: pa.Table = lake.dataset("promotions", snapshots=snapshots).to_table()
-    champions = {p["task"]: p["model_version"] for p in promotions.sort_by("promoted_at").to_pylist()}
+    promotions = lake.dataset("promotions", snapshots=snapshots).to_table().sort_by("promoted_at")
+    champions = {p["task"]: p["model_version"] for p in promotions.to_pylist()}
     return {
-        task: len(label.videos_without_labels(lake, snapshots, task, version, {}))
+        task: len(videos_without_labels(lake, snapshots, task, version, {}))
         for task, version in sorted(champions.items())
     }
+
+
+def videos_without_labels(
+    lake: Lake, snapshots: dict[str, int], task: str, version: str, config: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """The videos that `config` chooses (all: `{}`) and that `task` has no label of, newest first.
+
+    Left out are those that the model version could not label, for good or for `max_tries` times.
+    """
+    labels = lake.dataset("labels", snapshots=snapshots).to_table(
+        columns=["video_id"], filter=ds.field("task") == task
+    )
+    labelled = set(labels["video_id"].to_pylist())
+    outcomes = lake.dataset("outcomes", snapshots=snapshots).to_table(
+        columns=["work_key", "item", "status"],
+        filter=(ds.field("stage") == "label") & ds.field("status").isin(["quarantined", "failed"]),
+    )
+    quarantined, tries = set(), collections.Counter()
+    for row in outcomes.to_pylist():
+        if row["status"] == "quarantined":
+            quarantined.add(row["work_key"])
+        else:
+            tries[row["item"]] += 1
+    unlabelled = [
+        video
+        for video in _videos(lake, snapshots, config)
+        if video["video_id"] not in labelled
+        and label_work_key(video["video_id"], task, version, video["work_key"]) not in quarantined
+        and tries[f"{task}/{video['video_id']}"] < lake.settings.extract.max_tries
+    ]
+    return sorted(unlabelled, key=lambda v: (v["ingested_at"], v["video_id"]), reverse=True)
+
+
+def label_work_key(video_id: str, task: str, version: str, extraction: str) -> str:
+    """The work of labelling one extraction of a video by one model version."""
+    return layout.make_work_key(video_id, "label", task, version, extraction)
+
+
+def _videos(lake: Lake, snapshots: dict[str, int], config: dict[str, Any]) -> list[dict[str, Any]]:
+    """The newest extraction of each video that the parameters choose."""
+    condition = pc.scalar(True)
+    if video_id := config.get("video_id"):
+        condition &= ds.field("video_id") == video_id
+    if after := config.get("ingested_after"):
+        condition &= ds.field("ingested_at") >= pa.scalar(parse_time(after))
+    if before := config.get("ingested_before"):
+        condition &= ds.field("ingested_at") < pa.scalar(parse_time(before))
+    columns = ["video_id", "source_uri", "duration_s", "ingested_at", "work_key", "run_key"]
+    rows = lake.dataset("videos", snapshots=snapshots).to_table(columns=columns, filter=condition)
+    newest = {row["video_id"]: row for row in rows.sort_by("ingested_at").to_pylist()}
+    if prefix := config.get("prefix"):
+        sources = lake.dataset("sources", snapshots=snapshots).to_table(
+            columns=["source_uri", "video_id"]
+        )
+        named = sources.filter(pc.starts_with(pc.field("source_uri"), prefix))
+        wanted = set(named["video_id"].to_pylist())
+        newest = {video_id: row for video_id, row in newest.items() if video_id in wanted}
+    return list(newest.values())

@@ -5,24 +5,23 @@ As a stage of one task it plans (which videos, by which model), as a shard it la
 
 from __future__ import annotations
 
-import collections
 import dataclasses
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
+import numpy as np
 import pyarrow.dataset as ds
-from pyiceberg.expressions import And, In
+from pyiceberg.expressions import In
 
 from vidpipe import tracking
 from vidpipe.datasets.clips import read_clips
 from vidpipe.errors import MediaError, NothingToDoError
 from vidpipe.lake import layout
 from vidpipe.lake.tables import Lake
-from vidpipe.models.bundle import Bundle
-from vidpipe.stages.attempt import Attempt
-from vidpipe.stages.manifest import PLAN, Manifest, now, parse_time
+from vidpipe.stages.attempt import Attempt, ItemRows
+from vidpipe.stages.backlog import label_work_key, videos_without_labels
+from vidpipe.stages.manifest import PLAN, Manifest, now
 from vidpipe.stages.sharding import cut_shards
 
 ITEM_S = 2.0  # what a video costs beside its length
@@ -102,63 +101,6 @@ def _plan(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     attempt.result |= {"shards": uris, "base": snapshots, "counts": counts}
 
 
-def _videos(lake: Lake, snapshots: dict[str, int], config: dict[str, Any]) -> list[dict[str, Any]]:
-    """The newest extraction of each video that the parameters choose."""
-    condition = pc.scalar(True)
-    if video_id := config.get("video_id"):
-        condition &= ds.field("video_id") == video_id
-    if after := config.get("ingested_after"):
-        condition &= ds.field("ingested_at") >= pa.scalar(parse_time(after))
-    if before := config.get("ingested_before"):
-        condition &= ds.field("ingested_at") < pa.scalar(parse_time(before))
-    columns = ["video_id", "source_uri", "duration_s", "ingested_at", "work_key", "run_key"]
-    rows = lake.dataset("videos", snapshots=snapshots).to_table(columns=columns, filter=condition)
-    newest = {row["video_id"]: row for row in rows.sort_by("ingested_at").to_pylist()}
-    if prefix := config.get("prefix"):
-        sources = lake.dataset("sources", snapshots=snapshots).to_table(
-            columns=["source_uri", "video_id"]
-        )
-        named = sources.filter(pc.starts_with(pc.field("source_uri"), prefix))
-        wanted = set(named["video_id"].to_pylist())
-        newest = {video_id: row for video_id, row in newest.items() if video_id in wanted}
-    return list(newest.values())
-
-
-def videos_without_labels(
-    lake: Lake, snapshots: dict[str, int], task: str, version: str, config: dict[str, Any]
-) -> list[dict[str, Any]]:
-    """The videos that `config` chooses (all: `{}`) and that `task` has no label of, newest first.
-
-    Left out are those that the model version could not label, for good or for `max_tries` times.
-    """
-    labels = lake.dataset("labels", snapshots=snapshots).to_table(
-        columns=["video_id"], filter=ds.field("task") == task
-    )
-    labelled = set(labels["video_id"].to_pylist())
-    outcomes = lake.dataset("outcomes", snapshots=snapshots).to_table(
-        columns=["work_key", "item", "status"],
-        filter=(ds.field("stage") == "label") & ds.field("status").isin(["quarantined", "failed"]),
-    )
-    quarantined, tries = set(), collections.Counter()
-    for row in outcomes.to_pylist():
-        if row["status"] == "quarantined":
-            quarantined.add(row["work_key"])
-        else:
-            tries[row["item"]] += 1
-    unlabelled = [
-        video
-        for video in _videos(lake, snapshots, config)
-        if video["video_id"] not in labelled
-        and _work_key(video["video_id"], task, version, video["work_key"]) not in quarantined
-        and tries[f"{task}/{video['video_id']}"] < lake.settings.extract.max_tries
-    ]
-    return sorted(unlabelled, key=lambda v: (v["ingested_at"], v["video_id"]), reverse=True)
-
-
-def _work_key(video_id: str, task: str, version: str, extraction: str) -> str:
-    return layout.make_work_key(video_id, "label", task, version, extraction)
-
-
 def _record_promotion(
     attempt: Attempt, lake: Lake, snapshots: dict[str, int], task: str, champion: tracking.Version
 ) -> None:
@@ -169,7 +111,7 @@ def _record_promotion(
     if before == champion.version:
         return
     manifest = attempt.manifest
-    work_key = layout.make_work_key(task, "promote", champion.version, manifest.run_key)
+    work_key = layout.makelabel_work_key(task, "promote", champion.version, manifest.run_key)
     attempt.outcome(f"{task}/{champion.version}", work_key)
     attempt.write(
         "promotions",
@@ -194,64 +136,75 @@ def _label(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
 
     Config: task, model, model_version, model_uri, threshold, deadline, frames_snapshot.
     """
+    from vidpipe.models.bundle import Bundle  # TensorFlow: the plan needs none
+
     config = manifest.config
     bundle = Bundle.load(config["model_uri"])
     bundle.check_canary()
+    clips = read_clips(
+        _frames(lake, config, manifest.items),
+        {item["video_id"]: item["extraction"] for item in manifest.items},
+        bundle.sampling,
+        attempt.scratch / "clips.npy",
+    )
+    row_of = {video_id: row for row, video_id in enumerate(clips.video_ids)}
     deadline = config["deadline"]
     total = len(manifest.items)
     for start in range(0, total, BATCH_VIDEOS):
         items = manifest.items[start : start + BATCH_VIDEOS]
-        if deadline and now() > datetime.fromisoformat(deadline):
-            for item in items:
-                with attempt.item(item) as rows:
-                    rows.skip("out_of_budget", f"The run was to begin nothing after {deadline}.")
-            continue
-        scores = _scores(lake, config, bundle, items)
+        over = bool(deadline) and now() > datetime.fromisoformat(deadline)
+        found = [] if over else [i["video_id"] for i in items if i["video_id"] in row_of]
+        scores = dict(
+            zip(found, bundle.predict(clips.array[[row_of[v] for v in found]]), strict=True)
+            if found
+            else ()
+        )
         for item in items:
             with attempt.item(item) as rows:
-                work_key = _work_key(
-                    item["video_id"], config["task"], config["model_version"], item["extraction"]
-                )
-                rows.identify(work_key, item["video_id"])
-                if item["video_id"] not in scores:
-                    raise MediaError("no_frames", "The table frames has no row of this video.")
-                best = int(scores[item["video_id"]].argmax())
-                score = float(scores[item["video_id"]][best])
-                rows.write(
-                    "labels",
-                    [
-                        {
-                            "task": config["task"],
-                            "video_id": item["video_id"],
-                            "start_s": 0.0,
-                            "end_s": item["duration_s"],
-                            "label": bundle.labels[best],
-                            "score": score,
-                            "accepted": score >= config["threshold"],
-                            "model": config["model"],
-                            "model_version": config["model_version"],
-                            "labelled_at": manifest.planned_time,
-                            "work_key": work_key,
-                            "run_key": manifest.run_key,
-                        }
-                    ],
-                )
-                rows.done(work_key, video_id=item["video_id"])
+                if over:
+                    rows.skip("out_of_budget", f"The run was to begin nothing after {deadline}.")
+                else:
+                    _keep(manifest, item, bundle.labels, scores.get(item["video_id"]), rows)
         attempt.progress(min(start + BATCH_VIDEOS, total), total)
 
 
-def _scores(
-    lake: Lake, config: dict[str, Any], bundle: Bundle, items: list[dict[str, Any]]
-) -> dict[str, Any]:
-    """Scores of the classes for each video that has frames."""
-    extractions = {item["extraction"] for item in items}
-    frames = lake.dataset(
+def _frames(lake: Lake, config: dict[str, Any], items: list[dict[str, Any]]) -> ds.Dataset:
+    """The frames of the runs that extracted the videos; files of other runs are not opened."""
+    return lake.dataset(
         "frames",
-        # Files of other runs are not even opened: every file holds the rows of one run.
-        where=And(
-            In("run_key", {item["extraction_run"] for item in items}),
-            In("video_id", {item["video_id"] for item in items}),
-        ),
+        where=In("run_key", {item["extraction_run"] for item in items}),
         snapshots={"frames": config["frames_snapshot"]},
     )
-    raise NotImplementedError
+
+
+def _keep(
+    manifest: Manifest,
+    item: dict[str, Any],
+    labels: Sequence[str],
+    scores: np.ndarray | None,
+    rows: ItemRows,
+) -> None:
+    config = manifest.config
+    work_key = label_work_key(
+        item["video_id"], config["task"], config["model_version"], item["extraction"]
+    )
+    rows.identify(work_key, item["video_id"])
+    if scores is None:
+        raise MediaError("no_frames", "The table frames has no row of this video.")
+    best = int(np.argmax(scores))
+    row = {
+        "task": config["task"],
+        "video_id": item["video_id"],
+        "start_s": 0.0,
+        "end_s": item["duration_s"],
+        "label": labels[best],
+        "score": float(scores[best]),
+        "accepted": float(scores[best]) >= config["threshold"],
+        "model": config["model"],
+        "model_version": config["model_version"],
+        "labelled_at": manifest.planned_time,
+        "work_key": work_key,
+        "run_key": manifest.run_key,
+    }
+    rows.write("labels", [row])
+    rows.done(work_key, video_id=item["video_id"])

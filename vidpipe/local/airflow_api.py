@@ -68,9 +68,7 @@ class AirflowClient:
         known = self.dags()
         if dag_id not in known:
             names = ", ".join(sorted(known)) or "none yet"
-            raise UsageError(
-                f"There is no DAG of that name; there are: {names}. Received: {dag_id}"
-            )
+            raise UsageError(f"There is no such DAG; there are: {names}. Received: {dag_id}")
         return self._get(f"/dags/{quote(dag_id)}/details").get("params") or {}
 
     def unpause(self, dag_id: str) -> None:
@@ -223,9 +221,7 @@ def parse_params(params: Iterable[str], known: dict[str, dict[str, Any]]) -> dic
             raise UsageError(f"A parameter is given as NAME=VALUE. Received: {param!r}")
         if name not in known:
             names = ", ".join(sorted(known)) or "none"
-            raise UsageError(
-                f"The DAG has no parameter of that name; it has: {names}. Received: {name}"
-            )
+            raise UsageError(f"There is no such parameter; there are: {names}. Received: {name}")
         conf[name] = _parse_value(name, text, (known[name].get("schema") or {}).get("type", []))
     return conf
 

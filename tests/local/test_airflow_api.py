@@ -1,0 +1,128 @@
+"""`vidpipe run`, against the running stack."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from vidpipe.errors import TemporaryError, UsageError
+from vidpipe.local.airflow_api import connect, parse_params, run_dag, summarize
+
+
+def known(**types) -> dict:
+    return {name: {"value": None, "schema": {"type": type_}} for name, type_ in types.items()}
+
+
+def test_params_are_read_by_their_types():
+    given_params = ["n=3", "x=0.5", "on=true", 'names=["a"]', "s=3", "maybe=null", "e=", "u=1=2"]
+    types = known(
+        n="integer",
+        x="number",
+        on="boolean",
+        names="array",
+        s="string",
+        maybe=["null", "string"],
+        e="string",
+        u="string",
+    )
+    assert parse_params(given_params, types) == {
+        "n": 3,
+        "x": 0.5,
+        "on": True,
+        "names": ["a"],
+        "s": "3",
+        "maybe": None,
+        "e": "",
+        "u": "1=2",
+    }
+
+
+@given(st.text())
+def test_strings_stay_as_they_are(text):
+    assert parse_params([f"s={text}"], known(s="string")) == {"s": text}
+
+
+@pytest.mark.parametrize(
+    ("param", "message"),
+    [("n", "NAME=VALUE"), ("m=1", "there are: n"), ("n=x", "n must be a JSON integer")],
+)
+def test_wrong_params_are_one_clear_line(param, message):
+    with pytest.raises(UsageError, match=message) as error:
+        parse_params([param], known(n="integer"))
+    assert "\n" not in str(error.value)
+
+
+def instance(task_id: str, state: str | None, start: str | None = None) -> dict:
+    return {"task_id": task_id, "state": state, "start_date": start, "duration": 2.0}
+
+
+def test_mapped_instances_are_taken_together():
+    rows = summarize(
+        [
+            instance("publish", None),
+            instance("extract", "success", "2026-01-02"),
+            instance("extract", "running", "2026-01-03"),
+            instance("discover", "success", "2026-01-01"),
+            instance("extract", "skipped", "2026-01-02"),
+        ]
+    )
+    assert [(row.name, row.state, row.done, row.all) for row in rows] == [
+        ("discover", "success", 1, 1),
+        ("extract", "running", 2, 3),
+        ("publish", "waiting", 0, 1),
+    ]
+
+
+def test_run_shows_progress_and_ends_with_the_state(stack):
+    console = Console(record=True, width=200)
+    state = run_dag("tiny", ["shards=3", "word=hello"], root=stack.root, console=console)
+    assert state == "success"
+    shown = console.export_text()
+    assert "work: success, 3 of 3" in shown
+    client = connect(stack.root)
+    run_id = shown.split("/runs/")[1].split()[0].replace("%3A", ":").replace("%2B", "+")
+    works = [ti for ti in client.task_instances("tiny", run_id) if ti["task_id"] == "work"]
+    expected = f"hello {stack.root / 'vidpipe.toml'}"
+    assert [client.xcom(ti) for ti in works] == [expected] * 3
+
+
+def test_a_failed_run_shows_why(stack):
+    console = Console(record=True, width=200)
+    assert run_dag("tiny", ["fail=true"], root=stack.root, console=console) == "failed"
+    shown = console.export_text()
+    assert "work[1] failed" in shown
+    assert "ValueError: a failure on request" in shown
+
+
+@pytest.mark.parametrize(
+    ("dag", "params", "message"),
+    [
+        ("nope", [], "no such DAG; there are: .*tiny"),
+        ("tiny", ["colour=red"], "there are: fail, shards, word"),
+        ("tiny", ["shards=99"], "greater than the maximum of 10"),
+    ],
+)
+def test_what_airflow_does_not_know_is_one_clear_line(stack, dag, params, message):
+    with pytest.raises(UsageError, match=message) as error:
+        run_dag(dag, params, root=stack.root)
+    assert "\n" not in str(error.value)
+
+
+def test_interrupting_leaves_the_run_running(stack):
+    console = Console(record=True, width=200)
+    interrupt = threading.Timer(3, os.kill, (os.getpid(), signal.SIGINT))
+    interrupt.start()
+    with pytest.raises(KeyboardInterrupt):
+        run_dag("tiny", ["shards=10"], root=stack.root, console=console)
+    assert "the run goes on" in console.export_text()
+
+
+def test_without_a_stack_it_says_so(tmp_path):
+    with pytest.raises(TemporaryError, match="vidpipe up"):
+        run_dag("tiny", root=tmp_path)

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from tests.servers import S3Server, new_lake, serve_s3
+from vidpipe.lake.tables import Lake
+
 TESTS = Path(__file__).parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--run-slow", action="store_true", help="run the tests that take minutes")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--run-slow"):
+        for item in items:
+            if "slow" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="takes minutes: --run-slow"))
 
 
 @dataclass(frozen=True)
@@ -51,9 +66,20 @@ def stack(
     """The running stack, with this process configured to use it."""
     from vidpipe.config import load_settings
 
-    for name in ("AWS_REQUEST_CHECKSUM_CALCULATION", "AWS_RESPONSE_CHECKSUM_VALIDATION"):
-        monkeypatch.setenv(name, "when_required")
     monkeypatch.setenv("VIDPIPE_CONFIG", str(_stack_of_session.root / "vidpipe.toml"))
     load_settings.cache_clear()
     yield _stack_of_session
     load_settings.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A real S3 server with the buckets `videos` and `lake`."""
+    with serve_s3(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def lake(s3_server: S3Server, tmp_path: Path) -> Lake:
+    """An empty lake on a real S3 server."""
+    return new_lake(s3_server, tmp_path, f"lake-{secrets.token_hex(4)}")

@@ -6,7 +6,6 @@ Exit codes: 0 done, 2 wrong usage, 65 bad input, 75 try again later, 99 nothing 
 from __future__ import annotations
 
 import json
-import os
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -29,9 +28,6 @@ def cli() -> None:
 
 def main() -> None:
     """Runs the command line; an error of vidpipe's own ends in one line and its exit code."""
-    # S3 servers other than Amazon's often know no trailing checksums; pyarrow takes no argument.
-    os.environ.setdefault("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
-    os.environ.setdefault("AWS_RESPONSE_CHECKSUM_VALIDATION", "when_required")
     try:
         cli(prog_name="vidpipe")
     except VidpipeError as error:

@@ -138,6 +138,21 @@ def test_doctor_finds_all_right(stack):
     assert [check for check in doctor(stack.root) if not check.ok] == []
 
 
+def test_doctor_names_what_is_wrong(tmp_path, monkeypatch):
+    monkeypatch.setenv("VIDPIPE_EXTRACT_FFMPEG_PATH", str(tmp_path / "ffmpeg"))
+    load_settings.cache_clear()
+    wrong = {check.name: check.found for check in doctor(tmp_path) if not check.ok}
+    load_settings.cache_clear()
+    assert "ffmpeg_path" in wrong["ffmpeg"]
+
+
+def test_full_disk_is_one_clear_line(tmp_path, monkeypatch):
+    monkeypatch.setattr("vidpipe.local.stack.NEEDED_DISK_BYTES", 10**18)
+    with pytest.raises(UsageError, match="too full: .* GB are free"):
+        up(tmp_path / "s")
+    assert all_processes(tmp_path / "s") == []
+
+
 def test_busy_port_is_refused_before_anything_starts(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]

@@ -30,7 +30,7 @@ from vidpipe.schemas import TABLES
 
 PUBLISHING = "vidpipe.publishing"
 _TRIES = 100
-_PATIENCE_S = 5.0
+_PATIENCE_S = 10.0
 
 
 def publish(lake: Lake, publication_uri: str) -> None:
@@ -70,7 +70,7 @@ def _ends_soon(lake: Lake, publication_uri: str) -> bool:
     """Whether whoever started a publication finishes it; helping a live one would only slow it."""
     patience_ends_s = time.monotonic() + _PATIENCE_S
     while time.monotonic() < patience_ends_s:
-        time.sleep(random.uniform(0.1, 0.4))
+        time.sleep(random.uniform(0.5, 1.5))
         if _under_way(lake.iceberg("outcomes")) != publication_uri:
             return True
     return False

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.fs
 from pyiceberg.catalog import Catalog, load_catalog
+from pyiceberg.conversions import from_bytes
 from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchTableError
 from pyiceberg.expressions import AlwaysTrue, BooleanExpression
 from pyiceberg.io.pyarrow import pyarrow_to_schema
+from pyiceberg.manifest import DataFile
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table as IcebergTable
@@ -47,6 +53,10 @@ class Lake:
                 " catalog_uri in vidpipe.toml."
             )
         self.uri = self.settings.lake.uri
+        # S3 servers other than Amazon's often know no trailing checksums; pyarrow's S3 takes this
+        # from the environment only.
+        os.environ.setdefault("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
+        os.environ.setdefault("AWS_RESPONSE_CHECKSUM_VALIDATION", "when_required")
 
     @functools.cached_property
     def store(self) -> ObjectStore:
@@ -121,20 +131,43 @@ class Lake:
             self.create_tables()
             return self.catalog.load_table(f"{NAMESPACE}.{name}")
 
-    def published(self) -> dict[str, int]:
+    def publications(self) -> Iterator[Publication]:
+        """Yields the publications that the history still holds, newest first."""
+        table = self.iceberg("outcomes")
+        snapshot = table.current_snapshot()
+        while snapshot is not None:
+            properties = snapshot.summary.additional_properties if snapshot.summary else {}
+            if SNAPSHOTS in properties:
+                yield Publication(
+                    properties[PUBLISHED],
+                    datetime.fromtimestamp(snapshot.timestamp_ms / 1000, UTC),
+                    {**json.loads(properties[SNAPSHOTS]), "outcomes": snapshot.snapshot_id},
+                )
+            parent = snapshot.parent_snapshot_id
+            snapshot = table.snapshot_by_id(parent) if parent else None
+
+    def published(self, at: datetime | None = None) -> dict[str, int]:
         """Snapshot ids of all tables as of the last complete publication.
 
         Readers read the tables at these, so that nobody sees half a run. Tables without rows
         have none.
+
+        Args:
+            at: As of the last publication at this time instead.
+
+        Raises:
+            UsageError: The history that is kept begins after `at`.
         """
-        table = self.iceberg("outcomes")
-        snapshot = table.current_snapshot()
-        while snapshot is not None:
-            if snapshot.summary and SNAPSHOTS in snapshot.summary.additional_properties:
-                found = json.loads(snapshot.summary.additional_properties[SNAPSHOTS])
-                return {**found, "outcomes": snapshot.snapshot_id}
-            parent = snapshot.parent_snapshot_id
-            snapshot = table.snapshot_by_id(parent) if parent else None
+        oldest = None
+        for publication in self.publications():
+            if at is None or publication.published_at <= at:
+                return publication.snapshots
+            oldest = publication
+        if oldest is not None:
+            raise UsageError(
+                f"Nothing is kept of what was published by {at:%Y-%m-%d %H:%M:%S}; the history"
+                f" begins at {oldest.published_at:%Y-%m-%d %H:%M:%S} (UTC)."
+            )
         return {}
 
     def dataset(
@@ -156,14 +189,29 @@ class Lake:
             A dataset of the table's columns; without files where nothing was published.
         """
         snapshot_id = (self.published() if snapshots is None else snapshots).get(name)
-        paths: list[str] = []
-        if snapshot_id is not None:
-            scan = self.iceberg(name).scan(row_filter=where or AlwaysTrue(), snapshot_id=snapshot_id)
-            paths = sorted(t.file.file_path.removeprefix("s3://") for t in scan.plan_files())
         schema = TABLES[name].schema
-        if not paths:
+        if snapshot_id is None:
             return ds.dataset(schema.empty_table())
-        return ds.dataset(paths, schema=schema, format="parquet", filesystem=self.filesystem)
+        scan = self.iceberg(name).scan(row_filter=where or AlwaysTrue(), snapshot_id=snapshot_id)
+        files = sorted((task.file for task in scan.plan_files()), key=lambda file: file.file_path)
+        parquet = ds.ParquetFileFormat()
+        fragments = [
+            parquet.make_fragment(
+                file.file_path.removeprefix("s3://"),
+                self.filesystem,
+                partition_expression=_guarantee(name, file, scan.projection()),
+            )
+            for file in files
+        ]
+        return ds.FileSystemDataset(fragments, schema, parquet, self.filesystem)
+
+
+class Publication(NamedTuple):
+    """A run that was published: its run key, when, and the tables' snapshot ids from then on."""
+
+    run_key: str
+    published_at: datetime
+    snapshots: dict[str, int]
 
 
 class PublishedTable:
@@ -205,6 +253,26 @@ def open_table(name: str, settings: Settings | None = None) -> PublishedTable:
         >>> open_table("labels").to_pandas(columns=["video_id", "label", "score"])
     """
     return PublishedTable(Lake(settings), name)
+
+
+def _guarantee(name: str, file: DataFile, schema: Schema) -> pc.Expression:
+    """What the statistics say of all rows of a file: by it, scans skip files without opening them.
+
+    Of the columns by which the rows are laid out, as the others are the same everywhere.
+    """
+    spec = TABLES[name]
+    guarantee = pc.scalar(True)
+    for column in {*spec.partition, *spec.sort, "run_key"}:
+        field = schema.find_field(column)
+        lower, upper = (b.get(field.field_id) for b in (file.lower_bounds, file.upper_bounds))
+        # Bounds say nothing of nulls, nor those of floating point numbers of NaN.
+        if lower is None or upper is None or file.null_value_counts.get(field.field_id) != 0:
+            continue
+        kind = spec.schema.field(column).type
+        if not pa.types.is_floating(kind):
+            low, high = (pa.scalar(from_bytes(field.field_type, b), kind) for b in (lower, upper))
+            guarantee &= (pc.field(column) >= low) & (pc.field(column) <= high)
+    return guarantee
 
 
 def _iceberg_schema(spec: Table) -> Schema:

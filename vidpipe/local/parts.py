@@ -49,6 +49,7 @@ def parts(state: StackState) -> list[Part]:
         *("--backend-store-uri", f"sqlite:///{state.root / 'mlflow' / 'mlflow.db'}"),
         *("--serve-artifacts", "--artifacts-destination", "s3://mlflow/artifacts"),
     )
+    # MLflow asks for no password: whoever has an account on this machine can read and change it.
     # Logs are read from the shared folder: the servers for logs, which listen on every interface,
     # are left out.
     return [

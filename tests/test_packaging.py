@@ -1,0 +1,61 @@
+"""Set-up: what is installed, at which versions, and how `make` says what is wrong."""
+
+from __future__ import annotations
+
+import configparser
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+def requirements(text: str) -> set[str]:
+    """Names in a list of requirements, written alike."""
+    lines = (line.split("#")[0].strip() for line in text.splitlines())
+    names = (re.match(r"[\w.-]+", line)[0] for line in lines if line)
+    return {re.sub(r"[-_.]+", "-", name).lower() for name in names}
+
+
+@pytest.fixture(scope="module")
+def metadata() -> configparser.ConfigParser:
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read(CHECKOUT / "setup.cfg")
+    return parser
+
+
+def test_every_requirement_is_pinned(metadata):
+    wanted = requirements(metadata["options"]["install_requires"])
+    for extra in metadata["options.extras_require"].values():
+        wanted |= requirements(extra)
+    constraints = (CHECKOUT / "constraints.txt").read_text()
+    pinned = set(re.findall(r"^([\w.-]+)==", constraints, re.MULTILINE))
+    assert wanted - {"vidpipe"} <= pinned
+
+
+def test_airflow_and_worker_images_stay_apart(metadata):
+    extras = metadata["options.extras_require"]
+    airflow, worker = requirements(extras["airflow"]), requirements(extras["worker"])
+    assert not {"tensorflow", "tensorflow-cpu", "keras", "mlflow"} & airflow
+    assert not [name for name in worker if "airflow" in name]
+
+
+def test_make_lists_all_targets():
+    targets = re.search(r"^\.PHONY: (.*)$", (CHECKOUT / "Makefile").read_text(), re.MULTILINE)[1]
+    shown = subprocess.run(["make"], cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    for target in targets.split():
+        assert f"make {target} " in shown.stdout
+
+
+def test_no_fitting_python_is_one_clear_line(tmp_path):
+    for name in ("Makefile", "setup.cfg", "pyproject.toml", "constraints.txt"):
+        shutil.copy(CHECKOUT / name, tmp_path)
+    made = subprocess.run(
+        ["make", "setup", "PYTHON="], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert made.returncode != 0
+    assert "vidpipe needs Python 3.11 or 3.12; none was found" in made.stderr
+    assert not (tmp_path / ".venv").exists()

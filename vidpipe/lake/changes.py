@@ -1,0 +1,168 @@
+"""What changed since a time: what is new, gone, labelled otherwise, set aside, promoted.
+
+A run belongs to the time at which it was published, which the history of `outcomes` tells; where
+that history was cut off, to the time at which its last item was finished. Tables only grow, so
+what held before is what the tables say without the rows of the runs published since.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import pyarrow as pa
+
+from vidpipe.config import Settings
+from vidpipe.errors import UsageError
+from vidpipe.lake.query import run_query
+from vidpipe.lake.results import show_rows
+from vidpipe.lake.tables import Lake
+from vidpipe.lake.views import VIEWS
+
+ROWS_SHOWN = 20
+
+_AGO = re.compile(r"(\d{1,6}) (hour|day)s? ago")
+
+# Each is asked with the runs published since as `new_runs (run_key)`.
+_SECTIONS = {
+    "New videos": """
+        select source_uri, duration_s, v.video_id
+        from current_videos v
+        where video_id not in (select video_id from videos where run_key not in (from new_runs))
+        order by source_uri""",
+    "Gone sources": """
+        select source_uri, seen_at
+        from sources
+        where deleted and run_key in (from new_runs)
+            and source_uri not in (select source_uri from current_sources)
+        qualify row_number() over (partition by source_uri order by seen_at desc) = 1
+        order by source_uri""",
+    "Newly labelled": """
+        select task, label, count(distinct video_id) as videos
+        from current_labels
+        where (task, video_id) not in (
+            select (task, video_id) from labels where run_key not in (from new_runs)
+        )
+        group by all
+        order by all""",
+    "Flipped labels": """
+        select c.task, coalesce(v.source_uri, c.video_id) as video, c.start_s, c.end_s,
+            p.label as before, c.label as now, c.score, c.model_version as version
+        from (from current_labels qualify {best}) c
+        join (from previous_labels qualify {best}) p using (task, video_id, start_s, end_s)
+        left join current_videos v using (video_id)
+        where c.label <> p.label
+        order by c.task, video, c.start_s""".format(
+        best="row_number() over (partition by task, video_id, start_s order by score desc, label)"
+        " = 1"
+    ),
+    "Not done": """
+        select status, stage, reason, count(*) as items, min(message) as "for example"
+        from outcomes
+        where status <> 'done' and run_key in (from new_runs)
+        group by status, stage, reason
+        order by array_position(['quarantined', 'failed', 'skipped'], status), items desc""",
+    "Promoted": """
+        select task, model, model_version as version, replaced_version as replaced, promoted_at,
+            promoted_by, why
+        from promotions
+        where run_key in (from new_runs)
+        order by promoted_at""",
+}
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What changed.
+
+    Attributes:
+        since: From when on.
+        runs: Run keys published since.
+        sections: Heading → rows: new videos, gone sources, newly labelled, flipped labels, not
+            done (quarantined, failed, skipped, by reason), promoted.
+    """
+
+    since: datetime
+    runs: list[str]
+    sections: dict[str, pa.Table]
+
+
+def changes_since(since: datetime, settings: Settings | None = None) -> Changes:
+    """Compares the tables as they are published with what they said at a time.
+
+    Args:
+        since: A time with its zone.
+        settings: Where the lake is; the process's own by default.
+    """
+    history = list(Lake(settings).publications())
+    if not history:
+        return Changes(since, [], {})
+    until = history[0].published_at  # all of it is asked of one state
+    finished = run_query(
+        "select run_key from outcomes group by run_key"
+        f" having max(finished_at) > timestamptz '{since.astimezone(UTC).isoformat()}'",
+        settings,
+        at=until,
+    )
+    published = {p.run_key for p in history if p.published_at > since}
+    runs = sorted(published | set(finished["run_key"].to_pylist()))
+    if not runs:
+        return Changes(since, [], {})
+    new_runs = ", ".join(f"('{run.replace(chr(39), chr(39) * 2)}')" for run in runs)
+    before = ", ".join(
+        f"{table} as (from main.{table} where run_key not in (from new_runs))"
+        for table in ("labels", "promotions", "outcomes")
+    )
+    prefix = f"""
+        with new_runs (run_key) as (values {new_runs}),
+        previous_labels as (with {before}, held as ({VIEWS["current_labels"]}) from held)"""
+    return Changes(
+        since,
+        runs,
+        {
+            title: run_query(prefix + sql, settings, at=until)
+            for title, sql in _SECTIONS.items()
+        },
+    )
+
+
+def parse_since(text: str, now: datetime | None = None) -> datetime:
+    """Understands `today`, `yesterday`, `3 days ago`, `12 hours ago`, and ISO dates and times.
+
+    Days begin at midnight where the command runs, and so do times without a zone.
+
+    Raises:
+        UsageError: It is none of these.
+    """
+    now = now or datetime.now().astimezone()
+    words = " ".join(text.lower().split())
+    midnight = datetime(now.year, now.month, now.day, tzinfo=now.tzinfo)
+    if words in ("today", "yesterday"):
+        return midnight - timedelta(days=words == "yesterday")
+    try:
+        if match := _AGO.fullmatch(words):
+            return now - timedelta(**{f"{match[2]}s": int(match[1])})
+        since = datetime.fromisoformat(text.strip())
+        return since if since.tzinfo else since.astimezone()
+    except (ValueError, OverflowError) as error:
+        raise UsageError(
+            "A time looks like yesterday, today, 3 days ago, 12 hours ago, 2026-01-31 or"
+            f" 2026-01-31T18:00. Received: {text!r}"
+        ) from error
+
+
+def print_changes(since: str, settings: Settings | None = None) -> None:
+    """Prints what changed since a time, as `parse_since` understands it."""
+    changes = changes_since(parse_since(since), settings)
+    count = len(changes.runs)
+    runs = "1 run was" if count == 1 else f"{count or 'no'} runs were"
+    print(f"Since {changes.since:%Y-%m-%d %H:%M %Z}, {runs} published.")
+    for title, rows in changes.sections.items():
+        if rows.num_rows:
+            print(f"\n{title} ({rows.num_rows})")
+            shown = rows.slice(0, ROWS_SHOWN)
+            show_rows(shown.column_names, (row.values() for row in shown.to_pylist()))
+            if rows.num_rows > ROWS_SHOWN:
+                print(f"… and {rows.num_rows - ROWS_SHOWN} more")
+

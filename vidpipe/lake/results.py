@@ -1,0 +1,179 @@
+"""Showing what was asked: on the screen, or as CSV, JSON Lines or Parquet."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import math
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from datetime import date, datetime, time
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, TextIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import rich.box
+import rich.console
+import rich.filesize
+import rich.table
+import rich.text
+
+from vidpipe.config import Settings
+from vidpipe.errors import UsageError
+from vidpipe.lake.query import list_tables
+
+FORMATS = ("table", "csv", "json", "parquet")
+_BATCH_ROWS = 1_000
+_UNLIMITED = 1_000_000
+
+
+def write_result(result: pa.Table, output_format: str, output: Path | None = None) -> None:
+    """Writes the result of a query.
+
+    Binary values are shown as their size, except in Parquet; times are ISO 8601.
+
+    Args:
+        result: What `run_query` returned.
+        output_format: table (framed in a terminal, plain columns elsewhere), csv, json (an object
+            a line) or parquet.
+        output: A file, which appears when it is complete; None: standard output.
+
+    Raises:
+        UsageError: The file cannot be written, or Parquet has none.
+    """
+    if output_format == "parquet":
+        if output is None:
+            raise UsageError("Parquet needs a file: add --output FILE.parquet.")
+        with _complete(output) as path:
+            pq.write_table(result, path, compression="zstd")
+        return
+    write = {"table": _write_table, "csv": _write_csv, "json": _write_json}[output_format]
+    if output is None:
+        write(result, sys.stdout)
+        return
+    with _complete(output) as path, path.open("w", encoding="utf-8", newline="") as file:
+        write(result, file)
+
+
+def show_rows(
+    columns: Iterable[str], rows: Iterable[Iterable[Any]], file: TextIO | None = None
+) -> None:
+    """Prints rows as a table; numbers are set to the right."""
+    file = file or sys.stdout
+    terminal = file.isatty()
+    table = rich.table.Table(
+        box=rich.box.SIMPLE_HEAD if terminal else None,
+        pad_edge=False,
+        show_edge=terminal,
+    )
+    for column in columns:
+        table.add_column(_text(column), overflow="fold")
+    numeric = [True] * len(table.columns)
+    for row in rows:
+        values = list(row)
+        for number, value in enumerate(values):
+            if value is not None and not isinstance(value, int | float | Decimal):
+                numeric[number] = False
+        table.add_row(*(_text("" if value is None else _cell(value)) for value in values))
+    for column, is_numeric in zip(table.columns, numeric, strict=True):
+        column.justify = "right" if is_numeric and table.row_count else "left"
+    if terminal:
+        rich.console.Console(file=file).print(table)
+        return
+    console = rich.console.Console(file=file, width=_UNLIMITED, color_system=None)
+    with console.capture() as capture:
+        console.print(table)
+    file.writelines(line.rstrip() + "\n" for line in capture.get().splitlines())
+
+
+def print_tables(settings: Settings | None = None) -> None:
+    """Prints tables and views with their rows, size and last publication."""
+    show_rows(
+        ("name", "kind", "rows", "size", "published", "by run"),
+        (
+            (
+                info.name,
+                info.kind,
+                info.rows,
+                None if info.size_bytes is None else rich.filesize.decimal(info.size_bytes),
+                info.published_at and f"{info.published_at:%Y-%m-%d %H:%M:%S} UTC",
+                info.run_key,
+            )
+            for info in list_tables(settings)
+        ),
+    )
+
+
+def printable(text: str) -> str:
+    """Escapes control and direction characters: names and labels come from strangers."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _write_table(result: pa.Table, file: TextIO) -> None:
+    show_rows(result.column_names, _rows(result), file)
+    if file.isatty():
+        print(f"{result.num_rows} row{'' if result.num_rows == 1 else 's'}", file=file)
+
+
+def _write_csv(result: pa.Table, file: TextIO) -> None:
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(result.column_names)
+    writer.writerows([_cell(v) if v is not None else None for v in row] for row in _rows(result))
+
+
+def _write_json(result: pa.Table, file: TextIO) -> None:
+    for row in _rows(result):
+        line = dict(zip(result.column_names, map(_plain, row), strict=True))
+        file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def _rows(result: pa.Table) -> Iterator[tuple]:
+    for batch in result.to_batches(max_chunksize=_BATCH_ROWS):
+        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+
+
+def _cell(value: Any) -> Any:
+    value = _plain(value)
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON knows it."""
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case float():
+            return value if math.isfinite(value) else None
+        case Decimal():
+            return int(value) if value == value.to_integral_value() else float(value)
+        case datetime() | date() | time():
+            return value.isoformat()
+        case bytes():
+            return f"<{len(value)} bytes>"
+        case dict():
+            return {str(k): _plain(v) for k, v in value.items()}
+        case tuple() | list():
+            return [_plain(v) for v in value]
+    return str(value)
+
+
+def _text(value: Any) -> rich.text.Text:
+    # As Text, so that brackets in a label are no markup.
+    return rich.text.Text(printable(str(value)))
+
+
+@contextlib.contextmanager
+def _complete(output: Path) -> Iterator[Path]:
+    """Gives a file beside `output` that takes its place once it is written."""
+    part = output.with_name(f".{output.name}.part")
+    try:
+        yield part
+        os.replace(part, output)
+    except OSError as error:
+        raise UsageError(f"{output} cannot be written: {error.strerror or error}.") from error
+    finally:
+        part.unlink(missing_ok=True)

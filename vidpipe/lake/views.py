@@ -1,0 +1,97 @@
+"""The views: what holds now, out of tables that only grow.
+
+Plain SQL that DuckDB, Spark, Trino and Athena understand alike. `docs/queries.md` repeats it for
+those who read the tables without vidpipe; a test keeps the two the same.
+"""
+
+from __future__ import annotations
+
+import textwrap
+
+from vidpipe.schemas import TABLES
+
+
+def _newest(table: str, *, of: str, order: str, where: str = "") -> str:
+    """SQL of the newest row of each `of`, then only those for which `where` holds.
+
+    Args:
+        table: The table.
+        of: Columns that say what a row is about; nulls in them are equal.
+        order: What makes a row newer, first column first.
+        where: Asked of the newest rows only: a row that was withdrawn hides the older ones.
+    """
+    condition = f"newest = 1 and {where}" if where else "newest = 1"
+    return f"""\
+select {_columns(table)}
+from (
+    select
+        *,
+        row_number() over (
+            partition by {of}
+            order by {order}
+        ) as newest
+    from {table}
+) ranked
+where {condition}"""
+
+
+def _columns(table: str) -> str:
+    return "\n    ".join(textwrap.wrap(", ".join(TABLES[table].schema.names), 90))
+
+
+VIEWS: dict[str, str] = {
+    # Objects that are in the buckets.
+    "current_sources": _newest(
+        "sources",
+        of="source_uri",
+        order="seen_at desc, run_key desc",
+        where="not deleted",
+    ),
+    # One row per video, however often it was extracted.
+    "current_videos": _newest(
+        "videos", of="video_id", order="ingested_at desc, run_key desc, work_key"
+    ),
+    # What people say now.
+    "current_annotations": _newest(
+        "annotations",
+        of="task, video_id, start_s, end_s, annotator",
+        order="annotated_at desc, run_key desc, source desc",
+        where="not withdrawn",
+    ),
+    # The model of each task.
+    "champions": _newest("promotions", of="task", order="promoted_at desc, run_key desc, work_key"),
+    # Of each task and video, what the champion says that was promoted last among those that
+    # labelled it.
+    "current_labels": f"""\
+with promoted as (
+    select task, model, model_version, max(promoted_at) as promoted_at
+    from promotions
+    group by task, model, model_version
+),
+labelled as (
+    select task, video_id, model, model_version, work_key, max(labelled_at) as labelled_at
+    from labels
+    group by task, video_id, model, model_version, work_key
+),
+ranked as (
+    select
+        labelled.task,
+        labelled.work_key,
+        row_number() over (
+            partition by labelled.task, labelled.video_id
+            order by promoted.promoted_at desc, labelled.labelled_at desc, labelled.work_key
+        ) as newest
+    from labelled
+    join promoted
+        on promoted.task = labelled.task
+        and promoted.model = labelled.model
+        and promoted.model_version = labelled.model_version
+    join outcomes
+        on outcomes.work_key = labelled.work_key
+        and outcomes.stage = 'label'
+        and outcomes.status = 'done'
+)
+select {_columns("labels")}
+from labels
+where work_key in (select work_key from ranked where newest = 1)""",
+}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import stat
@@ -138,12 +139,16 @@ def test_doctor_finds_all_right(stack):
     assert [check for check in doctor(stack.root) if not check.ok] == []
 
 
-def test_doctor_names_what_is_wrong(tmp_path, monkeypatch):
-    monkeypatch.setenv("VIDPIPE_EXTRACT_FFMPEG_PATH", str(tmp_path / "ffmpeg"))
-    load_settings.cache_clear()
-    wrong = {check.name: check.found for check in doctor(tmp_path) if not check.ok}
-    load_settings.cache_clear()
-    assert "ffmpeg_path" in wrong["ffmpeg"]
+def test_doctor_names_what_is_wrong(tmp_path):
+    asked = subprocess.run(
+        [sys.executable, "-m", "vidpipe", "doctor"],
+        cwd=tmp_path,
+        env={**os.environ, "VIDPIPE_EXTRACT_FFMPEG_PATH": str(tmp_path / "ffmpeg")},
+        capture_output=True,
+        text=True,
+    )
+    assert asked.returncode == 1
+    assert re.search(r"^look ffmpeg: .*ffmpeg_path", asked.stdout, re.MULTILINE)
 
 
 def test_full_disk_is_one_clear_line(tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, NamedTuple
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 import boto3
 import boto3.exceptions
@@ -18,8 +18,6 @@ from vidpipe.config import S3Settings, Settings, load_settings
 from vidpipe.errors import BadInputError, TemporaryError, UsageError, VidpipeError
 
 CHUNK_BYTES = 1 << 20
-# Object keys come back percent-encoded, so that one with a newline or a control character lists.
-_LIST_PAGE = {"EncodingType": "url"}
 _DENIED = {"AccessDenied", "403", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
 _MISSING = {"NoSuchKey", "404", "NotFound", "NoSuchVersion"}
 
@@ -118,7 +116,7 @@ class ObjectStore:
         condition = {"IfMatch": f'"{version}"'} if version else {}
         with _translated(uri):
             answer = self._client.get_object(Bucket=bucket, Key=key, **condition)
-            with answer["Body"] as body:
+            with contextlib.closing(answer["Body"]) as body:
                 # Some servers ignore IfMatch.
                 if version and answer["ETag"].strip('"') != version:
                     raise NotFoundError(f"{uri} was replaced since it was listed.")
@@ -136,15 +134,12 @@ class ObjectStore:
     def list(self, prefix_uri: str) -> Iterator[StoredObject]:
         """Yields every object below a prefix, page by page, in the order of the keys."""
         bucket, prefix = split_uri(prefix_uri)
-        pages = self._client.get_paginator("list_objects_v2").paginate(
-            Bucket=bucket, Prefix=prefix, **_LIST_PAGE
-        )
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
         with _translated(prefix_uri):
             for page in pages:
                 for found in page.get("Contents", ()):
-                    # The paginator decodes keys by itself only where it set the encoding itself.
                     yield StoredObject(
-                        f"s3://{bucket}/{unquote(found['Key'])}",
+                        f"s3://{bucket}/{found['Key']}",
                         found["ETag"].strip('"'),
                         found["Size"],
                         found["LastModified"],
@@ -175,6 +170,8 @@ def _translated(uri: str) -> Iterator[None]:
             raise NotFoundError(f"{shown} does not exist, or was replaced.") from error
         if code in _DENIED or status == 403:
             raise DeniedError(f"{shown} may not be read with these credentials ({code}).") from error
+        if status == 400:
+            raise UsageError(f"{shown}: the object store refuses it ({code}).") from error
         raise TemporaryError(f"{shown}: the object store answered {code or status}.") from error
     except (botocore.exceptions.NoCredentialsError, botocore.exceptions.PartialCredentialsError) as e:
         raise DeniedError(f"{shown}: no credentials found; set [s3] or an AWS profile.") from e

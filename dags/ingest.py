@@ -1,0 +1,120 @@
+"""
+### Videos in buckets become rows of tables
+
+Finds objects that are new, replaced or gone in the configured buckets, and turns each video into
+frames (JPEG) and audio (16 kHz mono). Unpause it, and it does so every hour; or trigger it by hand
+for a part of a bucket.
+
+**Tasks.** `discover` lists and compares with what is known, and plans shards; `extract` works on
+them, each a mapped task; `audit` proves that every video has exactly one outcome; `publish` makes
+all of it visible at once, in the tables `sources`, `videos`, `frames`, `audio`, `outcomes`.
+
+**What a video can end as** (table `outcomes`): `done`; `quarantined`, its own fault, such as
+`truncated`; `failed`, ours, tried again by later runs; `skipped`, such as `out_of_budget`.
+One broken video fails nothing. The run fails, publishing outcomes only, when more than the share
+below failed.
+
+**Running it again** is always safe: what is done is recognised and not done twice. Two objects with
+the same bytes are one video with two sources.
+
+**When it fails**, read the log of the failed task, mend the cause, and clear the task or wait for
+the next run. `vidpipe changes --since today` lists what was quarantined and why.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from airflow.sdk import DAG, Param
+
+from vidpipe.config import load_settings
+from vidpipe.orchestration.common import (
+    SHARD_NAME,
+    audit_what_is_done,
+    budget_params,
+    dag_settings,
+    text_param,
+)
+from vidpipe.orchestration.operator import StageOperator
+
+SETTINGS = load_settings()
+EXTRACT = SETTINGS.extract
+SELECTION = {
+    "source": Param(
+        None,
+        type=["null", "string"],
+        enum=[None, *SETTINGS.sources.uris],
+        values_display={None: "all of them"},
+        title="Bucket",
+        description="Which of the configured buckets; none chosen: all.",
+    ),
+    "prefix": text_param("Prefix", "Only objects whose key begins so, such as 2026/01/."),
+    "pattern": text_param("Pattern", "Only objects whose whole key matches, such as *.mp4."),
+    "modified_after": text_param(
+        "Modified after", "Only objects modified at this time or later.", format="date-time"
+    ),
+    "modified_before": text_param(
+        "Modified before", "Only objects modified before this time.", format="date-time"
+    ),
+    **budget_params(max_videos=10_000, max_hours=1),
+}
+EXTRACTION = {
+    "fps": Param(
+        EXTRACT.fps,
+        type="number",
+        exclusiveMinimum=0,
+        maximum=120,
+        title="Frames a second",
+        description="How many frames are kept of each second of video.",
+        section="Extraction",
+    ),
+    "short_side": Param(
+        EXTRACT.short_side,
+        type="integer",
+        minimum=0,
+        maximum=4320,
+        title="Shorter side in pixels",
+        description="Kept frames are made this small, never larger; 0 keeps their size.",
+        section="Extraction",
+    ),
+    "jpeg_quality": Param(
+        EXTRACT.jpeg_quality,
+        type="integer",
+        minimum=1,
+        maximum=100,
+        title="JPEG quality",
+        description="1 is worst and smallest, 100 is best; 90 shows no loss.",
+        section="Extraction",
+    ),
+}
+MAX_FAILED_SHARE = Param(
+    EXTRACT.max_failed_share,
+    type="number",
+    minimum=0,
+    maximum=1,
+    title="Share that may fail",
+    description="When a larger share fails, the run fails, and only outcomes are published.",
+    section="Budget",
+)
+
+with DAG(
+    "ingest",
+    description="Turns new videos in the buckets into frames and audio.",
+    doc_md=__doc__,
+    schedule="@hourly",
+    params={**SELECTION, **EXTRACTION, "max_failed_share": MAX_FAILED_SHARE},
+    tags=["vidpipe", "scheduled"],
+    **dag_settings(),
+) as dag:
+    discover = StageOperator(
+        task_id="discover",
+        stage="discover",
+        config={name: dag.param(name) for name in SELECTION | EXTRACTION},
+    )
+    extract = StageOperator.partial(
+        task_id="extract",
+        stage="extract",
+        map_index_template=SHARD_NAME,
+        execution_timeout=timedelta(hours=6),
+    ).expand(shard=discover.output)
+    audit_what_is_done(discover, extract, max_failed_share=dag.param("max_failed_share"))

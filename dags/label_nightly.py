@@ -1,0 +1,83 @@
+"""
+### Every video gets its label, every night
+
+The champion of a task labels every video that has no label of that task yet. Unpause it, and it does
+so every day for the default task; or trigger it by hand for another task, one video, a prefix or a
+time range.
+
+**Before the first night**, run `train`. While the task has no champion, this DAG skips all of its
+tasks and succeeds; the log of `label_plan` says so.
+
+**Tasks.** `label_plan` finds the videos and plans shards; `label` works on them, each a mapped task;
+`audit` proves that every video has exactly one outcome; `publish` makes all of it visible at once, in
+the tables `labels` and `outcomes`.
+
+**The threshold** drops nothing: rows with a lower score are marked as not `accepted`, and kept.
+
+**Running it again** the same night labels nothing twice. A new champion does not label again what has
+a label.
+
+**When it fails**, read the log of the failed task, mend the cause, and clear the task or wait for
+the next night.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from airflow.sdk import DAG, Param
+
+from vidpipe.orchestration.common import (
+    SHARD_NAME,
+    audit_what_is_done,
+    budget_params,
+    dag_settings,
+    task_param,
+    text_param,
+)
+from vidpipe.orchestration.operator import StageOperator
+
+PARAMS = {
+    "task": task_param(default="label"),
+    "video_id": text_param(
+        "Video", "Only the video with this id (64 hexadecimal digits).", pattern="^[0-9a-f]{64}$"
+    ),
+    "prefix": text_param("Prefix", "Only videos whose URI begins so, such as s3://videos/2026/."),
+    "ingested_after": text_param(
+        "Ingested after", "Only videos ingested at this time or later.", format="date-time"
+    ),
+    "ingested_before": text_param(
+        "Ingested before", "Only videos ingested before this time.", format="date-time"
+    ),
+    "threshold": Param(
+        0.0,
+        type="number",
+        minimum=0,
+        maximum=1,
+        title="Threshold",
+        description="Labels with a lower score are kept, but marked as not accepted.",
+    ),
+    **budget_params(max_videos=50_000, max_hours=6),
+}
+
+with DAG(
+    "label_nightly",
+    description="Labels every video that has no label yet, by the champion.",
+    doc_md=__doc__,
+    schedule="@daily",
+    params=PARAMS,
+    tags=["vidpipe", "scheduled"],
+    **dag_settings(),
+) as dag:
+    label_plan = StageOperator(
+        task_id="label_plan",
+        stage="label",
+        config={name: dag.param(name) for name in PARAMS},
+    )
+    label = StageOperator.partial(
+        task_id="label",
+        stage="label",
+        map_index_template=SHARD_NAME,
+        execution_timeout=timedelta(hours=6),
+    ).expand(shard=label_plan.output)
+    audit_what_is_done(label_plan, label)

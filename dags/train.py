@@ -1,0 +1,145 @@
+"""
+### A model learns what people labelled
+
+Pins a dataset from the table `annotations`, trains a network on it, compares it with the champion,
+and makes it the champion if it is better. Everything it measures is in MLflow.
+
+**Before the first training**, run `ingest` and `annotate`. Every class needs two labelled videos at
+the very least; a few dozen are a beginning.
+
+**Tasks.** `snapshot` joins videos with their labels and splits them by content, so that one video is
+never in two splits (table `splits`); `train` fits the network, with its progress by epoch in the log
+and in MLflow; `evaluate` measures it on the test split, and the champion on the same clips;
+`promote` gives it the alias `champion` if its accuracy is higher by the margin, else `challenger`
+(table `promotions`); `audit` and `publish` make the tables show it.
+
+**Which architecture?** `cnn` sees one frame at a time: enough where one picture tells the class, and
+blind to motion. `cnn_rnn` and `attention` see the frames in their order.
+
+**Running it again** with the same values trains again, as another version. A task that was stopped
+goes on in the MLflow run that it had begun.
+
+**When it fails** with "one example", label more videos of the class that is named, or withdraw it.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from airflow.sdk import DAG, Param
+
+from vidpipe.models.architectures import CLASSIFICATION
+from vidpipe.orchestration import notify
+from vidpipe.orchestration.common import audit_what_is_done, dag_settings, task_param
+from vidpipe.orchestration.operator import StageOperator
+
+
+def _defaults(name: str) -> str:
+    values = (f"{getattr(spec, name):g} for {key}" for key, spec in CLASSIFICATION.items())
+    return f"Empty: {', '.join(values)}."
+
+
+PARAMS = {
+    "task": task_param(),
+    "architecture": Param(
+        "attention",
+        type="string",
+        enum=list(CLASSIFICATION),
+        values_display={key: f"{key}: {spec.description}" for key, spec in CLASSIFICATION.items()},
+        title="Architecture",
+        description="The kind of network.",
+    ),
+    "test_share": Param(
+        0.2,
+        type="number",
+        minimum=0.05,
+        maximum=0.5,
+        title="Share for the test",
+        description="This share of the videos is kept from training, to measure the model on.",
+        section="Dataset",
+    ),
+    "seed": Param(
+        0,
+        type="integer",
+        minimum=0,
+        maximum=2**31 - 1,
+        title="Seed",
+        description="Chooses the split and the first weights; the same seed gives the same again.",
+        section="Dataset",
+    ),
+    "augmentation": Param(
+        True,
+        type="boolean",
+        title="Augmentation",
+        description="Turn, shift, shear and zoom the clips a little, so that it learns more.",
+        section="Training",
+    ),
+    "epochs": Param(
+        None,
+        type=["null", "integer"],
+        minimum=1,
+        maximum=1000,
+        title="Epochs",
+        description=f"Passes over the training videos. {_defaults('epochs')}",
+        section="Training",
+    ),
+    "batch_size": Param(
+        None,
+        type=["null", "integer"],
+        minimum=1,
+        maximum=1024,
+        title="Batch size",
+        description=f"Videos a step. {_defaults('batch_size')}",
+        section="Training",
+    ),
+    "learning_rate": Param(
+        None,
+        type=["null", "number"],
+        exclusiveMinimum=0,
+        maximum=1,
+        title="Learning rate",
+        description=f"Size of Adam's steps. {_defaults('learning_rate')}",
+        section="Training",
+    ),
+    "margin": Param(
+        0.0,
+        type="number",
+        minimum=0,
+        maximum=1,
+        title="Margin",
+        description="It becomes the champion if its accuracy is higher by more than this.",
+        section="Promotion",
+    ),
+}
+
+with DAG(
+    "train",
+    description="Trains a model, compares it with the champion, promotes what is better.",
+    doc_md=__doc__,
+    schedule=None,
+    params=PARAMS,
+    tags=["vidpipe"],
+    **dag_settings(),
+) as dag:
+    snapshot = StageOperator(
+        task_id="snapshot",
+        stage="snapshot",
+        config={name: dag.param(name) for name in PARAMS},
+    )
+    train, evaluate, promote = (
+        StageOperator(
+            task_id=stage,
+            stage=stage,
+            shard=f"{{{{ ti.xcom_pull('snapshot')[{number}] }}}}",
+            **settings,
+        )
+        for number, (stage, settings) in enumerate(
+            {
+                "train": {"execution_timeout": timedelta(hours=12)},
+                "evaluate": {},
+                "promote": notify.waiting_promotion(),
+            }.items()
+        )
+    )
+    snapshot >> train >> evaluate >> promote
+    audit_what_is_done(snapshot, promote)

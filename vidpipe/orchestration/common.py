@@ -1,0 +1,109 @@
+"""What all DAGs share: settings, parameters, and how a run ends."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pendulum
+from airflow.sdk import Param, XComArg
+
+from vidpipe.orchestration import notify
+from vidpipe.orchestration.operator import StageOperator
+
+# Set by StageOperator when it has read the manifest.
+SHARD_NAME = "{{ shard_name }}"
+
+
+def dag_settings() -> dict[str, Any]:
+    """Arguments that every DAG has."""
+    return {
+        "start_date": pendulum.datetime(2026, 1, 1, tz="UTC"),
+        "catchup": False,
+        "max_active_runs": 1,
+        "default_args": {
+            "owner": "vidpipe",
+            "retries": 2,
+            "retry_delay": timedelta(seconds=30),
+            "retry_exponential_backoff": 2.0,
+            "max_retry_delay": timedelta(minutes=10),
+            "execution_timeout": timedelta(hours=1),
+        },
+        **notify.failed_run(),
+    }
+
+
+def task_param(**kwargs: Any) -> Param:
+    """What is to be learnt or labelled."""
+    return Param(
+        type="string",
+        pattern="^[a-z][a-z0-9_]{0,62}$",
+        title="Task",
+        description="What the labels tell, in one word, such as motion or emotion.",
+        **kwargs,
+    )
+
+
+def text_param(title: str, description: str, **kwargs: Any) -> Param:
+    """A text that may be left empty."""
+    return Param(None, type=["null", "string"], title=title, description=description, **kwargs)
+
+
+def budget_params(max_videos: int, max_hours: float) -> dict[str, Param]:
+    """How much a run takes on; the rest is left to the runs after it."""
+    return {
+        "max_videos": Param(
+            max_videos,
+            type=["null", "integer"],
+            minimum=1,
+            title="At most so many videos",
+            description="The newest come first; later runs take the others. Empty: no limit.",
+            section="Budget",
+        ),
+        "max_hours": Param(
+            max_hours,
+            type=["null", "number"],
+            exclusiveMinimum=0,
+            title="At most so many hours",
+            description=(
+                "After so many hours no further video is begun, and what is done is published; "
+                "later runs take the others. Empty: no limit."
+            ),
+            section="Budget",
+        ),
+    }
+
+
+def audit_and_publish(plan: StageOperator, **config: Any) -> StageOperator:
+    """Ends a run: what was planned and done is audited, and what is fit is published.
+
+    Args:
+        plan: The task whose report tells what was planned.
+        config: Further parameters of the audit.
+
+    Returns:
+        The task `audit`; `publish` comes after it.
+    """
+    audit = StageOperator(
+        task_id="audit",
+        stage="audit",
+        config={"plan": XComArg(plan, key="report"), **config},
+        multiple_outputs=True,
+    )
+    publish = StageOperator(
+        task_id="publish",
+        stage="publish",
+        config={"publication": XComArg(audit, key="publication")},
+    )
+    audit >> publish
+    return audit
+
+
+def audit_what_is_done(plan: StageOperator, work: Any, **config: Any) -> None:
+    """Does the same after work that may have failed or may not have been needed.
+
+    For the audit decides whether the failures are within budget; so the state of the run is that of
+    `publish`. A plan that failed or was skipped takes both with it.
+    """
+    # Set-up and teardown: Airflow's only rule for "the plan succeeded, and the work is over".
+    work >> audit_and_publish(plan, **config).as_teardown(setups=plan)

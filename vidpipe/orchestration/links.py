@@ -1,0 +1,30 @@
+"""Links from Airflow's pages to MLflow; `plugins/vidpipe_plugin.py` registers them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow.sdk import BaseOperatorLink
+
+from vidpipe.config import Settings
+
+if TYPE_CHECKING:
+    from airflow.sdk import BaseOperator
+    from airflow.sdk.types import TaskInstanceKey
+
+
+class MlflowRunLink(BaseOperatorLink):
+    """Leads from a task to its run in MLflow, where it has one."""
+
+    name = "MLflow run"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str | None:
+        # Set when the task has ended; without a value Airflow shows no button.
+        return getattr(operator, "mlflow_url", None)
+
+
+def external_views(settings: Settings) -> list[dict[str, str]]:
+    """Entries of Airflow's menu that lead elsewhere."""
+    if not settings.mlflow.tracking_uri.startswith(("http://", "https://")):
+        return []
+    return [{"name": "MLflow", "href": settings.mlflow.tracking_uri, "destination": "nav"}]

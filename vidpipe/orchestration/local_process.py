@@ -1,0 +1,76 @@
+"""The runtime `local`: a stage is a process of its own on the machine of the task."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from logging import Logger
+
+from vidpipe.version import code_version
+
+STOP_WITHIN_S = 20
+LINE_CHARS = 8192
+
+
+class LocalProcess:
+    """Runs `vidpipe …` in a process group of its own, of which nothing survives."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[str] | None = None
+
+    def run(self, arguments: Sequence[str], log: Logger) -> tuple[int, str]:
+        """Runs a command to its end; its lines go to the log as they come.
+
+        Args:
+            arguments: What follows `vidpipe`.
+            log: The log of the task.
+
+        Returns:
+            Exit code (minus the signal where one ended it) and last line of output.
+        """
+        self._process = process = subprocess.Popen(
+            [sys.executable, "-m", "vidpipe", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            errors="replace",
+            env=os.environ
+            | {"PYTHONUNBUFFERED": "1", "VIDPIPE_CODE_VERSION": code_version()},
+            start_new_session=True,
+        )
+        # A child of the stage that outlived it would keep the pipe open, and this task waiting.
+        threading.Thread(target=self._end_group_with_leader, daemon=True).start()
+        last = ""
+        try:
+            while line := process.stdout.readline(LINE_CHARS):
+                if line := line.rstrip():
+                    log.info("%s", line)
+                    last = line
+            return process.wait(), last
+        finally:
+            self.stop()
+            process.stdout.close()
+
+    def stop(self) -> None:
+        """Asks the stage to end, and kills what is left of it after 20 s."""
+        process = self._process
+        if process is None or process.poll() is not None:
+            return
+        self._signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_WITHIN_S)
+        self._signal(signal.SIGKILL)
+
+    def _end_group_with_leader(self) -> None:
+        self._process.wait()
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, signum: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signum)

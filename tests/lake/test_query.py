@@ -299,7 +299,7 @@ def test_tables_are_listed_with_rows_size_and_last_publication(full):
 
 def test_ctrl_c_interrupts(full):
     script = textwrap.dedent(
-        f"""
+        """
         import signal, sys
         signal.signal(signal.SIGINT, signal.default_int_handler)
         from vidpipe.config import LakeSettings, S3Settings, Settings

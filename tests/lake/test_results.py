@@ -21,7 +21,7 @@ from vidpipe.lake.results import print_tables, write_result
 
 RESULT = pa.table(
     {
-        "name": ["a,\n\"b\"", "\x1b[31m[red]\u202e", None],
+        "name": ['a,\n"b"', "\x1b[31m[red]\u202e", None],
         "at": pa.array([datetime(2026, 1, 31, 12, tzinfo=UTC)] * 3, pa.timestamp("us", "UTC")),
         "day": [date(2026, 1, 31)] * 3,
         "jpeg": [b"123", b"", None],

@@ -120,10 +120,7 @@ def changes_since(since: datetime, settings: Settings | None = None) -> Changes:
     return Changes(
         since,
         runs,
-        {
-            title: run_query(prefix + sql, settings, at=until)
-            for title, sql in _SECTIONS.items()
-        },
+        {title: run_query(prefix + sql, settings, at=until) for title, sql in _SECTIONS.items()},
     )
 
 
@@ -165,4 +162,3 @@ def print_changes(since: str, settings: Settings | None = None) -> None:
             show_rows(shown.column_names, (row.values() for row in shown.to_pylist()))
             if rows.num_rows > ROWS_SHOWN:
                 print(f"… and {rows.num_rows - ROWS_SHOWN} more")
-

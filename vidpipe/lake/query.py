@@ -160,9 +160,7 @@ def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
             rest.extend(found)
 
 
-def _connect(
-    lake: Lake, names: set[str], snapshots: dict[str, int]
-) -> duckdb.DuckDBPyConnection:
+def _connect(lake: Lake, names: set[str], snapshots: dict[str, int]) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect(
         config={
             "enable_external_access": False,

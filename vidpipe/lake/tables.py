@@ -235,9 +235,7 @@ class PublishedTable:
             columns=list(columns) if columns is not None else None, filter=filter
         )
 
-    def to_pandas(
-        self, columns: Iterable[str] | None = None, filter: ds.Expression | None = None
-    ):
+    def to_pandas(self, columns: Iterable[str] | None = None, filter: ds.Expression | None = None):
         """Reads rows into a pandas DataFrame."""
         return self.to_arrow(columns, filter).to_pandas()
 
@@ -261,12 +259,16 @@ def _guarantee(name: str, file: DataFile, schema: Schema) -> pc.Expression:
     Of the columns by which the rows are laid out, as the others are the same everywhere.
     """
     spec = TABLES[name]
+    lowest, highest, nulls = (
+        statistic or {}
+        for statistic in (file.lower_bounds, file.upper_bounds, file.null_value_counts)
+    )
     guarantee = pc.scalar(True)
     for column in {*spec.partition, *spec.sort, "run_key"}:
         field = schema.find_field(column)
-        lower, upper = (b.get(field.field_id) for b in (file.lower_bounds, file.upper_bounds))
+        lower, upper = lowest.get(field.field_id), highest.get(field.field_id)
         # Bounds say nothing of nulls, nor those of floating point numbers of NaN.
-        if lower is None or upper is None or file.null_value_counts.get(field.field_id) != 0:
+        if lower is None or upper is None or nulls.get(field.field_id) != 0:
             continue
         kind = spec.schema.field(column).type
         if not pa.types.is_floating(kind):

@@ -1,0 +1,230 @@
+"""ingest: discover, extract, audit, publish, on real videos and a real S3 server."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+
+import pytest
+
+from tests.runs import audit_and_publish, ingest, rows, shards, stage
+from vidpipe.config import SourceSettings
+from vidpipe.errors import BadInputError, TemporaryError, UsageError
+from vidpipe.stages.manifest import Manifest, find_report
+
+OPTIONS = {"fps": 4.0, "short_side": 64}
+
+
+def outcomes(lake, run_key: str) -> dict[str, tuple[str, str | None]]:
+    return {
+        row["source_uri"]: (row["status"], row["reason"])
+        for row in rows(lake, "outcomes")
+        if row["run_key"] == run_key
+    }
+
+
+def test_every_object_gets_an_outcome_and_good_videos_their_rows(lake, bucket, media):
+    for path in (*media.videos, *media.broken):
+        bucket.put(path.name, path)
+    ingest(lake, "one", **OPTIONS)
+    found = outcomes(lake, "one")
+    assert len(found) == len(media.videos) + len(media.broken)
+    for path in media.videos:
+        assert found[f"{bucket.uri}/{path.name}"] == ("done", None)
+    for path, reason in media.broken.items():
+        assert found[f"{bucket.uri}/{path.name}"] == ("quarantined", reason)
+    videos = rows(lake, "videos")
+    assert len(videos) == len(media.videos)
+    frames = collections.Counter(row["video_id"] for row in rows(lake, "frames"))
+    assert frames == {video["video_id"]: video["extracted_frames"] for video in videos}
+    assert all(min(frame["width"], frame["height"]) == 64 for frame in rows(lake, "frames"))
+    with_audio = {video["video_id"] for video in videos if video["audio_codec"]}
+    assert {row["video_id"] for row in rows(lake, "audio")} == with_audio
+    assert with_audio != {video["video_id"] for video in videos}, "one clip has no audio"
+    # What was read whole is known, whatever came of it.
+    assert len(rows(lake, "sources")) == len(found)
+
+
+def test_a_second_run_finds_nothing_to_do(lake, bucket, media):
+    bucket.put("a.mp4", media.videos[0])
+    bucket.put("broken.mp4", next(iter(media.broken)))
+    ingest(lake, "one", **OPTIONS)
+    before = rows(lake, "outcomes")
+    plan = ingest(lake, "two", **OPTIONS)
+    assert plan.result["counts"]["new"] == 0
+    assert rows(lake, "outcomes") == before
+
+
+def test_two_objects_with_the_same_bytes_are_one_video_with_two_sources(lake, bucket, media):
+    bucket.put("a.mp4", media.videos[0])
+    bucket.put("b.mp4", media.videos[0])
+    ingest(lake, "one", **OPTIONS)
+    bucket.put("c.mp4", media.videos[0])
+    ingest(lake, "two", **OPTIONS)
+    assert len(rows(lake, "videos")) == 1
+    assert len({row["video_id"] for row in rows(lake, "sources")}) == 1
+    assert len(rows(lake, "sources")) == 3
+    assert sorted(outcomes(lake, "one").values()) == [("done", None), ("skipped", "duplicate")]
+    assert list(outcomes(lake, "two").values()) == [("skipped", "duplicate")]
+
+
+def test_a_replaced_object_is_new_and_one_that_is_gone_is_marked(lake, bucket, media):
+    uri = bucket.put("a.mp4", media.videos[0])
+    bucket.put("b.mp4", media.videos[1])
+    ingest(lake, "one", **OPTIONS)
+    bucket.put("a.mp4", media.videos[2])
+    bucket.delete("b.mp4")
+    plan = ingest(lake, "two", **OPTIONS)
+    assert plan.result["counts"]["new"] == 1
+    assert plan.result["counts"]["gone"] == 1
+    assert len(rows(lake, "videos")) == 3
+    changed = [row for row in rows(lake, "sources") if row["run_key"] == "two"]
+    assert [(row["source_uri"], row["deleted"]) for row in changed] == [
+        (uri, False),
+        (f"{bucket.uri}/b.mp4", True),
+    ]
+    bucket.put("b.mp4", media.videos[1])
+    plan = ingest(lake, "three", **OPTIONS)
+    assert plan.result["counts"]["new"] == 1, "one that came back is new"
+
+
+@pytest.mark.parametrize(
+    "name", ["with space.mp4", "ünïcode.mp4", "new\nline.mp4", "a+b%20c.mp4", "'quoted\"&.mp4"]
+)
+def test_any_object_name_is_only_a_name(lake, bucket, media, name):
+    uri = bucket.put(name, media.videos[0])
+    ingest(lake, "one", **OPTIONS)
+    assert outcomes(lake, "one") == {uri: ("done", None)}
+
+
+def test_a_budget_takes_the_newest_first_and_leaves_the_backlog(lake, bucket, media):
+    for number, path in enumerate(media.videos[:4]):
+        bucket.put(f"{number}.mp4", path)
+    newest_first = sorted(
+        lake.store.list(bucket.uri), key=lambda o: (o.modified_at, o.uri), reverse=True
+    )
+    plan = ingest(lake, "one", max_videos=3, **OPTIONS)
+    assert plan.result["counts"]["backlog"] == 1
+    assert set(outcomes(lake, "one")) == {found.uri for found in newest_first[:3]}
+    ingest(lake, "two", max_videos=3, **OPTIONS)
+    assert set(outcomes(lake, "two")) == {newest_first[3].uri}
+    assert len(rows(lake, "videos")) == 4
+
+
+def test_what_the_night_was_too_short_for_is_taken_by_the_next(lake, bucket, media):
+    uri = bucket.put("a.mp4", media.videos[0])
+    ingest(lake, "one", max_hours=1e-9, **OPTIONS)
+    assert outcomes(lake, "one") == {uri: ("skipped", "out_of_budget")}
+    ingest(lake, "two", **OPTIONS)
+    assert outcomes(lake, "two") == {uri: ("done", None)}
+
+
+def test_prefix_pattern_and_time_choose_and_what_they_leave_out_is_not_gone(lake, bucket, media):
+    bucket.put("x/a.mp4", media.videos[0])
+    bucket.put("x/b.avi", media.videos[1])
+    bucket.put("y/c.mp4", media.videos[2])
+    ingest(lake, "one", **OPTIONS)
+    for choice in ({"prefix": "x/"}, {"pattern": "*.avi"}, {"modified_before": "2001-01-01"}):
+        plan = stage(lake, f"two {choice}", "discover", **choice)
+        assert plan.result["counts"]["gone"] == 0
+    counts = stage(lake, "three", "discover", prefix="x/", pattern="*.mp4").result["counts"]
+    assert (counts["listed"], counts["known"]) == (1, 1)
+
+
+def test_an_object_replaced_between_listing_and_reading_is_left_to_the_next_run(
+    lake, bucket, media
+):
+    uri = bucket.put("a.mp4", media.videos[0])
+    plan = stage(lake, "one", "discover", **OPTIONS)
+    bucket.put("a.mp4", media.videos[1])
+    shards(lake, plan)
+    audit_and_publish(lake, "one", plan)
+    assert outcomes(lake, "one") == {uri: ("skipped", "vanished")}
+    ingest(lake, "two", **OPTIONS)
+    assert outcomes(lake, "two") == {uri: ("done", None)}
+
+
+def test_a_shard_without_a_report_fails_its_items_and_blows_the_budget(lake, bucket, media):
+    uri = bucket.put("a.mp4", media.videos[0])
+    plan = stage(lake, "one", "discover", **OPTIONS)
+    with pytest.raises(BadInputError, match="1 of 1 items failed"):
+        audit_and_publish(lake, "one", plan)
+    assert outcomes(lake, "one") == {uri: ("failed", "stage_failed")}
+    assert rows(lake, "videos") == []
+    ingest(lake, "two", **OPTIONS)
+    assert outcomes(lake, "two") == {uri: ("done", None)}
+
+
+def test_within_the_budget_failures_hold_nobody_else_up(lake, bucket, media):
+    bucket.put("a.mp4", media.videos[0])
+    bucket.put("b.mp4", media.videos[1])
+    plan = stage(lake, "one", "discover", **OPTIONS)
+    audit = audit_and_publish(lake, "one", plan, max_failed_share=1.0)
+    assert audit.result["counts"] == {"failed": 2}
+
+
+def test_what_fails_again_and_again_is_given_up(lake, bucket, media):
+    bucket.put("a.mp4", media.videos[0])
+    for number in range(lake.settings.extract.max_tries):
+        plan = stage(lake, f"run {number}", "discover", **OPTIONS)
+        assert plan.result["counts"]["selected"] == 1
+        audit_and_publish(lake, f"run {number}", plan, max_failed_share=1.0)
+    counts = stage(lake, "last", "discover", **OPTIONS).result["counts"]
+    assert (counts["selected"], counts["given_up"]) == (0, 1)
+
+
+def test_a_stage_that_was_done_is_not_done_again(lake, bucket, media):
+    bucket.put("a.mp4", media.videos[0])
+    plan = stage(lake, "one", "discover", **OPTIONS)
+    assert stage(lake, "one", "discover", **OPTIONS).uri == plan.uri
+    first = shards(lake, plan)
+    assert [report.uri for report in shards(lake, plan)] == [report.uri for report in first]
+
+
+def test_audit_refuses_files_that_are_not_as_reported(lake, bucket, media):
+    bucket.put("a.mp4", media.videos[0])
+    plan = stage(lake, "one", "discover", **OPTIONS)
+    (report,) = shards(lake, plan)
+    (frames,) = [file["uri"] for file in report.files if file["table"] == "frames"]
+    lake.store.put(frames, lake.store.get(frames)[:-100])
+    with pytest.raises(BadInputError, match="not as it was reported"):
+        audit_and_publish(lake, "one", plan)
+
+
+def test_audit_refuses_a_canary_that_came_out_wrong(lake, bucket, media):
+    bucket.put("a.mp4", media.videos[0])
+    plan = stage(lake, "one", "discover", **OPTIONS)
+    shards(lake, plan)
+    report = find_report(lake.store, lake.uri, Manifest.read(lake.store, plan.result["shards"][0]))
+    assert report.result["canary_problems"] == []
+    told = dataclasses.asdict(report) | {"result": {"canary_problems": ["frame at 1 s is grey"]}}
+    lake.store.put_json(report.uri, told)
+    with pytest.raises(BadInputError, match="canary"):
+        audit_and_publish(lake, "one", plan)
+
+
+def test_a_bucket_that_does_not_exist_is_told_in_one_line(lake, bucket):
+    lake.settings = dataclasses.replace(lake.settings, sources=SourceSettings(("s3://no-such",)))
+    with pytest.raises(UsageError, match="'no-such' does not exist"):
+        stage(lake, "one", "discover")
+
+
+def test_a_source_that_is_not_configured_is_refused(lake, bucket):
+    with pytest.raises(UsageError, match="not among the configured sources"):
+        stage(lake, "one", "discover", source="s3://elsewhere")
+
+
+def test_a_store_that_is_away_is_told_in_one_line_and_the_next_run_completes(
+    lake, bucket, media, s3_server
+):
+    uri = bucket.put("a.mp4", media.videos[0])
+    plan = stage(lake, "one", "discover", **OPTIONS)
+    s3_server.stop()
+    try:
+        with pytest.raises(TemporaryError, match="does not answer"):
+            shards(lake, plan)
+    finally:
+        s3_server.start()
+    shards(lake, plan)
+    audit_and_publish(lake, "one", plan)
+    assert outcomes(lake, "one") == {uri: ("done", None)}

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.lake.rows import DAY, publish_rows
+from tests.servers import new_lake
 from vidpipe.errors import UsageError
 from vidpipe.lake.changes import changes_since, parse_since, print_changes
 
@@ -30,9 +31,15 @@ def _promotion(version, at):
     return {"task": "motion", "model": "m", "model_version": version, "promoted_at": at}
 
 
-@pytest.fixture
-def changed(lake):
-    """A lake with a first publication, its time, and a second one that changes everything."""
+@pytest.fixture(scope="module")
+def changed(s3_server, tmp_path_factory):
+    """A lake in which everything changed, and the time before."""
+    lake = new_lake(s3_server, tmp_path_factory.mktemp("changed"), "changed")
+    return lake, _change_everything(lake)
+
+
+def _change_everything(lake):
+    """Publishes twice, with changes of every kind; returns the time of the first publication."""
     first = {
         "sources": [
             {"source_uri": "s3://b/old", "seen_at": DAY},
@@ -60,7 +67,7 @@ def changed(lake):
     second["sources"][0]["seen_at"] = DAY + timedelta(hours=1)
     not_done = {"a": "no_video", "b": "no_video", "c": "denied", "d": "vanished"}
     publish_rows(lake, "r2", "label", second, not_done=not_done)
-    return lake, since
+    return since
 
 
 def _rows(changes, section, *columns):
@@ -93,8 +100,8 @@ def test_since_before_everything_nothing_flipped(changed):
     assert changes.sections["Flipped labels"].num_rows == 0
 
 
-def test_runs_are_known_without_their_snapshots(changed):
-    lake, since = changed
+def test_runs_are_known_without_their_snapshots(lake):
+    since = _change_everything(lake)
     outcomes = lake.iceberg("outcomes")
     current = outcomes.current_snapshot().snapshot_id
     old = [s.snapshot_id for s in outcomes.snapshots() if s.snapshot_id != current]

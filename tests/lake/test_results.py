@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -69,7 +70,7 @@ def test_a_piped_table_is_plain_and_whole(capsys):
     lines = out.splitlines()
     assert len(lines) == 1 + RESULT.num_rows
     assert lines[0].split()[:2] == ["name", "at"]
-    assert "x" * 500 in lines[1] and r"a,\n" in lines[1]
+    assert "nan" in lines[2] and "x" * 500 in lines[1] and r"a,\n" in lines[1]
     assert "\x1b" not in out and "\u202e" not in out and r"\x1b[31m[red]\u202e" in out
 
 
@@ -78,8 +79,13 @@ def test_in_a_terminal_a_table_is_framed():
     with os.fdopen(follower, "w") as terminal, pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.stdout", terminal)
         write_result(RESULT.select(["name", "score"]), "table")
-    out = os.read(leader, 100_000).decode()
+    out = b""
+    # Linux ends a terminal with EIO, others with nothing to read.
+    with contextlib.suppress(OSError):
+        while chunk := os.read(leader, 100_000):
+            out += chunk
     os.close(leader)
+    out = out.decode()
     assert "─" in out and "3 rows" in out and r"\x1b[31m[red]" in out
 
 

@@ -93,14 +93,14 @@ def show_rows(
 def print_tables(settings: Settings | None = None) -> None:
     """Prints tables and views with their rows, size and last publication."""
     show_rows(
-        ("name", "kind", "rows", "size", "published", "by run"),
+        ("name", "kind", "rows", "size", "published (UTC)", "by run"),
         (
             (
                 info.name,
                 info.kind,
                 info.rows,
                 None if info.size_bytes is None else rich.filesize.decimal(info.size_bytes),
-                info.published_at and f"{info.published_at:%Y-%m-%d %H:%M:%S} UTC",
+                info.published_at and f"{info.published_at:%Y-%m-%d %H:%M}",
                 info.run_key,
             )
             for info in list_tables(settings)
@@ -137,7 +137,7 @@ def _rows(result: pa.Table) -> Iterator[tuple]:
 
 
 def _cell(value: Any) -> Any:
-    value = _plain(value)
+    value = value if isinstance(value, float) else _plain(value)
     return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value
 
 

@@ -44,7 +44,7 @@ SELECTION = {
         None,
         type=["null", "string"],
         enum=[None, *SETTINGS.sources.uris],
-        values_display={None: "all of them"},
+        values_display={"null": "all of them"},
         title="Bucket",
         description="Which of the configured buckets; none chosen: all.",
     ),

@@ -1,0 +1,3 @@
+"""Fixtures of the tests that run Airflow."""
+
+from tests.airflow_runs import airflow_home, configured, stages  # noqa: F401

@@ -1,0 +1,101 @@
+"""What becomes of a task, by how its stage ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.airflow_runs import PretendStages, run_dag
+from vidpipe.lake.tables import Lake
+
+
+def test_shards_are_returned_and_mapped_by_name(airflow_home: Path, stages: PretendStages):
+    stages.tell(discover={"shards": ["extract", "extract"], "result": {"counts": {"new": 3}}})
+
+    run = run_dag(airflow_home, "probe", prefix="2026")
+
+    assert run.state == "success"
+    assert [uri.rpartition("/")[2] for uri in run.xcoms["plan"]] == ["00000.json", "00001.json"]
+    assert run.names["work[0]"] == "00000: 1 items"
+    assert run.names["work[1]"] == "00001: 2 items"
+    assert [call["name"] for call in stages.calls] == ["discover", "extract/00000", "extract/00001"]
+
+
+def test_parameters_keep_their_type(airflow_home: Path, stages: PretendStages):
+    stages.tell(discover={"shards": []})
+
+    run_dag(airflow_home, "probe", prefix="2026")
+    run_dag(airflow_home, "probe", prefix="{{ 1 + 1 }}")
+    run_dag(airflow_home, "probe")
+
+    given = [call["config"] for call in stages.calls]
+    assert given == [
+        {"prefix": prefix, "nested": {"list": [prefix, 1]}} for prefix in ("2026", "{{ 1 + 1 }}", None)
+    ]
+
+
+def test_result_is_returned_where_there_are_no_shards(airflow_home: Path, stages: PretendStages):
+    stages.tell(discover={"shards": ["extract"]}, extract={"result": {"rows": 7}})
+
+    assert run_dag(airflow_home, "probe").xcoms["work[0]"] == {"rows": 7}
+
+
+@pytest.mark.parametrize(
+    ("exits", "state", "tries"),
+    [
+        ([2], "failed", 1),
+        ([65], "failed", 1),
+        ([99], "skipped", 1),
+        ([75], "failed", 2),
+        ([1], "failed", 2),
+        ([75, 0], "success", 2),
+    ],
+)
+def test_exit_code_decides(
+    airflow_home: Path, stages: PretendStages, exits: list[int], state: str, tries: int
+):
+    stages.tell(discover={"exits": exits, "shards": []})
+
+    run = run_dag(airflow_home, "probe")
+
+    assert (run.tasks["plan"], len(stages.calls)) == (state, tries)
+
+
+def test_stop_leaves_no_process(airflow_home: Path, stages: PretendStages):
+    stages.tell(discover={"shards": ["extract"]}, extract={"stopped": True})
+
+    run = run_dag(airflow_home, "probe")
+
+    assert run.tasks["work[0]"] == "failed"
+    assert not _lives(stages.calls[-1]["pid"])
+    assert not _lives(stages.child)
+
+
+def test_real_stage_is_run_and_its_report_found(airflow_home: Path, configured: Lake):
+    configured.store.put("s3://videos/operator/no-video.mp4", b"not a video")
+
+    run = run_dag(airflow_home, "probe", prefix="operator/")
+
+    assert run.tasks["plan"] == "success"
+    assert len(run.xcoms["plan"]) == 1
+    assert run.names["work[0]"] == "00000: 1 items"
+
+
+def test_store_that_is_away_is_tried_again(
+    airflow_home: Path, stages: PretendStages, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("VIDPIPE_S3_ENDPOINT_URL", "http://127.0.0.1:9")
+
+    run = run_dag(airflow_home, "probe")
+
+    assert (run.tasks["plan"], run.tries["plan"]) == ("failed", 2)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        # Who adopts an orphan may be slow to bury it.
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -1,0 +1,78 @@
+"""Stands in for `python -m vidpipe STAGE …`: does what a script says, and tells what it was given.
+
+The script is a JSON file: for a stage, or for `STAGE/SHARD`, how to end (`exits`: one code a call,
+the last for all further ones), what to say, what result to report, how many shards to plan, and
+whether to leave a child behind or to be stopped by the parent.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from vidpipe.config import load_settings
+from vidpipe.lake import layout
+from vidpipe.lake.store import open_store
+from vidpipe.stages.manifest import Manifest, Report, now
+from vidpipe.version import code_version
+
+
+def main() -> None:
+    folder = Path(os.environ["PRETEND_FOLDER"])
+    stage, option, value, *rest = sys.argv[3:]
+    settings = load_settings()
+    store = open_store(settings)
+    if option == "--shard":
+        manifest = Manifest.read(store, value)
+    else:
+        config = json.loads(rest[1])
+        manifest = Manifest(value, stage, config=config, code_version=code_version())
+    name = stage if option == "--run-key" else f"{stage}/{manifest.shard}"
+    script = json.loads((folder / "script.json").read_text())
+    told = script.get(name, script.get(stage, {}))
+    calls = folder / "calls.jsonl"
+    before = [c for c in map(json.loads, calls.open()) if c["name"] == name]
+    with calls.open("a") as file:
+        file.write(json.dumps({"name": name, "config": manifest.config, "pid": os.getpid()}) + "\n")
+    print(told.get("say", f"{name} says hello"), flush=True)
+    if told.get("stopped"):
+        _leave_child(folder)
+        os.kill(os.getppid(), signal.SIGTERM)
+        time.sleep(600)
+    exits = told.get("exits", [0])
+    code = exits[min(len(before), len(exits) - 1)]
+    if code == 0:
+        _report(manifest, store, settings.lake.uri, told)
+    sys.exit(code)
+
+
+def _leave_child(folder: Path) -> None:
+    child = subprocess.Popen(["sleep", "600"])
+    (folder / "child.pid").write_text(str(child.pid))
+
+
+def _report(manifest: Manifest, store, lake_uri: str, told: dict) -> None:
+    result = dict(told.get("result", {}))
+    if "shards" in told:
+        result["shards"] = []
+        for number, stage in enumerate(told["shards"]):
+            shard = f"{number:05d}"
+            uri = layout.manifest_uri(lake_uri, manifest.run_key, stage, "A", shard)
+            items = [{"item": f"{shard}-{i}"} for i in range(number + 1)]
+            dataclasses.replace(manifest, stage=stage, shard=shard, items=items).write(store, uri)
+            result["shards"].append(uri)
+    uri = layout.reports_uri(lake_uri, manifest.run_key, manifest.stage, manifest.shard) + "A.json"
+    report = Report(
+        manifest.run_key, manifest.stage, manifest.shard, manifest.hash, "A", [], {}, result, 0.0,
+        now().isoformat(), uri,
+    )  # fmt: skip
+    store.put_json(uri, dataclasses.asdict(report))
+
+
+main()

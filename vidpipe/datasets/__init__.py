@@ -1,0 +1,1 @@
+"""Datasets: labels that people gave, splits, and clips for models."""

@@ -1,0 +1,1 @@
+"""Evaluation: metrics and pictures of what a model gets right and wrong."""

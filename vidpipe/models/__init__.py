@@ -1,0 +1,1 @@
+"""Models in Keras 3: what they are made of, and how a trained one travels."""

@@ -1,0 +1,1 @@
+"""Training: fitting a model, watched, repeatable and stoppable."""

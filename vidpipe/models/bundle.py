@@ -1,0 +1,187 @@
+"""A trained model as it travels: one MLflow model that holds all that labelling needs.
+
+    MLmodel           MLflow's own description, with the signature
+    data/model.keras  the network with its weights
+    data/bundle.json  task, architecture, labels, sampling
+    data/canary.npz   a few clips with the scores they got when the model was made
+
+This module is its MLflow flavour. Nothing in it is pickled and no code lies beside it, so that a
+model from a registry can do no more than compute.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import mlflow
+import numpy as np
+from mlflow import pyfunc
+from mlflow.models import Model
+from mlflow.models.signature import ModelSignature
+from mlflow.types import Schema, TensorSpec
+
+import vidpipe.models.classification  # noqa: F401  (registers its layers for loading)
+from vidpipe import tracking
+from vidpipe.errors import BadInputError
+from vidpipe.models.architectures import Sampling
+from vidpipe.version import code_version
+
+FLAVOR = "vidpipe"
+CANARY_CLIPS = 4
+TOLERANCE = 1e-3  # of a score: processors differ in the last digits, not in these
+BATCH_CLIPS = 32
+
+
+@dataclass
+class Bundle:
+    """A network with what belongs to it.
+
+    Attributes:
+        model: Clips `(batch, frames, height, width, 3)`, 0 to 255, to scores `(batch, classes)`.
+        task: What it tells.
+        architecture: What it is.
+        labels: Name of each class, in the order of the scores.
+        sampling: What it is to be given of a video.
+        canary_clips: A few clips.
+        canary_scores: The scores they got.
+    """
+
+    model: keras.Model
+    task: str
+    architecture: str
+    labels: list[str]
+    sampling: Sampling
+    canary_clips: np.ndarray
+    canary_scores: np.ndarray
+
+    @classmethod
+    def pack(
+        cls,
+        model: keras.Model,
+        *,
+        task: str,
+        architecture: str,
+        labels: list[str],
+        sampling: Sampling,
+        clips: np.ndarray,
+    ) -> Bundle:
+        """Puts a trained network together with its canary, the first few of `clips`."""
+        canary = np.array(clips[:CANARY_CLIPS])
+        nothing = np.empty((0, len(labels)), np.float32)
+        bundle = cls(model, task, architecture, labels, sampling, canary, nothing)
+        bundle.canary_scores = bundle.predict(canary)
+        return bundle
+
+    @classmethod
+    def load(cls, uri: str | os.PathLike) -> Bundle:
+        """Loads a model from a folder, or from where MLflow keeps it (`models:/NAME/VERSION`).
+
+        Raises:
+            BadInputError: It is no model of vidpipe's, or is damaged.
+        """
+        if Path(uri).is_dir():
+            return _read(Path(uri) / "data")
+        tracking.connect()
+        with tempfile.TemporaryDirectory(prefix="vidpipe-model-") as folder:
+            with tracking.answering():
+                path = mlflow.artifacts.download_artifacts(artifact_uri=str(uri), dst_path=folder)
+            return _read(Path(path) / "data")
+
+    def predict(self, clips: np.ndarray, params: dict[str, Any] | None = None) -> np.ndarray:
+        """Scores clips.
+
+        Args:
+            clips: uint8 `(videos, frames, height, width, 3)`; may be memory-mapped.
+            params: Unused; MLflow's own servers pass it.
+
+        Returns:
+            float32 `(videos, classes)`; each row adds up to one.
+        """
+        starts = range(0, len(clips), BATCH_CLIPS)
+        scores = [self.model.predict_on_batch(clips[s : s + BATCH_CLIPS]) for s in starts]
+        return np.concatenate([np.empty((0, len(self.labels)), np.float32), *scores])
+
+    def check_canary(self) -> None:
+        """Makes sure that the model computes here what it did where it was trained.
+
+        Raises:
+            BadInputError: It does not.
+        """
+        difference = float(np.abs(self.predict(self.canary_clips) - self.canary_scores).max())
+        # Written so that a score that is no number fails, too.
+        if not difference <= TOLERANCE:
+            raise BadInputError(
+                f"The {self.architecture} model of {self.task} scores its canary clips differently"
+                f" here, by {difference:.4f}: it or the libraries changed. Train it anew."
+            )
+
+    def log(self, run_id: str) -> None:
+        """Keeps the model in a run and registers it as a new version of its task."""
+        with tracking.answering():
+            Model.log(
+                artifact_path=None,
+                name="model",
+                flavor=sys.modules[__name__],
+                run_id=run_id,
+                registered_model_name=tracking.model_name(self.task),
+                bundle=self,
+            )
+
+
+def save_model(bundle: Bundle, path: str | os.PathLike, mlflow_model: Model | None = None) -> None:
+    """Writes a model folder; MLflow calls this by its name."""
+    folder, mlflow_model = Path(path), mlflow_model or Model()
+    data = folder / "data"
+    data.mkdir(parents=True)
+    bundle.model.save(data / "model.keras")
+    facts = {
+        "task": bundle.task,
+        "architecture": bundle.architecture,
+        "labels": bundle.labels,
+        "sampling": dataclasses.asdict(bundle.sampling),
+    }
+    (data / "bundle.json").write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")
+    np.savez_compressed(
+        data / "canary.npz", clips=bundle.canary_clips, scores=bundle.canary_scores
+    )
+    clip = dataclasses.astuple(bundle.sampling)
+    mlflow_model.signature = ModelSignature(
+        inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, *clip, 3), "clips")]),
+        outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, len(bundle.labels)), "scores")]),
+    )
+    mlflow_model.add_flavor(FLAVOR, data="data", code_version=code_version())
+    pyfunc.add_to_model(mlflow_model, loader_module=__name__, data="data")
+    mlflow_model.save(folder / "MLmodel")
+
+
+def _load_pyfunc(path: str) -> Bundle:
+    """What `mlflow.pyfunc.load_model` calls with the path of `data`."""
+    return _read(Path(path))
+
+
+def _read(data: Path) -> Bundle:
+    try:
+        facts = json.loads((data / "bundle.json").read_text(encoding="utf-8"))
+        model = keras.saving.load_model(data / "model.keras", compile=False, safe_mode=True)
+        with np.load(data / "canary.npz", allow_pickle=False) as canary:
+            clips, scores = canary["clips"], canary["scores"]
+        return Bundle(
+            model,
+            facts["task"],
+            facts["architecture"],
+            list(facts["labels"]),
+            Sampling(**facts["sampling"]),
+            clips,
+            scores,
+        )
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        line = " ".join(str(error).split())[:300]
+        raise BadInputError(f"This is no model of vidpipe's, or it is damaged: {line}") from error

@@ -1,0 +1,81 @@
+"""promote: a model that is better than the champion becomes the champion, else the challenger."""
+
+from __future__ import annotations
+
+from vidpipe import tracking
+from vidpipe.lake.tables import Lake
+from vidpipe.stages.attempt import Attempt
+from vidpipe.stages.evaluate import read_result
+from vidpipe.stages.manifest import Manifest
+
+
+def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
+    """Decides on an evaluated model.
+
+    Config: evaluate (URI of the evaluation's manifest), margin.
+
+    Result: promoted, why (in words), model, model_version, mlflow_url.
+    """
+    (item,) = manifest.items
+    task = item["item"].partition("/")[0]
+    evaluated = read_result(manifest.config["evaluate"], lake)
+    version = tracking.Version(
+        evaluated["model"], evaluated["model_version"], evaluated["mlflow_run_id"]
+    )
+    champion = tracking.champion(task)
+    # An earlier attempt may have moved the alias and then been cut off.
+    if champion == version:
+        promoted, why = True, "It was made the champion by an earlier attempt of this run."
+    else:
+        promoted, why = _decide(evaluated, champion, manifest.config["margin"])
+    tracking.set_alias(version, tracking.CHAMPION if promoted else tracking.CHALLENGER)
+    print(
+        f"promote: {version.name} version {version.version} is the"
+        f" {tracking.CHAMPION if promoted else tracking.CHALLENGER}. {why}",
+        flush=True,
+    )
+    if promoted:
+        attempt.write(
+            "promotions",
+            [
+                {
+                    "task": task,
+                    "model": version.name,
+                    "model_version": version.version,
+                    "promoted_at": manifest.planned_time,
+                    "promoted_by": manifest.run_key,
+                    "replaced_version": evaluated["champion_version"],
+                    "why": why,
+                    "work_key": item["work_key"],
+                    "run_key": manifest.run_key,
+                }
+            ],
+        )
+    attempt.outcome(item["item"], item["work_key"])
+    attempt.result |= {
+        "promoted": promoted,
+        "why": why,
+        "model": version.name,
+        "model_version": version.version,
+        "mlflow_url": evaluated["mlflow_url"],
+    }
+
+
+def _decide(
+    evaluated: dict, champion: tracking.Version | None, margin: float
+) -> tuple[bool, str]:
+    accuracy = evaluated["metrics"]["accuracy"]
+    videos = evaluated["test_videos"]
+    if champion is None:
+        return True, f"There was no champion to beat; its accuracy is {accuracy:.3f}."
+    if champion.version != evaluated["champion_version"]:
+        return False, (
+            f"Version {champion.version} became the champion after this one was evaluated against"
+            f" version {evaluated['champion_version'] or 'none'}."
+        )
+    before = evaluated["champion_metrics"]["accuracy"]
+    better = accuracy - before > margin
+    return better, (
+        f"Its accuracy is {accuracy:.3f}, that of version {champion.version} is {before:.3f}, on the"
+        f" same {videos} test videos: {'better' if better else 'not better'} by more than {margin:g}."
+    )

@@ -1,0 +1,173 @@
+"""snapshot: pins what a training learns from, and plans its train, evaluate and promote.
+
+The labels are the annotations that hold; where several of one video contradict, the majority. Which
+videos are in which split is hashed from the seed and their content.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from typing import Any
+
+import pyarrow.dataset as ds
+
+from vidpipe.datasets.labelled import Dataset, LabelledVideo, agree
+from vidpipe.datasets.splits import split_videos
+from vidpipe.errors import BadInputError
+from vidpipe.lake import layout
+from vidpipe.lake.tables import Lake
+from vidpipe.models.architectures import find_architecture
+from vidpipe.stages.attempt import Attempt
+from vidpipe.stages.manifest import Manifest
+
+SHARD = "00000"
+_TUNED = ("epochs", "batch_size", "learning_rate")
+
+
+def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
+    """Writes the rows of `splits` and the manifests of the stages that follow.
+
+    Config: task, architecture, seed, test_share, augmentation, margin, and epochs, batch_size,
+    learning_rate (null: as the architecture has them).
+
+    Result: `shards` (URIs of the manifests of train, evaluate and promote), `dataset` (version),
+    `base` (snapshot ids read) and counts: train, validation, test, tied, without_frames.
+
+    Raises:
+        BadInputError: There are too few annotations.
+    """
+    config = manifest.config
+    task, seed = config["task"], config.get("seed") or 0
+    architecture = find_architecture(config["architecture"])
+    tuned = {
+        name: getattr(architecture, name) if config.get(name) is None else config[name]
+        for name in _TUNED
+    }
+    snapshots = lake.published()
+    agreed, tied = agree(_votes(lake, snapshots, task))
+    extractions = _extractions(lake, snapshots)
+    labels = {video_id: label for video_id, label in agreed.items() if video_id in extractions}
+    splits = split_videos(labels, seed=seed, test_share=config.get("test_share") or 0.2)
+    dataset = Dataset(
+        task,
+        [
+            LabelledVideo(video_id, labels[video_id], splits[video_id], *extractions[video_id])
+            for video_id in sorted(labels)
+        ],
+        snapshots,
+    )
+    _write_splits(attempt, lake, dataset)
+    dataset_uri = f"{layout.run_uri(lake.uri, manifest.run_key)}/datasets/{attempt.name}.json"
+    lake.store.put_json(dataset_uri, dataset.to_json())
+    train = {
+        "task": task,
+        "architecture": config["architecture"],
+        "dataset": dataset_uri,
+        "dataset_version": dataset.version,
+        "seed": seed,
+        "augmentation": config.get("augmentation", True),
+        **tuned,
+    }
+    train_uri = _plan(manifest, attempt, lake, "train", train)
+    evaluate_uri = _plan(
+        manifest, attempt, lake, "evaluate", {"dataset": dataset_uri, "train": train_uri}
+    )
+    promote_uri = _plan(
+        manifest,
+        attempt,
+        lake,
+        "promote",
+        {"evaluate": evaluate_uri, "margin": config.get("margin") or 0.0},
+    )
+    attempt.announce("train", tuned["epochs"])
+    counts = {
+        **collections.Counter(splits.values()),
+        "tied": len(tied),
+        "without_frames": len(agreed) - len(labels),
+    }
+    print(
+        f"snapshot: dataset {dataset.version} of {task}, {len(dataset.labels)} classes, "
+        + ", ".join(f"{n} {name}" for name, n in counts.items()),
+        flush=True,
+    )
+    attempt.result |= {
+        "shards": [train_uri, evaluate_uri, promote_uri],
+        "dataset": dataset.version,
+        "base": snapshots,
+        "counts": counts,
+    }
+
+
+def _votes(lake: Lake, snapshots: dict[str, int], task: str) -> list[tuple[str, str]]:
+    """Video and label of each annotation that holds."""
+    annotations = lake.dataset("annotations", snapshots=snapshots)
+    rows = annotations.to_table(filter=ds.field("task") == task).sort_by("annotated_at")
+    current: dict[tuple, str] = {}
+    for row in rows.to_pylist():
+        key = (row["video_id"], row["start_s"], row["end_s"], row["annotator"])
+        if row["withdrawn"]:
+            current.pop(key, None)
+        else:
+            current[key] = row["label"]
+    if not current:
+        others = sorted(set(annotations.to_table(columns=["task"])["task"].to_pylist()) - {task})
+        raise BadInputError(
+            f"Task {task!r} has no annotation. Import some with `vidpipe annotate FILE --task {task}`."
+            + (f" There are annotations of: {', '.join(others)}." if others else "")
+        )
+    return [(key[0], label) for key, label in current.items()]
+
+
+def _extractions(lake: Lake, snapshots: dict[str, int]) -> dict[str, tuple[str, str]]:
+    """Work key and run key of the newest extraction of each video."""
+    columns = ["video_id", "work_key", "run_key", "ingested_at"]
+    rows = lake.dataset("videos", snapshots=snapshots).to_table(columns=columns)
+    return {
+        row["video_id"]: (row["work_key"], row["run_key"])
+        for row in rows.sort_by("ingested_at").to_pylist()
+    }
+
+
+def _write_splits(attempt: Attempt, lake: Lake, dataset: Dataset) -> None:
+    """Rows of `splits`, unless an earlier run published this very version."""
+    work_key = layout.make_work_key(dataset.task, "snapshot", dataset.version)
+    known = lake.dataset("splits", snapshots=dataset.snapshots).count_rows(
+        filter=ds.field("work_key") == work_key
+    )
+    attempt.outcome(f"{dataset.task}/{dataset.version}", work_key)
+    if known:
+        return
+    attempt.write(
+        "splits",
+        (
+            {
+                "dataset": dataset.task,
+                "version": dataset.version,
+                "video_id": video.video_id,
+                "label": video.label,
+                "split": video.split,
+                "group": video.video_id,
+                "weight": 1.0,
+                "work_key": work_key,
+                "run_key": attempt.manifest.run_key,
+            }
+            for video in dataset.videos
+        ),
+    )
+
+
+def _plan(
+    manifest: Manifest, attempt: Attempt, lake: Lake, stage: str, config: dict[str, Any]
+) -> str:
+    """Writes the manifest of a stage that has one item: the model."""
+    item = f"{manifest.config['task']}/{manifest.config['architecture']}"
+    uri = layout.manifest_uri(lake.uri, manifest.run_key, stage, attempt.name, SHARD)
+    dataclasses.replace(
+        manifest,
+        stage=stage,
+        shard=SHARD,
+        config=config,
+        items=[{"item": item, "work_key": layout.make_work_key(manifest.run_key, stage, item)}],
+    ).write(lake.store, uri)
+    return uri

@@ -1,0 +1,302 @@
+"""MLflow: runs, metrics, and the registry in which each task has its champion.
+
+A model of a task is registered as `vidpipe-TASK`; the alias `champion` says which version labels,
+`challenger` which one waits for somebody's decision.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+# Before MLflow is imported: a server that is gone is told in half a minute, not in ten, and nothing
+# is reported to anybody else.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+import mlflow  # noqa: E402
+import requests  # noqa: E402
+from mlflow.entities import Metric, Param  # noqa: E402
+from mlflow.exceptions import MlflowException  # noqa: E402
+from rich.console import Console  # noqa: E402
+from rich.table import Table  # noqa: E402
+
+from vidpipe.config import load_settings  # noqa: E402
+from vidpipe.errors import BadInputError, StoppedError, TemporaryError, UsageError  # noqa: E402
+
+CHAMPION, CHALLENGER = "champion", "challenger"
+WORK_KEY = "vidpipe.work_key"
+SHOWN_METRICS = ("test_accuracy", "test_macro_f1", "validation_accuracy")
+_PREFIX = "vidpipe-"
+_MISSING = {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}
+_TEMPORARY = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"}
+
+
+@dataclass(frozen=True)
+class Version:
+    """A registered version of a model.
+
+    Attributes:
+        name: The registered model, `vidpipe-TASK`.
+        version: Its number, as text.
+        run_id: The MLflow run that made it.
+    """
+
+    name: str
+    version: str
+    run_id: str
+
+    @property
+    def uri(self) -> str:
+        """What `Bundle.load` takes."""
+        return f"models:/{self.name}/{self.version}"
+
+
+def model_name(task: str) -> str:
+    """The name under which the models of a task are registered."""
+    return f"{_PREFIX}{task}"
+
+
+def connect() -> mlflow.MlflowClient:
+    """Opens the configured MLflow, also for MLflow's own functions in this process.
+
+    Raises:
+        UsageError: None is configured.
+    """
+    uri = load_settings().mlflow.tracking_uri
+    if not uri:
+        raise UsageError(
+            "No MLflow is configured. Start one with `vidpipe up`, or set [mlflow] tracking_uri."
+        )
+    mlflow.set_tracking_uri(uri)
+    return mlflow.MlflowClient()
+
+
+@contextlib.contextmanager
+def answering() -> Iterator[None]:
+    """Turns what MLflow raises into vidpipe's errors, with one clear line."""
+    try:
+        yield
+    except MlflowException as error:
+        line = " ".join(str(error).split())[:300]
+        # Without an answer from the server, MLflow gives the code of a defect of its own.
+        if error.error_code in _TEMPORARY:
+            raise TemporaryError(f"{_address()} does not answer: {line}") from error
+        raise BadInputError(f"{_address()} refused: {line}") from error
+    except (requests.RequestException, ConnectionError, TimeoutError) as error:
+        raise TemporaryError(f"{_address()} does not answer: {error}") from error
+
+
+def _address() -> str:
+    return f"MLflow at {mlflow.get_tracking_uri().rpartition('@')[2]}"
+
+
+# === Runs ===
+
+
+class Run:
+    """One run in MLflow.
+
+    Attributes:
+        id: MLflow's id of it.
+        url: Its page.
+    """
+
+    def __init__(self, client: mlflow.MlflowClient, run_id: str, experiment_id: str):
+        self._client = client
+        self.id = run_id
+        self.url = f"{mlflow.get_tracking_uri()}/#/experiments/{experiment_id}/runs/{run_id}"
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Notes parameters; the same again is harmless."""
+        with answering():
+            self._client.log_batch(self.id, params=[Param(k, str(v)) for k, v in params.items()])
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Notes metrics of a step."""
+        now_ms = int(time.time() * 1000)
+        with answering():
+            self._client.log_batch(
+                self.id, metrics=[Metric(k, float(v), now_ms, step) for k, v in metrics.items()]
+            )
+
+    def log_figure(self, figure: Any, name: str) -> None:
+        """Keeps a matplotlib figure as the file `name`."""
+        with answering():
+            self._client.log_figure(self.id, figure, name)
+
+    def log_json(self, document: Any, name: str) -> None:
+        """Keeps a document as the file `name`."""
+        with answering():
+            self._client.log_dict(self.id, document, name)
+
+
+def open_run(run_id: str) -> Run:
+    """Returns a run that exists, to add to it."""
+    client = connect()
+    with answering():
+        return Run(client, run_id, client.get_run(run_id).info.experiment_id)
+
+
+@contextlib.contextmanager
+def training_run(task: str, name: str, work_key: str, tags: Mapping[str, str]) -> Iterator[Run]:
+    """Starts the run of a piece of work, or resumes it where an earlier attempt began it.
+
+    It ends as FINISHED, as KILLED when a stop signal arrives, as FAILED on any other error.
+
+    Args:
+        task: Names the experiment, as `model_name` does.
+        name: For people.
+        work_key: What makes two attempts the same work.
+        tags: Further tags.
+    """
+    client = connect()
+    with answering():
+        experiment_id = _experiment(client, model_name(task))
+        begun = client.search_runs([experiment_id], f"tags.`{WORK_KEY}` = '{work_key}'")
+        if begun:
+            run_id = begun[0].info.run_id
+            client.update_run(run_id, status="RUNNING")
+        else:
+            run_id = client.create_run(
+                experiment_id, run_name=name, tags={**tags, WORK_KEY: work_key}
+            ).info.run_id
+    try:
+        yield Run(client, run_id, experiment_id)
+    except BaseException as error:
+        stopped = isinstance(error, StoppedError | KeyboardInterrupt)
+        with contextlib.suppress(Exception):  # the error that is under way matters more
+            client.set_terminated(run_id, "KILLED" if stopped else "FAILED")
+        raise
+    with answering():
+        client.set_terminated(run_id, "FINISHED")
+
+
+def _experiment(client: mlflow.MlflowClient, name: str) -> str:
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        return found.experiment_id
+    try:
+        return client.create_experiment(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+        return client.get_experiment_by_name(name).experiment_id
+
+
+# === Registry ===
+
+
+def champion(task: str) -> Version | None:
+    """The version that labels, or None while there is none."""
+    client = connect()
+    with answering():
+        try:
+            registered = client.get_registered_model(model_name(task))
+        except MlflowException as error:
+            if error.error_code in _MISSING:
+                return None
+            raise
+        number = registered.aliases.get(CHAMPION)
+        if number is None:
+            return None
+        return _version(client.get_model_version(registered.name, number))
+
+
+def version_of_run(task: str, run_id: str) -> Version | None:
+    """The version that a run registered, or None."""
+    client = connect()
+    with answering():
+        found = client.search_model_versions(
+            f"name = '{model_name(task)}' and run_id = '{run_id}'"
+        )
+    return _version(found[0]) if found else None
+
+
+def set_alias(version: Version, alias: str) -> None:
+    """Makes a version the champion or the challenger; a champion is no challenger any more."""
+    client = connect()
+    with answering():
+        aliases = client.get_registered_model(version.name).aliases
+        client.set_registered_model_alias(version.name, alias, version.version)
+        if alias == CHAMPION and str(aliases.get(CHALLENGER)) == version.version:
+            client.delete_registered_model_alias(version.name, CHALLENGER)
+
+
+def _version(found: Any) -> Version:
+    return Version(found.name, str(found.version), found.run_id)
+
+
+def list_models(task: str | None = None) -> list[dict[str, Any]]:
+    """The registered versions, newest first in each task.
+
+    Args:
+        task: Only those of this task.
+
+    Returns:
+        For each: task, version, alias, architecture, metrics (by name), created_at (seconds since
+        1970), run_id.
+    """
+    client = connect()
+    models = []
+    with answering():
+        names = f"name = '{model_name(task)}'" if task else f"name like '{_PREFIX}%'"
+        for registered in _all(client.search_registered_models, filter_string=names):
+            alias_of = {str(number): alias for alias, number in registered.aliases.items()}
+            versions = _all(
+                client.search_model_versions, filter_string=f"name = '{registered.name}'"
+            )
+            for found in sorted(versions, key=lambda v: int(v.version), reverse=True):
+                run = client.get_run(found.run_id).data
+                models.append(
+                    {
+                        "task": registered.name.removeprefix(_PREFIX),
+                        "version": str(found.version),
+                        "alias": alias_of.get(str(found.version), ""),
+                        "architecture": run.params.get("architecture", ""),
+                        "metrics": dict(run.metrics),
+                        "created_at": found.creation_timestamp / 1000,
+                        "run_id": found.run_id,
+                    }
+                )
+    return models
+
+
+def _all(search: Any, **how: Any) -> Iterator[Any]:
+    token = None
+    while True:
+        page = search(page_token=token, **how)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def print_models(task: str | None = None) -> None:
+    """Prints `list_models` as a table."""
+    models = list_models(task)
+    if not models:
+        print("No model is registered yet: annotate some videos, then `vidpipe run train`.")
+        return
+    table = Table()
+    for heading in ("task", "version", "alias", "architecture", *SHOWN_METRICS, "created"):
+        table.add_column(heading)
+    for model in models:
+        shown = (model["metrics"].get(name) for name in SHOWN_METRICS)
+        table.add_row(
+            model["task"],
+            model["version"],
+            model["alias"],
+            model["architecture"],
+            *("" if value is None else f"{value:.3f}" for value in shown),
+            time.strftime("%F %T", time.localtime(model["created_at"])),
+            style="bold" if model["alias"] == CHAMPION else None,
+        )
+    Console().print(table)

@@ -1,12 +1,11 @@
 """
 ### Every video gets its label, every night
 
-The champion of a task labels every video that has no label of that task yet. Unpause it, and it does
-so every day for the default task; or trigger it by hand for another task, one video, a prefix or a
-time range.
+The champion of each task labels every video that has no label of that task yet. Unpause it, and it
+does so every day; or trigger it by hand for one task, one video, a prefix or a time range.
 
-**Before the first night**, run `train`. While the task has no champion, this DAG skips all of its
-tasks and succeeds; the log of `label_plan` says so.
+**Before the first night**, run `train`. While there is no champion, this DAG skips all of its tasks
+and succeeds; the log of `label_plan` says so.
 
 **Tasks.** `label_plan` finds the videos and plans shards; `label` works on them, each a mapped task;
 `audit` proves that every video has exactly one outcome; `publish` makes all of it visible at once, in
@@ -29,16 +28,20 @@ from airflow.sdk import DAG, Param
 
 from vidpipe.orchestration.common import (
     SHARD_NAME,
+    TASK_PATTERN,
     audit_what_is_done,
     budget_params,
     dag_settings,
-    task_param,
     text_param,
 )
 from vidpipe.orchestration.operator import StageOperator
 
 PARAMS = {
-    "task": task_param(default="label"),
+    "task": text_param(
+        "Task",
+        "Only by the champion of this task, such as motion; empty: of every task that has one.",
+        pattern=TASK_PATTERN,
+    ),
     "video_id": text_param(
         "Video", "Only the video with this id (64 hexadecimal digits).", pattern="^[0-9a-f]{64}$"
     ),

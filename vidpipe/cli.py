@@ -140,9 +140,9 @@ def tables() -> None:
     Example:
         vidpipe tables
     """
-    from vidpipe.lake import query as querying
+    from vidpipe.lake import results
 
-    querying.print_tables()
+    results.print_tables()
 
 
 @cli.command()
@@ -163,10 +163,10 @@ def query(sql: str, output_format: str, output: Path | None, at: datetime | None
     Example:
         vidpipe query "select label, count(*) from current_labels group by 1"
     """
-    from vidpipe.lake import query as querying
+    from vidpipe.lake.query import run_query
+    from vidpipe.lake.results import write_result
 
-    result = querying.run_query(sql, at=at)
-    querying.write_result(result, output_format, output)
+    write_result(run_query(sql, at=at), output_format, output)
 
 
 @cli.command()

@@ -210,6 +210,16 @@ def champion(task: str) -> Version | None:
         return _version(client.get_model_version(registered.name, number))
 
 
+def champions() -> dict[str, Version]:
+    """The version that labels, for each task that has one."""
+    client = connect()
+    with answering():
+        names = [found.name for found in _all(client.search_registered_models)]
+    tasks = sorted(name.removeprefix(_PREFIX) for name in names if name.startswith(_PREFIX))
+    found = {task: champion(task) for task in tasks}
+    return {task: version for task, version in found.items() if version}
+
+
 def version_of_run(task: str, run_id: str) -> Version | None:
     """The version that a run registered, or None."""
     client = connect()

@@ -90,6 +90,11 @@ class AirflowClient:
         body = {"logical_date": None, "conf": conf}
         return self._call("POST", f"/dags/{quote(dag_id)}/dagRuns", json=body)["dag_run_id"]
 
+    def runs(self, dag_id: str) -> list[dict[str, Any]]:
+        """The runs of a DAG, the newest first."""
+        found = self._pages(f"/dags/{quote(dag_id)}/dagRuns", "dag_runs")
+        return sorted(found, key=lambda run: run["queued_at"], reverse=True)
+
     def run_state(self, dag_id: str, run_id: str) -> str:
         """State of a run: queued, running, success or failed."""
         return self._get(_run_path(dag_id, run_id))["state"]

@@ -7,6 +7,7 @@ asks the tables. It ends with an error when something that it promises did not h
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -31,8 +32,9 @@ from vidpipe.stages.by_hand import upload_annotations
 
 SHEET = Path("demo.png")
 STRIPS = 24
-FPS = 8.0
-SHORT_SIDE = 128
+# Defaults of extraction for the made videos: short and small as they are, they need more frames.
+EXTRACT = {"VIDPIPE_EXTRACT_FPS": "8", "VIDPIPE_EXTRACT_SHORT_SIDE": "128"}
+SCHEDULED_WITHIN_S = 60
 VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".3gp"}
 
 # What each training is to show, and the accuracy that shows it. The motion classes cannot be told
@@ -73,6 +75,24 @@ class Demo:
         client = airflow_api.connect(self.root)
         run_id = client.trigger(dag_id, conf)
         client.unpause(dag_id)
+        return self._watch(client, dag_id, run_id)
+
+    def start_schedule(self, dag_id: str) -> None:
+        """Unpauses a DAG and shows the run that its schedule begins with.
+
+        One that is on its schedule already is triggered.
+        """
+        client = airflow_api.connect(self.root)
+        if client.dags()[dag_id]["is_paused"]:
+            client.unpause(dag_id)
+            for _ in range(SCHEDULED_WITHIN_S):
+                if runs := client.runs(dag_id):
+                    self._watch(client, dag_id, runs[0]["dag_run_id"])
+                    return
+                time.sleep(1)
+        self.run_dag(dag_id)
+
+    def _watch(self, client: airflow_api.AirflowClient, dag_id: str, run_id: str) -> dict[str, Any]:
         state = airflow_api.watch(client, dag_id, run_id, console=self.console)
         if state != "success":
             raise BadInputError(f"The DAG {dag_id} ended as {state}; see its log above.")
@@ -110,11 +130,12 @@ def run(root: Path, *, videos: Path | None, labels: Path | None, clips: int, see
 
 
 def _made_videos(demo: Demo, clips: int, seed: int) -> None:
+    os.environ |= EXTRACT  # for the stack, and so for every task
     with demo.phase(f"Start the stack, and make {clips} videos beside it"):
         data = _start_and_make(demo, clips, seed)
         _upload(data.folder, "demo")
     with demo.phase("ingest: videos become frames and audio"):
-        demo.run_dag("ingest", fps=FPS, short_side=SHORT_SIDE)
+        demo.start_schedule("ingest")
     with demo.phase("annotate: what people say of them"):
         for task, file in (("motion", data.motion_csv), ("appearance", data.appearance_csv)):
             demo.run_dag("annotate", task=task, file=upload_annotations(Lake(), file))
@@ -124,7 +145,7 @@ def _made_videos(demo: Demo, clips: int, seed: int) -> None:
             done = demo.run_dag("train", task=task, architecture=architecture, seed=seed)
             results.append((task, architecture, lesson, done["evaluate"], done["promote"]))
     with demo.phase("label_nightly: the champion labels every video"):
-        demo.run_dag("label_nightly", task="motion")
+        demo.start_schedule("label_nightly")
     _check_tables(demo, data)
     _show_results(demo, results)
     _draw_sheet(demo, "motion")
@@ -135,7 +156,7 @@ def _own_videos(demo: Demo, videos: Path, labels: Path | None, seed: int) -> Non
         stack.up(demo.root, echo=demo.console.print)
         _upload(videos, videos.resolve().name)
     with demo.phase("ingest: videos become frames and audio"):
-        demo.run_dag("ingest")
+        demo.start_schedule("ingest")
     ingested = run_query("select count(*) as videos from current_videos").to_pylist()[0]["videos"]
     demo.promise(ingested > 0, "not one video could be extracted (vidpipe changes tells why)")
     if labels is None:
@@ -149,7 +170,7 @@ def _own_videos(demo: Demo, videos: Path, labels: Path | None, seed: int) -> Non
     with demo.phase("train: attention over the frames"):
         done = demo.run_dag("train", task="label", architecture="attention", seed=seed)
     with demo.phase("label_nightly: the champion labels every video"):
-        demo.run_dag("label_nightly", task="label")
+        demo.start_schedule("label_nightly")
     _show_results(
         demo, [("label", "attention", "your videos", done["evaluate"], done["promote"])]
     )

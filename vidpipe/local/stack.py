@@ -22,6 +22,7 @@ from rich.text import Text
 
 from vidpipe.config import load_settings
 from vidpipe.errors import TemporaryError, UsageError, VidpipeError
+from vidpipe.lake.tables import Lake
 from vidpipe.local import processes
 from vidpipe.local.airflow_api import connect
 from vidpipe.local.parts import (
@@ -33,6 +34,7 @@ from vidpipe.local.parts import (
     write_files,
 )
 from vidpipe.local.state import ROOT, SERVERS, StackState, free_ports, is_free, load_running
+from vidpipe.stages.backlog import ingest_backlog, label_backlog
 
 DAGS_FOLDER = CHECKOUT / "dags"
 MIGRATION = "migration"
@@ -349,7 +351,18 @@ def print_status(root: Path = ROOT, console: Console | None = None) -> bool:
             f"Not running: {', '.join(died)}. Logs: {state.root / 'logs'}. Start again: vidpipe up",
             soft_wrap=True,
         )
+    else:
+        _print_backlog(console)
     return not died
+
+
+def _print_backlog(console: Console) -> None:
+    """Tells what the nightly DAGs have not come to yet, from the bucket and the tables."""
+    load_settings.cache_clear()
+    lake = Lake()
+    console.print(f"ingest: {ingest_backlog(lake)} objects to extract")
+    for task, videos in label_backlog(lake).items():
+        console.print(f"label_nightly: {videos} videos without a label of {task}", markup=False)
 
 
 # --- Checking ------------------------------------------------------------------------------------

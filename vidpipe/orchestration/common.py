@@ -13,6 +13,7 @@ from vidpipe.orchestration.operator import StageOperator
 
 # Set by StageOperator when it has read the manifest.
 SHARD_NAME = "{{ shard_name }}"
+TASK_PATTERN = "^[a-z][a-z0-9_]{0,62}$"
 
 
 def dag_settings() -> dict[str, Any]:
@@ -28,8 +29,8 @@ def dag_settings() -> dict[str, Any]:
             "retry_exponential_backoff": 2.0,
             "max_retry_delay": timedelta(minutes=10),
             "execution_timeout": timedelta(hours=1),
+            **notify.failed_task(),
         },
-        **notify.failed_run(),
     }
 
 
@@ -37,7 +38,7 @@ def task_param(**kwargs: Any) -> Param:
     """What is to be learnt or labelled."""
     return Param(
         type="string",
-        pattern="^[a-z][a-z0-9_]{0,62}$",
+        pattern=TASK_PATTERN,
         title="Task",
         description="What the labels tell, in one word, such as motion or emotion.",
         **kwargs,
@@ -106,4 +107,5 @@ def audit_what_is_done(plan: StageOperator, work: Any, **config: Any) -> None:
     `publish`. A plan that failed or was skipped takes both with it.
     """
     # Set-up and teardown: Airflow's only rule for "the plan succeeded, and the work is over".
-    work >> audit_and_publish(plan, **config).as_teardown(setups=plan)
+    audit = audit_and_publish(plan, **config)
+    work >> audit.as_teardown(setups=plan, on_failure_fail_dagrun=True)

@@ -22,7 +22,7 @@ from vidpipe.lake.tables import Lake
 from vidpipe.stages.attempt import Attempt, ItemRows
 from vidpipe.stages.backlog import label_work_key, videos_without_labels
 from vidpipe.stages.manifest import PLAN, Manifest, now
-from vidpipe.stages.sharding import cut_shards
+from vidpipe.stages.sharding import MAX_SHARDS, cut_shards
 
 ITEM_S = 2.0  # what a video costs beside its length
 SHARD_S = 1_200.0
@@ -38,32 +38,59 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
 
 
 def _plan(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
-    """Plans shards for every video with no label of the task yet, newest first.
+    """Plans shards for every video with no label of a task yet, newest first.
 
-    Config: task, video_id, prefix, ingested_after, ingested_before, threshold, max_videos,
-    max_hours.
+    Config: task (null: all that have a champion), video_id, prefix, ingested_after,
+    ingested_before, threshold, max_videos, max_hours.
 
     Raises:
-        NothingToDoError: The task has no champion yet.
+        NothingToDoError: There is no champion yet.
     """
     config = manifest.config
-    task = config["task"]
-    champion = tracking.champion(task)
-    if champion is None:
+    if task := config.get("task"):
+        version = tracking.champion(task)
+        champions = {task: version} if version else {}
+    else:
+        champions = tracking.champions()
+    if not champions:
         raise NothingToDoError(
-            f"Task {task!r} has no champion model yet: annotate some videos, then run the DAG train."
+            f"There is no champion model {f'of task {task!r} ' if task else ''}yet:"
+            " annotate some videos, then run the DAG train."
         )
     snapshots = lake.published()
-    unlabelled = videos_without_labels(lake, snapshots, task, champion.version, config)
-    selected = unlabelled[: config.get("max_videos") or len(unlabelled)]
-    max_hours = config.get("max_hours")
+    uris: list[str] = []
+    selected = backlog = 0
+    for task, champion in champions.items():
+        videos = videos_without_labels(lake, snapshots, task, champion.version, config)
+        room = (config.get("max_videos") or len(videos) + selected) - selected
+        uris += _plan_task(attempt, lake, snapshots, task, champion, videos[:room], len(uris))
+        _record_promotion(attempt, lake, snapshots, task, champion)
+        selected += len(videos[:room])
+        backlog += len(videos[room:])
+    attempt.announce("label", selected)
+    counts = {"selected": selected, "backlog": backlog}
+    attempt.result |= {"shards": uris, "base": snapshots, "counts": counts}
+
+
+def _plan_task(
+    attempt: Attempt,
+    lake: Lake,
+    snapshots: dict[str, int],
+    task: str,
+    champion: tracking.Version,
+    videos: list[dict[str, Any]],
+    first: int,
+) -> list[str]:
+    """Writes the manifests of one task's shards, numbered from `first`; returns their URIs."""
+    manifest = attempt.manifest
+    max_hours = manifest.config.get("max_hours")
     deadline = manifest.planned_time + timedelta(hours=max_hours) if max_hours else None
-    stage_config = {
+    config = {
         "task": task,
         "model": champion.name,
         "model_version": champion.version,
         "model_uri": champion.uri,
-        "threshold": config.get("threshold") or 0.0,
+        "threshold": manifest.config.get("threshold") or 0.0,
         "deadline": deadline.isoformat() if deadline else None,
         "frames_snapshot": snapshots.get("frames"),
     }
@@ -76,29 +103,22 @@ def _plan(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
             "extraction": video["work_key"],
             "extraction_run": video["run_key"],
         }
-        for video in selected
+        for video in videos
     ]
     uris = []
-    shards = cut_shards(items, cost=lambda item: item["duration_s"] + ITEM_S, shard_cost=SHARD_S)
-    for number, shard in enumerate(shards):
+    shards = cut_shards(
+        items,
+        cost=lambda item: item["duration_s"] + ITEM_S,
+        shard_cost=SHARD_S,
+        max_shards=MAX_SHARDS - first,
+    )
+    for number, shard in enumerate(shards, first):
         name = f"{number:05d}"
         uri = layout.manifest_uri(lake.uri, manifest.run_key, "label", attempt.name, name)
-        dataclasses.replace(manifest, shard=name, config=stage_config, items=shard).write(
-            lake.store, uri
-        )
+        dataclasses.replace(manifest, shard=name, config=config, items=shard).write(lake.store, uri)
         uris.append(uri)
-    _record_promotion(attempt, lake, snapshots, task, champion)
-    counts = {
-        "selected": len(items),
-        "backlog": len(unlabelled) - len(items),
-    }
-    print(
-        f"label: {champion.name} version {champion.version}, "
-        + ", ".join(f"{n} {name}" for name, n in counts.items()),
-        flush=True,
-    )
-    attempt.announce("label", len(items))
-    attempt.result |= {"shards": uris, "base": snapshots, "counts": counts}
+    print(f"label: {len(items)} videos by {champion.name} version {champion.version}", flush=True)
+    return uris
 
 
 def _record_promotion(

@@ -6,6 +6,7 @@ __all__ = [
     "AudioChunk",
     "ExtractOptions",
     "Frame",
+    "Summary",
     "VideoInfo",
     "decode",
     "decoder_version",
@@ -16,7 +17,7 @@ __all__ = [
 
 def __getattr__(name: str):
     # The process that probes imports this package too, and needs none of the rest.
-    if name in ("AudioChunk", "ExtractOptions", "Frame", "decode"):
+    if name in ("AudioChunk", "ExtractOptions", "Frame", "Summary", "decode"):
         from vidpipe.media import decoding as module
     elif name in ("VideoInfo", "probe"):
         from vidpipe.media import probing as module

@@ -3,12 +3,14 @@
 Frames carry their own presentation time: `select` lets through the first frame at or after each
 moment n / fps and leaves its time alone. Times count from the start of the container, as a player's
 clock does; so does the audio, whose late start and gaps are filled with silence.
+
+A damaged video decodes as far as it can; how much ffmpeg complained is told at the end.
 """
 
 from __future__ import annotations
 
-import collections
 import contextlib
+import itertools
 import os
 import queue
 import re
@@ -31,14 +33,20 @@ from vidpipe.media.probing import FORMATS, PROTOCOLS, VideoInfo
 SAMPLE_RATE_HZ = 16_000
 SAMPLE_BYTES = 2
 AUDIO_CHUNK_S = 30
-WORDS_KEPT = 20
+WORDS_KEPT = 5
 # A decoder that is slower than this has lost its way.
 BASE_S, S_PER_S = 60.0, 20.0
+# How ffmpeg exits when a signal, such as that of the CPU limit, ends it.
+ENDED_BY_SIGNAL = 255
 
+# From the start of the line, where no title or comment of a video can stand.
+_CONTEXT = r"\[[^]]* @ 0x[0-9a-f]+\] "
 _SHOWN = re.compile(
-    r"Parsed_showinfo.* n: *\d+ pts: *(?P<pts>-?\d+|NOPTS) pts_time:(?P<time>\S+) "
-    r".* s:(?P<width>\d+)x(?P<height>\d+) .*iskey:(?P<key>[01])"
+    r"\[Parsed_showinfo_\d+ @ 0x[0-9a-f]+\] \[info\] n: *\d+ pts: *(?P<pts>-?\d+)"
+    r" pts_time:(?P<time>\S+) .* s:(?P<width>\d+)x(?P<height>\d+) .*iskey:(?P<key>[01])"
 )
+_COMPLAINT = re.compile(rf"(?:{_CONTEXT})*\[(?:error|fatal)\] (?P<words>.*)")
+_SOUND_CHANGED = re.compile(rf"(?:{_CONTEXT})+\[info\] Reconfiguring filter graph because audio")
 
 
 @dataclass(frozen=True)
@@ -75,7 +83,7 @@ class Frame:
     """
 
     index: int
-    pts: int | None
+    pts: int
     time_s: float
     key_frame: bool
     width: int
@@ -98,8 +106,29 @@ class AudioChunk:
     samples: bytes
 
 
-def decode(path: Path, info: VideoInfo, options: ExtractOptions) -> Iterator[Frame | AudioChunk]:
-    """Decodes a video once; frames and audio come as they are made.
+@dataclass(frozen=True)
+class Summary:
+    """The last part of a decode that came to the end of the video.
+
+    Attributes:
+        frames: How many came.
+        audio_s: Length of the audio that came.
+        decode_errors: How many times ffmpeg complained; 0 where the video is whole. Where it is
+            not, frames may be missing in the middle, or be spoilt.
+    """
+
+    frames: int
+    audio_s: float
+    decode_errors: int
+
+
+Part = Frame | AudioChunk | Summary
+
+
+def decode(path: Path, info: VideoInfo, options: ExtractOptions) -> Iterator[Part]:
+    """Decodes a video once; frames and audio come as they are made, and a summary at the end.
+
+    Close what it returns where you may leave it early: `with contextlib.closing(decode(…)) as parts`.
 
     Args:
         path: A local file.
@@ -107,8 +136,8 @@ def decode(path: Path, info: VideoInfo, options: ExtractOptions) -> Iterator[Fra
         options: What to keep.
 
     Raises:
-        MediaError: It is too long, too large, too slow, damaged at its end, or does not decode;
-            what came before is then not to be used.
+        MediaError: It is too long, too large, too slow, cut short, or does not decode; what came
+            before is then not to be used.
     """
     if info.duration_s > options.max_duration_s:
         raise MediaError(
@@ -117,31 +146,45 @@ def decode(path: Path, info: VideoInfo, options: ExtractOptions) -> Iterator[Fra
     if info.width * info.height > options.max_pixels:
         raise MediaError("too_large", f"{info.width}×{info.height} are too many pixels.")
     limit_s = BASE_S + S_PER_S * info.duration_s
+    frames, audio_s = 0, 0.0
     with contextlib.ExitStack() as stack:
-        audio_read = audio_write = None
+        audio_fds = []
         if info.audio_codec:
-            audio_read, audio_write = os.pipe()
-            audio_file = stack.enter_context(os.fdopen(audio_read, "rb"))
-        command = _command(path, options, audio_write)
+            audio_read, audio_write = (
+                stack.enter_context(os.fdopen(fd, mode))
+                for fd, mode in zip(os.pipe(), ("rb", "wb"), strict=True)
+            )
+            audio_fds = [audio_write.fileno()]
         process = limits.start_limited(
-            command, cpu_s=int(limit_s), pass_fds=[audio_write] if audio_write else []
+            _command(path, options, *audio_fds), cpu_s=int(limit_s), pass_fds=audio_fds
         )
         stack.enter_context(process)
+        readers = stack.enter_context(_Readers())
         stack.callback(limits.stop, process)
-        readers = _Readers()
-        stack.callback(readers.stop)
         log = _Log()
         readers.start(log.read, process.stderr)
         readers.start(_frames, process.stdout, log)
-        if audio_write:
-            os.close(audio_write)
-            readers.start(_audio, audio_file)
-        yield from readers.parts(time.monotonic() + limit_s, limit_s)
+        if audio_fds:
+            audio_write.close()
+            readers.start(_audio, audio_read)
+        for part in readers.parts(time.monotonic() + limit_s, limit_s):
+            if isinstance(part, Frame):
+                frames, end_s = frames + 1, part.time_s
+            else:
+                audio_s = end_s = part.end_s
+            # The container may have told of fewer.
+            if end_s > options.max_duration_s:
+                raise MediaError("too_long", f"It goes on after {options.max_duration_s:.0f} s.")
+            yield part
         process.wait()
-        _judge(process, log, limit_s)
+        _judge(process, log, limit_s, frames)
+        if log.sound_changed and audio_s > info.duration_s + 1:
+            # ffmpeg begins the clock of the sound anew.
+            raise MediaError("unsupported_codec", "The format of its sound changes midway.")
+        yield Summary(frames, audio_s, log.complaints)
 
 
-def _command(path: Path, options: ExtractOptions, audio_fd: int | None) -> list[str]:
+def _command(path: Path, options: ExtractOptions, audio_fd: int | None = None) -> list[str]:
     source = ffmpeg.input(
         f"file:{path}",
         threads=1,
@@ -155,7 +198,8 @@ def _command(path: Path, options: ExtractOptions, audio_fd: int | None) -> list[
             "select",
             f"isnan(prev_selected_t)+gt({grid.format('t')},{grid.format('prev_selected_t')})",
         )
-        .filter("scale", *_size(options.short_side), out_range="full")
+        # What JPEG files hold, whatever the video did.
+        .filter("scale", *_size(options.short_side), out_range="full", out_color_matrix="bt601")
         .filter("setsar", "1")
         .filter("format", "yuv420p")
         .filter("showinfo", checksum=0)
@@ -172,13 +216,21 @@ def _command(path: Path, options: ExtractOptions, audio_fd: int | None) -> list[
         )
     ]
     if audio_fd is not None:
-        sound = source["a:0"].filter("aresample", SAMPLE_RATE_HZ, **{"async": 1, "first_pts": 0})
         outputs.append(
             ffmpeg.output(
-                sound, f"pipe:{audio_fd}", format="s16le", acodec="pcm_s16le", ac=1, threads=1
+                source["a:0"],
+                f"pipe:{audio_fd}",
+                # A graph of its own, which does not begin anew where the size of the picture changes.
+                af=f"aresample={SAMPLE_RATE_HZ}:async=1:first_pts=0",
+                format="s16le",
+                acodec="pcm_s16le",
+                ac=1,
+                threads=1,
             )
         )
-    quiet = ["-nostdin", "-hide_banner", "-nostats", "-loglevel", "level+info"]
+    quiet = ["-nostdin", "-hide_banner", "-nostats", "-loglevel", "repeat+level+info"]
+    # A track that does not decode leaves the other of use.
+    quiet += ["-max_error_rate", "1"]
     return ffmpeg.merge_outputs(*outputs).compile(
         cmd=[ffmpeg_path(), *quiet, "-filter_threads", "1", "-filter_complex_threads", "1"]
     )
@@ -187,11 +239,11 @@ def _command(path: Path, options: ExtractOptions, audio_fd: int | None) -> list[
 def _size(short_side: int) -> tuple[str, str]:
     """Width and height for `scale`: square pixels, the shorter side cut down, never enlarged."""
     if not short_side:
-        return "iw*sar", "ih"
+        return "round(iw*sar)", "ih"
     fits = f"lte(min(iw*sar,ih),{short_side})"
     return (
-        f"if({fits},iw*sar,if(gte(iw*sar,ih),iw*sar*{short_side}/ih,{short_side}))",
-        f"if({fits},ih,if(gte(iw*sar,ih),{short_side},ih*{short_side}/(iw*sar)))",
+        f"round(if({fits},iw*sar,if(gte(iw*sar,ih),iw*sar*{short_side}/ih,{short_side})))",
+        f"round(if({fits},ih,if(gte(iw*sar,ih),{short_side},ih*{short_side}/(iw*sar))))",
     )
 
 
@@ -202,6 +254,15 @@ class _Readers:
         self._parts: queue.Queue = queue.Queue(maxsize=8)
         self._stopped = threading.Event()
         self._threads: list[threading.Thread] = []
+
+    def __enter__(self) -> _Readers:
+        return self
+
+    def __exit__(self, *_exc_info) -> None:
+        # Their pipes ended with the process.
+        self._stopped.set()
+        for thread in self._threads:
+            thread.join()
 
     def start(self, read: Callable, pipe: BinaryIO, *arguments) -> None:
         def work() -> None:
@@ -235,10 +296,6 @@ class _Readers:
             else:
                 yield part
 
-    def stop(self) -> None:
-        self._stopped.set()
-        # Their pipes end with the process, which is stopped after this.
-
     def _put(self, part: Frame | AudioChunk | Exception | None) -> bool:
         while not self._stopped.is_set():
             try:
@@ -254,46 +311,68 @@ class _Log:
 
     def __init__(self) -> None:
         self.shown: queue.SimpleQueue[re.Match | None] = queue.SimpleQueue()
-        self.errors: collections.deque[str] = collections.deque(maxlen=WORDS_KEPT)
+        self.complaints = 0
+        self.sound_changed = False
+        self.cut: str | None = None
+        self.out_of_memory = False
+        self._words: dict[str, None] = {}
 
     def read(self, pipe: BinaryIO) -> Iterator[Frame | AudioChunk]:
         for line in pipe:
-            text = line.decode(errors="replace").strip()
-            if shown := _SHOWN.search(text):
+            text = line.decode(errors="replace").rstrip()
+            if shown := _SHOWN.match(text):
                 self.shown.put(shown)
-            elif "[error]" in text or "[fatal]" in text:
-                self.errors.append(re.sub(r"\[[^]]* @ 0x[0-9a-f]+\] |\[(error|fatal)\] ", "", text))
+            elif complaint := _COMPLAINT.match(text):
+                self._complain(complaint["words"])
+            elif _SOUND_CHANGED.match(text):
+                self.sound_changed = True
         self.shown.put(None)
-        return
-        yield  # a generator of nothing
+        yield from ()
+
+    def _complain(self, words: str) -> None:
+        self.complaints += 1
+        if "partial file" in words or "File ended prematurely" in words:
+            self.cut = words
+        if "Cannot allocate memory" in words:
+            self.out_of_memory = True
+        # The first complaints tell why, the others what came of it.
+        if len(self._words) < WORDS_KEPT:
+            self._words[words] = None
 
     def words(self) -> str:
-        return "; ".join(dict.fromkeys(self.errors)) or "ffmpeg gave no reason"
+        return "; ".join(self._words) or "ffmpeg gave no reason"
 
 
 def _frames(pipe: BinaryIO, log: _Log) -> Iterator[Frame]:
     """Reads pictures as the mpjpeg muxer frames them, each with the line that tells its time."""
-    index = 0
-    while line := pipe.readline():
-        if not line.lower().startswith(b"content-length:"):
-            continue
-        size = int(line.partition(b":")[2])
-        pipe.readline()
-        jpeg = pipe.read(size)
-        shown = log.shown.get(timeout=60)
-        if shown is None or len(jpeg) != size:
-            return  # ffmpeg ended in the middle; how it ended tells why
-        pts = shown["pts"]
+    first = None
+    for index in itertools.count():
+        jpeg = _read_jpeg(pipe)
+        shown = log.shown.get()
+        if jpeg is None or shown is None:
+            return  # how ffmpeg ended tells why
+        # Where the size changes midway, ffmpeg scales to that of the first frame. Of some codecs it
+        # guesses the start of the container too late.
+        first = first or shown
         yield Frame(
             index=index,
-            pts=int(pts) if pts != "NOPTS" else None,
-            time_s=float(shown["time"]) if shown["time"] != "NOPTS" else 0.0,
+            pts=int(shown["pts"]) - min(int(first["pts"]), 0),
+            time_s=float(shown["time"]) - min(float(first["time"]), 0.0),
             key_frame=shown["key"] == "1",
-            width=int(shown["width"]),
-            height=int(shown["height"]),
+            width=int(first["width"]),
+            height=int(first["height"]),
             jpeg=jpeg,
         )
-        index += 1
+
+
+def _read_jpeg(pipe: BinaryIO) -> bytes | None:
+    while line := pipe.readline():
+        if line.lower().startswith(b"content-length:"):
+            size = int(line.partition(b":")[2])
+            pipe.readline()
+            jpeg = pipe.read(size)
+            return jpeg if len(jpeg) == size else None
+    return None
 
 
 def _audio(pipe: BinaryIO) -> Iterator[AudioChunk]:
@@ -304,16 +383,19 @@ def _audio(pipe: BinaryIO) -> Iterator[AudioChunk]:
         start_s = end_s
 
 
-def _judge(process: subprocess.Popen[bytes], log: _Log, limit_s: float) -> None:
-    words = log.words()
-    if process.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
+def _judge(process: subprocess.Popen[bytes], log: _Log, limit_s: float, frames: int) -> None:
+    if process.returncode in (ENDED_BY_SIGNAL, -signal.SIGXCPU):
         raise MediaError("timed_out", f"Decoding took more than {limit_s:.0f} s of CPU.")
+    if process.returncode == -signal.SIGKILL:
+        raise MediaError("out_of_memory", "The system killed its decoder, as it does to save memory.")
     if process.returncode < 0:
         name = signal.Signals(-process.returncode).name
         raise MediaError("unreadable", f"The decoder crashed on it ({name}).")
-    if "Cannot allocate memory" in words:
-        raise MediaError("out_of_memory", words)
-    if "partial file" in words:
-        raise MediaError("truncated", words)
+    if log.out_of_memory:
+        raise MediaError("out_of_memory", log.words())
+    if log.cut:
+        raise MediaError("truncated", log.cut)
+    if not frames:
+        raise MediaError("no_frames", f"There is a video stream, but no frame of it: {log.words()}")
     if process.returncode:
-        raise MediaError("no_frames", words)
+        raise MediaError("unreadable", log.words())

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Sequence
 
 MEMORY_BYTES = 2 << 30
+KEPT_VARIABLES = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH")
 _PR_SET_PDEATHSIG = 1
 
 
@@ -23,12 +24,15 @@ def start_limited(
 ) -> subprocess.Popen[bytes]:
     """Starts a program in a process group of its own, its output and its errors as pipes.
 
-    It gets `MEMORY_BYTES` of address space and `cpu_s` seconds of CPU, writes no file, and on Linux
-    is killed when the calling thread ends, however it ends.
+    It gets `MEMORY_BYTES` of address space and `cpu_s` seconds of CPU, writes no file, sees no
+    variable of the environment that could hold a secret, and on Linux is killed when the calling
+    thread ends, however it ends.
     """
+    limits = [str(os.getpid()), str(cpu_s), str(MEMORY_BYTES)]
     return subprocess.Popen(
         # -I -S: a bare interpreter starts in 10 ms.
-        [sys.executable, "-I", "-S", __file__, str(os.getpid()), str(cpu_s), *command],
+        [sys.executable, "-I", "-S", __file__, *limits, *command],
+        env={name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -38,20 +42,18 @@ def start_limited(
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """Kills a program that `start_limited` started, with all its children."""
-    try:
+    """Kills a program that `start_limited` started, with all its children, unless it has ended."""
+    if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-    process.wait()
+        process.wait()
 
 
-def _become(parent: int, cpu_s: int, command: list[str]) -> None:
+def _become(parent: int, cpu_s: int, memory_bytes: int, command: list[str]) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
             sys.exit(1)  # it ended before it could be watched
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 5))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -59,4 +61,4 @@ def _become(parent: int, cpu_s: int, command: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    _become(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])
+    _become(*map(int, sys.argv[1:4]), sys.argv[4:])

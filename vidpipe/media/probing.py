@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import signal
+import struct
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -25,6 +27,8 @@ FORMATS = (
     "ivf,mxf,rm,dv,nut,gif,wav,mp3,flac,aac"
 )
 PROTOCOLS = "file,pipe"
+# What a file of the MP4 family may begin with.
+_FIRST_BOXES = (b"ftyp", b"styp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot")
 
 
 @dataclass(frozen=True)
@@ -94,21 +98,21 @@ def _look(path: str) -> VideoInfo:
 
     options = {"protocol_whitelist": PROTOCOLS, "format_whitelist": FORMATS}
     try:
-        container = av.open(path, options=options)
+        container = av.open(f"file:{path}", options=options)
+    except MemoryError:
+        raise
     except av.error.FFmpegError as error:
-        words = f"{error.strerror or error}"
-        head = Path(path).open("rb").read(64)
-        cut = b"ftyp" in head or b"mdat" in head or b"moov" in head
-        raise MediaError(
-            "truncated" if cut else "unreadable",
-            f"{words}: " + ("an MP4 without its index" if cut else "no container that is read"),
-        ) from error
+        if _lacks_index(path):
+            raise MediaError("truncated", "It ends before its index.") from error
+        raise MediaError("unreadable", "It is no video, or too damaged to be opened.") from error
     with container:
         videos = [
             stream
             for stream in container.streams.video
             if not stream.disposition & av.stream.Disposition.attached_pic
         ]
+        if not container.streams and _lacks_index(path):
+            raise MediaError("truncated", "It ends before its index.")
         if not videos:
             raise MediaError("no_video", "There is no video stream in it.")
         stream = videos[0]
@@ -123,7 +127,9 @@ def _look(path: str) -> VideoInfo:
         return VideoInfo(
             container=container.format.name,
             video_codec=context.codec.canonical_name,
-            audio_codec=audio.codec_context.codec.canonical_name if audio and audio.codec_context else None,
+            audio_codec=(
+                audio.codec_context.codec.canonical_name if audio and audio.codec_context else None
+            ),
             width=width,
             height=height,
             rotation_deg=rotation_deg,
@@ -135,22 +141,49 @@ def _look(path: str) -> VideoInfo:
 
 
 def _rotation(container, stream) -> int:
-    """The rotation stands beside the first frame that decodes."""
+    """The rotation stands beside the first frame that decodes.
+
+    Raises:
+        MediaError: The stream is encrypted: it would decode to noise, or not at all.
+    """
     import av
 
     try:
-        for frame in container.decode(stream):
-            return -frame.rotation % 360
+        for packet in container.demux(stream):
+            if any(side.data_type == "encryption_info" for side in packet.iter_sidedata()):
+                raise MediaError("unsupported_codec", "It is encrypted.")
+            for frame in packet.decode():
+                return -frame.rotation % 360
     except av.error.FFmpegError:
         pass  # decoding will tell why
     return 0
 
 
+def _lacks_index(path: str) -> bool:
+    """Whether a file of the MP4 family ends before the whole of its index, `moov`, was there."""
+    with open(path, "rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        start = 0
+        while start + 8 <= end:
+            file.seek(start)
+            size, kind = struct.unpack(">I4s", file.read(8))
+            if start == 0 and kind not in _FIRST_BOXES:
+                return False
+            if size == 1:
+                size = int.from_bytes(file.read(8), "big")
+            if kind == b"moov" and start + size <= end:
+                return False
+            if size < 8:  # 0: as far as the file goes
+                break
+            start += size
+        return end >= 8
+
+
 def _duration_s(container, stream) -> float:
     if container.duration:
-        return container.duration / 1_000_000
+        return max(0.0, container.duration / 1_000_000)
     if stream.duration:
-        return float(stream.duration * stream.time_base)
+        return max(0.0, float(stream.duration * stream.time_base))
     return 0.0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import shutil
@@ -13,7 +14,7 @@ from vidpipe.errors import MediaError, TemporaryError
 from vidpipe.lake import layout
 from vidpipe.lake.store import DeniedError, NotFoundError
 from vidpipe.lake.tables import Lake
-from vidpipe.media import ExtractOptions, Frame, decode, probe
+from vidpipe.media import AudioChunk, ExtractOptions, Frame, Summary, decode, probe
 from vidpipe.stages.attempt import Attempt, ItemRows
 from vidpipe.stages.canary import extraction_problems
 from vidpipe.stages.manifest import Manifest, now
@@ -118,14 +119,12 @@ def _decode(
     keys = {"work_key": work_key, "run_key": manifest.run_key}
     common = {"video_id": video_id, "ingested_at": manifest.planned_time, **keys}
     info = probe(path)
-    frames, audio_s = 0, 0.0
-    for part in decode(path, info, options):
-        if isinstance(part, Frame):
-            frames += 1
-            rows.write(
-                "frames",
-                [
-                    {
+    with contextlib.closing(decode(path, info, options)) as parts:
+        for part in parts:
+            match part:
+                case Frame():
+                    table = "frames"
+                    row = {
                         "frame_index": part.index,
                         "pts": part.pts,
                         "time_s": part.time_s,
@@ -133,40 +132,22 @@ def _decode(
                         "width": part.width,
                         "height": part.height,
                         "jpeg": part.jpeg,
-                        **common,
                     }
-                ],
-            )
-        else:
-            audio_s += part.end_s - part.start_s
-            rows.write(
-                "audio",
-                [
-                    {
-                        "start_s": part.start_s,
-                        "end_s": part.end_s,
-                        "samples": part.samples,
-                        **common,
+                case AudioChunk():
+                    table = "audio"
+                    row = dataclasses.asdict(part)
+                case Summary():
+                    table = "videos"
+                    row = {
+                        "source_uri": item["source_uri"],
+                        "source_version": item["source_version"],
+                        "size_bytes": item["size_bytes"],
+                        "extracted_frames": part.frames,
+                        "extracted_audio_s": part.audio_s,
+                        "decode_errors": part.decode_errors,
+                        **dataclasses.asdict(info),
                     }
-                ],
-            )
-    if not frames:
-        raise MediaError("no_frames", "There is a video stream, but nothing in it decodes.")
-    video = dataclasses.asdict(info)
-    rows.write(
-        "videos",
-        [
-            {
-                "source_uri": item["source_uri"],
-                "source_version": item["source_version"],
-                "size_bytes": item["size_bytes"],
-                "extracted_frames": frames,
-                "extracted_audio_s": audio_s,
-                **video,
-                **common,
-            }
-        ],
-    )
+            rows.write(table, [{**row, **common}])
 
 
 def _source_row(manifest: Manifest, item: dict[str, Any], video_id: str) -> dict[str, Any]:

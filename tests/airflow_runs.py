@@ -11,12 +11,14 @@ import json
 import os
 import shlex
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from vidpipe.config import Settings, load_settings
@@ -69,6 +71,14 @@ def configured(lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     load_settings.cache_clear()
 
 
+def wait_for_end(pid: int) -> None:
+    """Waits until a process is gone; a test that waits for ever has failed."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        # Who adopts an orphan may be slow to bury it.
+        while psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.05)
+
+
 @dataclass
 class Run:
     """How a run of a DAG ended.
@@ -79,6 +89,7 @@ class Run:
         xcoms: What each of them returned.
         names: What Airflow calls the mapped ones.
         tries: How often each was tried.
+        links: Where the link to MLflow leads.
     """
 
     state: str
@@ -86,6 +97,7 @@ class Run:
     xcoms: dict[str, Any]
     names: dict[str, str]
     tries: dict[str, int]
+    links: dict[str, str | None]
 
 
 def run_dag(home: Path, dag_id: str, **conf: Any) -> Run:
@@ -98,12 +110,15 @@ def run_dag(home: Path, dag_id: str, **conf: Any) -> Run:
             task.retry_delay = timedelta(0)
             task.retry_exponential_backoff = 0
     run = dag.test(run_conf=conf)
-    done = Run(str(run.state), {}, {}, {}, {})
+    done = Run(str(run.state), {}, {}, {}, {}, {})
     for ti in run.get_task_instances():
         name = ti.task_id if ti.map_index < 0 else f"{ti.task_id}[{ti.map_index}]"
         done.tasks[name] = str(ti.state)
         done.names[name] = ti.rendered_map_index
         done.tries[name] = ti.try_number
+        done.links[name] = ti.xcom_pull(
+            task_ids=ti.task_id, map_indexes=ti.map_index, key="_link_MlflowRunLink"
+        )
         done.xcoms[name] = ti.xcom_pull(task_ids=ti.task_id, map_indexes=ti.map_index)
     return done
 

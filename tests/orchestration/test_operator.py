@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import psutil
 import pytest
 
-from tests.airflow_runs import PretendStages, run_dag
+from tests.airflow_runs import PretendStages, run_dag, wait_for_end
 from vidpipe.lake.tables import Lake
 
 
@@ -32,7 +31,8 @@ def test_parameters_keep_their_type(airflow_home: Path, stages: PretendStages):
 
     given = [call["config"] for call in stages.calls]
     assert given == [
-        {"prefix": prefix, "nested": {"list": [prefix, 1]}} for prefix in ("2026", "{{ 1 + 1 }}", None)
+        {"prefix": prefix, "nested": {"list": [prefix, 1]}}
+        for prefix in ("2026", "{{ 1 + 1 }}", None)
     ]
 
 
@@ -69,8 +69,8 @@ def test_stop_leaves_no_process(airflow_home: Path, stages: PretendStages):
     run = run_dag(airflow_home, "probe")
 
     assert run.tasks["work[0]"] == "failed"
-    assert not _lives(stages.calls[-1]["pid"])
-    assert not _lives(stages.child)
+    wait_for_end(stages.calls[-1]["pid"])
+    wait_for_end(stages.child)
 
 
 def test_real_stage_is_run_and_its_report_found(airflow_home: Path, configured: Lake):
@@ -91,11 +91,3 @@ def test_store_that_is_away_is_tried_again(
     run = run_dag(airflow_home, "probe")
 
     assert (run.tasks["plan"], run.tries["plan"]) == ("failed", 2)
-
-
-def _lives(pid: int) -> bool:
-    try:
-        # Who adopts an orphan may be slow to bury it.
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False

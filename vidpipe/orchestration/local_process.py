@@ -40,8 +40,7 @@ class LocalProcess:
             stdin=subprocess.DEVNULL,
             text=True,
             errors="replace",
-            env=os.environ
-            | {"PYTHONUNBUFFERED": "1", "VIDPIPE_CODE_VERSION": code_version()},
+            env=os.environ | {"PYTHONUNBUFFERED": "1", "VIDPIPE_CODE_VERSION": code_version()},
             start_new_session=True,
         )
         # A child of the stage that outlived it would keep the pipe open, and this task waiting.

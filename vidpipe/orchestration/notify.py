@@ -6,6 +6,7 @@ Who is told stands in `[notify]`; how to reach them in Airflow's connections `sm
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -17,12 +18,14 @@ from vidpipe.config import NotifySettings, load_settings
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+log = logging.getLogger(__name__)
+
 Callback = Callable[["Context"], None]
 
 
-def failed_run() -> dict[str, Callback]:
-    """Arguments that make a DAG tell of each run of it that failed."""
-    return {"on_failure_callback": _tell_failed_run} if _anybody() else {}
+def failed_task() -> dict[str, Callback]:
+    """Arguments that make tasks tell of it when they failed for good."""
+    return {"on_failure_callback": _tell_failed_task} if _anybody() else {}
 
 
 def waiting_promotion() -> dict[str, Callback]:
@@ -30,11 +33,11 @@ def waiting_promotion() -> dict[str, Callback]:
     return {"on_success_callback": _tell_waiting_promotion} if _anybody() else {}
 
 
-def _tell_failed_run(context: Context) -> None:
-    # Airflow leaves `ti` out where the run had no task instance.
-    audited = context["ti"].xcom_pull(task_ids="audit") if "ti" in context else None
-    why = (audited or {}).get("failure") or "The logs of its failed tasks tell why."
-    _tell(context, f"{context['dag'].dag_id} failed. {why}")
+def _tell_failed_task(context: Context) -> None:
+    # Of shards the audit decides whether too many failed: then `publish` fails, and tells.
+    if context["ti"].map_index < 0:
+        why = context.get("exception") or "The log of the task tells why."
+        _tell(context, f"{context['dag'].dag_id} failed: {why}")
 
 
 def _tell_waiting_promotion(context: Context) -> None:
@@ -55,7 +58,11 @@ def _tell(context: Context, message: str) -> None:
     # Notifiers render their texts: what a message quotes must not become a template.
     values: dict[str, Any] = {"vidpipe_message": message, "vidpipe_link": link}
     for notifier in _notifiers(load_settings().notify):
-        notifier({**context, **values})
+        try:
+            notifier({**context, **values})
+        except Exception:
+            # One way that is blocked must not keep the message from the others.
+            log.exception("%s could not tell: %s", type(notifier).__name__, message)
 
 
 def _anybody() -> bool:

@@ -1,0 +1,163 @@
+"""What follows what in each DAG, and when a run has failed: with stages that do what they are told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.airflow_runs import PretendStages, run_dag
+
+AUDITED = {"result": {"publication": "s3://lake/publish.json"}}
+
+
+@pytest.fixture(autouse=True)
+def _audit(stages: PretendStages) -> None:
+    stages.tell(audit=AUDITED)
+
+
+def names(stages: PretendStages) -> list[str]:
+    return [call["name"] for call in stages.calls]
+
+
+def test_ingest_hands_on_what_was_planned_and_audited(airflow_home: Path, stages: PretendStages):
+    stages.tell(discover={"shards": ["extract", "extract"]})
+
+    run = run_dag(airflow_home, "ingest", prefix="2026/", max_videos=3, max_failed_share=0.5)
+
+    assert run.state == "success"
+    assert names(stages) == ["discover", "extract/00000", "extract/00001", "audit", "publish"]
+    discover, audit, publish = (stages.calls[i]["config"] for i in (0, 3, 4))
+    assert discover == {
+        "source": None,
+        "prefix": "2026/",
+        "pattern": None,
+        "modified_after": None,
+        "modified_before": None,
+        "max_videos": 3,
+        "max_hours": 1,
+        "fps": 2.0,
+        "short_side": 224,
+        "jpeg_quality": 90,
+    }
+    assert audit["plan"].endswith("/reports/discover/plan/A.json")
+    assert audit["max_failed_share"] == 0.5
+    assert publish == {"publication": "s3://lake/publish.json"}
+
+
+def test_ingest_publishes_what_the_audit_lets_pass(airflow_home: Path, stages: PretendStages):
+    stages.tell(
+        **{"discover": {"shards": ["extract", "extract"]}, "extract/00000": {"exits": [65]}}
+    )
+
+    run = run_dag(airflow_home, "ingest")
+
+    assert run.tasks["extract[0]"] == "failed"
+    assert run.tasks["publish"] == "success"
+    assert run.state == "success"
+
+
+def test_ingest_is_audited_when_every_shard_failed(airflow_home: Path, stages: PretendStages):
+    stages.tell(discover={"shards": ["extract"]}, extract={"exits": [65]}, publish={"exits": [65]})
+
+    run = run_dag(airflow_home, "ingest")
+
+    assert names(stages) == ["discover", "extract/00000", "audit", "publish"]
+    assert run.state == "failed"
+
+
+def test_ingest_publishes_what_vanished_where_nothing_is_new(
+    airflow_home: Path, stages: PretendStages
+):
+    stages.tell(discover={"shards": []})
+
+    run = run_dag(airflow_home, "ingest")
+
+    assert names(stages) == ["discover", "audit", "publish"]
+    assert run.state == "success"
+
+
+@pytest.mark.parametrize("fails", ["discover", "audit", "publish"])
+def test_ingest_fails_with_each_of_its_own_tasks(
+    airflow_home: Path, stages: PretendStages, fails: str
+):
+    stages.tell(**{"discover": {"shards": []}, fails: {"exits": [65]}})
+
+    run = run_dag(airflow_home, "ingest")
+
+    assert run.state == "failed"
+    assert names(stages)[-1] == fails
+
+
+def test_annotate_imports(airflow_home: Path, stages: PretendStages):
+    run = run_dag(airflow_home, "annotate", task="motion", file="s3://videos/labels.csv")
+
+    assert run.state == "success"
+    assert names(stages) == ["annotate", "audit", "publish"]
+    assert stages.calls[0]["config"] == {
+        "task": "motion",
+        "file": "s3://videos/labels.csv",
+        "diff": False,
+    }
+
+
+def test_annotate_only_shows(airflow_home: Path, stages: PretendStages):
+    run = run_dag(airflow_home, "annotate", task="motion", file="s3://videos/labels.csv", diff=True)
+
+    assert run.state == "success"
+    assert names(stages) == ["annotate"]
+    assert run.tasks["publish"] == "skipped"
+
+
+def test_train_gives_each_stage_its_shard(airflow_home: Path, stages: PretendStages):
+    stages.tell(
+        snapshot={"shards": ["train", "evaluate", "promote"]},
+        promote={"result": {"promoted": True, "why": "It is the first."}},
+    )
+
+    run = run_dag(airflow_home, "train", task="motion", epochs=3)
+
+    assert run.state == "success"
+    assert names(stages) == [
+        "snapshot",
+        "train/00000",
+        "evaluate/00001",
+        "promote/00002",
+        "audit",
+        "publish",
+    ]
+    assert stages.calls[0]["config"]["epochs"] == 3
+    assert run.xcoms["promote"]["promoted"] is True
+
+
+def test_train_that_failed_is_audited(airflow_home: Path, stages: PretendStages):
+    stages.tell(
+        snapshot={"shards": ["train", "evaluate", "promote"]},
+        train={"exits": [65]},
+        publish={"exits": [65]},
+    )
+
+    run = run_dag(airflow_home, "train", task="motion")
+
+    assert run.state == "failed"
+    assert names(stages) == ["snapshot", "train/00000", "audit", "publish"]
+
+
+def test_label_nightly_labels_shards(airflow_home: Path, stages: PretendStages):
+    stages.tell(label={"shards": ["label"]}, **{"label/00000": {"result": {"rows": 1}}})
+
+    run = run_dag(airflow_home, "label_nightly", task="motion", threshold=0.5)
+
+    assert run.state == "success"
+    assert names(stages) == ["label", "label/00000", "audit", "publish"]
+    assert stages.calls[0]["config"]["threshold"] == 0.5
+
+
+def test_label_nightly_without_champion_is_skipped(airflow_home: Path, stages: PretendStages):
+    stages.tell(label={"exits": [99]})
+
+    run = run_dag(airflow_home, "label_nightly")
+
+    assert run.state == "success"
+    assert set(run.tasks.values()) == {"skipped"}
+    assert names(stages) == ["label"]

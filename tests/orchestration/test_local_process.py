@@ -1,0 +1,97 @@
+"""The runtime `local`: what a process says, how it ends, and that nothing of it survives."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.airflow_runs import wait_for_end
+from vidpipe.orchestration import local_process
+from vidpipe.orchestration.local_process import LocalProcess
+from vidpipe.version import code_version
+
+LOG = logging.getLogger(__name__)
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Puts a shell script in the place of `python -m vidpipe`; returns what writes it."""
+
+    def write(text: str) -> None:
+        python = tmp_path / "python"
+        python.write_text(f"#!/bin/sh\n{text}\n")
+        python.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(python))
+
+    return write
+
+
+def wait_for(path: Path) -> int:
+    while not (path.exists() and path.read_text().strip()):
+        time.sleep(0.05)
+    return int(path.read_text())
+
+
+def test_lines_go_to_the_log(program, caplog: pytest.LogCaptureFixture):
+    program("echo one; echo; echo 'two %s' >&2; printf '\\377three'; exit 3")
+
+    with caplog.at_level(logging.INFO):
+        assert LocalProcess().run(["extract"], LOG) == (3, "�three")
+
+    assert [record.getMessage() for record in caplog.records] == ["one", "two %s", "�three"]
+
+
+def test_command_and_environment(program):
+    program('echo "$@ $VIDPIPE_CODE_VERSION"')
+
+    assert LocalProcess().run(["extract", "--shard", "s3://a/b c"], LOG) == (
+        0,
+        f"-m vidpipe extract --shard s3://a/b c {code_version()}",
+    )
+
+
+def test_real_command_ends_with_its_code():
+    assert LocalProcess().run(["discover"], LOG)[0] == 2
+    assert LocalProcess().run(["--version"], LOG)[0] == 0
+
+
+def test_child_left_behind_is_ended(program, tmp_path: Path):
+    """It holds the pipe: without its end the task would wait for ever."""
+    pid = tmp_path / "pid"
+    program(f"sleep 600 & echo $! > {shlex.quote(str(pid))}; kill -9 $$")
+
+    assert LocalProcess().run(["extract"], LOG)[0] == -9
+    wait_for_end(wait_for(pid))
+
+
+@pytest.mark.parametrize("stubborn", [False, True])
+def test_stop_ends_all(program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stubborn: bool):
+    monkeypatch.setattr(local_process, "STOP_WITHIN_S", 1)
+    pid = tmp_path / "pid"
+    trap = "trap '' TERM;" if stubborn else ""
+    program(f"{trap} sleep 600 & echo $! > {shlex.quote(str(pid))}; wait")
+    process = LocalProcess()
+    ended = []
+    runner = threading.Thread(target=lambda: ended.append(process.run(["extract"], LOG)[0]))
+    runner.start()
+    child = wait_for(pid)
+
+    process.stop()
+    runner.join()
+
+    assert ended == [-9 if stubborn else -15]
+    wait_for_end(child)
+
+
+def test_stop_before_the_start_and_after_the_end(program):
+    program("exit 0")
+    process = LocalProcess()
+    process.stop()
+    assert process.run(["extract"], LOG)[0] == 0
+    process.stop()

@@ -13,6 +13,8 @@ from vidpipe.config import Settings
 from vidpipe.lake import publication
 from vidpipe.lake.tables import Lake
 
+# As long and as alike as the run keys of Airflow's runs.
+RUN = "vidpipe.label_nightly.manual__2026-11-22T22-33-39"
 ROUNDS = 25  # of four processes publishing one run and four publishing a run each
 
 
@@ -31,7 +33,7 @@ def published_videos(lake: Lake) -> list[str]:
 
 
 def test_publishing_twice_changes_nothing(lake):
-    uri = label_rows(lake, "one", ["a", "b"])
+    uri = label_rows(lake, f"{RUN}.one", ["a", "b"])
     for _ in range(2):
         publication.publish(lake, uri)
         assert sorted(published_videos(lake)) == ["a", "b"]
@@ -39,13 +41,13 @@ def test_publishing_twice_changes_nothing(lake):
 
 
 def test_work_that_another_run_published_meanwhile_is_left_out(lake):
-    uris = [label_rows(lake, "one", ["a", "b"]), label_rows(lake, "two", ["b", "c"])]
+    uris = [label_rows(lake, f"{RUN}.one", ["a", "b"]), label_rows(lake, f"{RUN}.two", ["b", "c"])]
     for uri in uris:
         publication.publish(lake, uri)
     assert {(r["video_id"], r["run_key"]) for r in rows(lake, "labels")} == {
-        ("a", "one"),
-        ("b", "one"),
-        ("c", "two"),
+        ("a", f"{RUN}.one"),
+        ("b", f"{RUN}.one"),
+        ("c", f"{RUN}.two"),
     }
     assert len(rows(lake, "outcomes")) == 4
 
@@ -58,9 +60,9 @@ def test_publishing_concurrently_leaves_exact_tables(lake, pool, rounds):
         same = [f"{number}-same-{n}" for n in range(5)]
         own = [[f"{number}-{run}-{n}" for n in range(5)] for run in range(4)]
         shared = f"{number}-shared"  # work that all four runs did
-        uris = [label_rows(lake, f"round-{number}-same", same)] * 4
+        uris = [label_rows(lake, f"{RUN}.{number}-same", same)] * 4
         uris += [
-            label_rows(lake, f"round-{number}-{run}", [*names, shared])
+            label_rows(lake, f"{RUN}.{number}-{run}", [*names, shared])
             for run, names in enumerate(own)
         ]
         pool.starmap(publish, [(lake.settings, uri) for uri in uris])
@@ -88,8 +90,8 @@ def publish_and_die(settings: Settings, uri: str, commits: int) -> None:
 
 @pytest.mark.parametrize("commits", [1, 2, 3])
 def test_a_publication_that_was_killed_is_finished_by_the_next(lake, commits):
-    cut_off = label_rows(lake, "cut-off", ["a", "b"])
-    other = label_rows(lake, "other", ["b", "c"])
+    cut_off = label_rows(lake, f"{RUN}.cut-off", ["a", "b"])
+    other = label_rows(lake, f"{RUN}.other", ["b", "c"])
     process = multiprocessing.get_context("spawn").Process(
         target=publish_and_die, args=(lake.settings, cut_off, commits)
     )
@@ -101,9 +103,9 @@ def test_a_publication_that_was_killed_is_finished_by_the_next(lake, commits):
         assert published_videos(lake) == []
     publication.publish(lake, other)
     assert {(r["video_id"], r["run_key"]) for r in rows(lake, "labels")} == {
-        ("a", "cut-off"),
-        ("b", "cut-off"),
-        ("c", "other"),
+        ("a", f"{RUN}.cut-off"),
+        ("b", f"{RUN}.cut-off"),
+        ("c", f"{RUN}.other"),
     }
     publication.publish(lake, cut_off)
     assert len(rows(lake, "outcomes")) == 4

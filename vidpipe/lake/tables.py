@@ -110,6 +110,8 @@ class Lake:
                     # vidpipe retries by itself: pyiceberg's retry skips the check for
                     # files that are in the table already.
                     "commit.retry.num-retries": "0",
+                    # Cut off after 16 characters, as they are otherwise, run keys look alike.
+                    "write.metadata.metrics.column.run_key": "full",
                     "write.metadata.delete-after-commit.enabled": "true",
                     "write.metadata.previous-versions-max": "100",
                 },

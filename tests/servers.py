@@ -85,3 +85,27 @@ def new_lake(server: S3Server, folder: Path, name: str) -> Lake:
             sources=SourceSettings(("s3://videos",)),
         )
     )
+
+
+def config_file(lake: Lake, path: Path) -> Path:
+    """Writes the configuration of a lake for processes of their own; returns the file."""
+    settings = lake.settings
+    path.write_text(
+        "\n".join(
+            (
+                f'deployment = "{settings.deployment}"',
+                "[lake]",
+                f'uri = "{settings.lake.uri}"',
+                f'catalog_uri = "{settings.lake.catalog_uri}"',
+                "[s3]",
+                f'endpoint_url = "{settings.s3.endpoint_url}"',
+                f'access_key_id = "{settings.s3.access_key_id}"',
+                f'secret_access_key = "{settings.s3.secret_access_key}"',
+                "[mlflow]",
+                f'tracking_uri = "{settings.mlflow.tracking_uri}"',
+                "[sources]",
+                f"uris = [{', '.join(repr(uri) for uri in settings.sources.uris)}]",
+            )
+        )
+    )
+    return path

@@ -25,7 +25,7 @@ from vidpipe.local.state import ROOT, load_running
 from vidpipe.stages.manifest import read_progress
 
 FINISHED = ("success", "failed")
-POLL_S = 1.5
+POLL_S = 2.0
 PAGE = 100
 LOG_TAIL_LINES = 15
 TRIES_WHILE_AWAY = 40
@@ -362,6 +362,7 @@ def _poll(client: AirflowClient, dag_id: str, run_id: str, show: Show) -> str:
 
 def _show_lines(client: AirflowClient, dag_id: str, run_id: str, console: Console) -> str:
     shown: dict[str, str] = {}
+    tenths: dict[str, int] = {}
 
     def tell(name: str, text: str, note: str = "") -> None:
         if shown.get(name) != text:
@@ -370,7 +371,10 @@ def _show_lines(client: AirflowClient, dag_id: str, run_id: str, console: Consol
 
     def show(state: str, tasks: list[TaskProgress], items: Items) -> None:
         for stage, (done, planned) in items.items():
-            tell(f"items of {stage}", f"  {stage}: {done} of {planned} items")
+            # A line for each tenth: a log is no place for every item.
+            if planned and tenths.get(stage) != done * 10 // planned:
+                tenths[stage] = done * 10 // planned
+                tell(f"items of {stage}", f"  {stage}: {done} of {planned} items")
         for task in tasks:
             if task.state in ("waiting", "scheduled", "queued"):
                 continue

@@ -30,7 +30,7 @@ from vidpipe.stages.sharding import cut_shards
 
 # A short clip costs about as much to open as this many bytes cost to decode.
 ITEM_BYTES = 2_000_000
-SHARD_BYTES = 80_000_000
+SHARD_BYTES = 160_000_000
 
 
 def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:

@@ -21,6 +21,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
+
 from vidpipe.errors import BadInputError
 
 COLUMNS = ("video", "label", "start_s", "end_s", "annotator", "delete")
@@ -84,6 +86,25 @@ class VideoNames:
         if video_id not in self.durations_s:
             raise ValueError(f"{name!r} could not be extracted, so it cannot be labelled")
         return video_id
+
+
+def current_labels(annotations: pa.Table) -> dict[tuple, str]:
+    """The annotations of a task that hold: the newest of each key, unless it withdraws.
+
+    Args:
+        annotations: Rows of the table `annotations`, all of one task.
+
+    Returns:
+        The label by `Annotation.key`.
+    """
+    current: dict[tuple, str] = {}
+    for row in annotations.sort_by("annotated_at").to_pylist():
+        key = (row["video_id"], row["start_s"], row["end_s"], row["annotator"])
+        if row["withdrawn"]:
+            current.pop(key, None)
+        else:
+            current[key] = row["label"]
+    return current
 
 
 def parse_annotations(name: str, content: bytes, videos: VideoNames) -> list[Annotation]:

@@ -11,7 +11,12 @@ from typing import Any
 
 import pyarrow.dataset as ds
 
-from vidpipe.datasets.annotations import Annotation, VideoNames, parse_annotations
+from vidpipe.datasets.annotations import (
+    Annotation,
+    VideoNames,
+    current_labels,
+    parse_annotations,
+)
 from vidpipe.errors import UsageError
 from vidpipe.lake import layout
 from vidpipe.lake.tables import Lake
@@ -39,7 +44,10 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     snapshots = lake.published()
     videos = _video_names(lake, snapshots)
     annotations = parse_annotations(name, lake.store.get(file), videos)
-    current = _current(lake, snapshots, task)
+    rows_of_task = lake.dataset("annotations", snapshots=snapshots).to_table(
+        filter=ds.field("task") == task
+    )
+    current = current_labels(rows_of_task)
     changes = {"added": 0, "replaced": 0, "unchanged": 0, "withdrawn": 0}
     shown: list[str] = []
     rows: list[dict[str, Any]] = []
@@ -73,19 +81,6 @@ def _video_names(lake: Lake, snapshots: dict[str, int]) -> VideoNames:
         by_uri,
         dict(zip(videos["video_id"].to_pylist(), videos["duration_s"].to_pylist(), strict=True)),
     )
-
-
-def _current(lake: Lake, snapshots: dict[str, int], task: str) -> dict[tuple, str]:
-    """Label of each annotation that holds, by what it is about."""
-    rows = lake.dataset("annotations", snapshots=snapshots).to_table(filter=ds.field("task") == task)
-    current: dict[tuple, str] = {}
-    for row in rows.sort_by("annotated_at").to_pylist():
-        key = (row["video_id"], row["start_s"], row["end_s"], row["annotator"])
-        if row["withdrawn"]:
-            current.pop(key, None)
-        else:
-            current[key] = row["label"]
-    return current
 
 
 def _change(annotation: Annotation, before: str | None) -> tuple[str, str]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow.dataset as ds
 
+from vidpipe.datasets.annotations import current_labels
 from vidpipe.datasets.labelled import Dataset, LabelledVideo, agree
 from vidpipe.datasets.splits import split_videos
 from vidpipe.errors import BadInputError
@@ -102,14 +103,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
 def _votes(lake: Lake, snapshots: dict[str, int], task: str) -> list[tuple[str, str]]:
     """Video and label of each annotation that holds."""
     annotations = lake.dataset("annotations", snapshots=snapshots)
-    rows = annotations.to_table(filter=ds.field("task") == task).sort_by("annotated_at")
-    current: dict[tuple, str] = {}
-    for row in rows.to_pylist():
-        key = (row["video_id"], row["start_s"], row["end_s"], row["annotator"])
-        if row["withdrawn"]:
-            current.pop(key, None)
-        else:
-            current[key] = row["label"]
+    current = current_labels(annotations.to_table(filter=ds.field("task") == task))
     if not current:
         others = sorted(set(annotations.to_table(columns=["task"])["task"].to_pylist()) - {task})
         raise BadInputError(

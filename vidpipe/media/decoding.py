@@ -191,7 +191,8 @@ def _command(path: Path, options: ExtractOptions, audio_fd: int | None = None) -
         protocol_whitelist=PROTOCOLS,
         format_whitelist=FORMATS,
     )
-    grid = f"floor({{}}*{options.fps}+0.001)"
+    # Containers round times, most of them to the millisecond.
+    grid = f"floor(({{}}+0.001)*{options.fps})"
     picture = (
         source["V:0"]
         .filter(
@@ -211,6 +212,7 @@ def _command(path: Path, options: ExtractOptions, audio_fd: int | None = None) -
             format="mpjpeg",
             vcodec="mjpeg",
             fps_mode="passthrough",
+            enc_time_base="filter",  # or frames that are close together would be at the same time
             threads=1,
             **{"q:v": round(2 + (100 - options.jpeg_quality) * 29 / 99), "strict": "unofficial"},
         )
@@ -387,12 +389,13 @@ def _judge(process: subprocess.Popen[bytes], log: _Log, limit_s: float, frames: 
     if process.returncode in (ENDED_BY_SIGNAL, -signal.SIGXCPU):
         raise MediaError("timed_out", f"Decoding took more than {limit_s:.0f} s of CPU.")
     if process.returncode == -signal.SIGKILL:
-        raise MediaError("out_of_memory", "The system killed its decoder, as it does to save memory.")
+        raise MediaError("out_of_memory", "The system killed its decoder, most likely for memory.")
     if process.returncode < 0:
         name = signal.Signals(-process.returncode).name
         raise MediaError("unreadable", f"The decoder crashed on it ({name}).")
     if log.out_of_memory:
-        raise MediaError("out_of_memory", log.words())
+        gigabytes = limits.MEMORY_BYTES / 1e9
+        raise MediaError("out_of_memory", f"Decoding takes more than {gigabytes:.1f} GB of memory.")
     if log.cut:
         raise MediaError("truncated", log.cut)
     if not frames:

@@ -15,7 +15,6 @@ import sys
 from collections.abc import Sequence
 
 MEMORY_BYTES = 2 << 30
-KEPT_VARIABLES = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH")
 _PR_SET_PDEATHSIG = 1
 
 
@@ -29,10 +28,13 @@ def start_limited(
     thread ends, however it ends.
     """
     limits = [str(os.getpid()), str(cpu_s), str(MEMORY_BYTES)]
+    # Modules are found where this process finds them, and never in the working folder.
+    environment = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONSAFEPATH": "1"}
+    environment |= {n: os.environ[n] for n in ("PATH", "LD_LIBRARY_PATH") if n in os.environ}
     return subprocess.Popen(
         # -I -S: a bare interpreter starts in 10 ms.
         [sys.executable, "-I", "-S", __file__, *limits, *command],
-        env={name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ},
+        env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -1,0 +1,519 @@
+"""decode: frames at their own times, sound beside them, and no way out of the file."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import shutil
+import socket
+import subprocess
+import threading
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+from tests.media_files import (
+    cut,
+    damage,
+    make_clip,
+    make_ramp,
+    number_of,
+    refer_elsewhere,
+    run_ffmpeg,
+)
+from vidpipe.errors import MediaError
+from vidpipe.media import (
+    AudioChunk,
+    ExtractOptions,
+    Frame,
+    Summary,
+    VideoInfo,
+    decode,
+    ffmpeg_path,
+    probe,
+)
+
+EVERY_FRAME = ExtractOptions(fps=1000, short_side=0, jpeg_quality=100)
+
+
+class Decoded:
+    """All that comes of a decode."""
+
+    def __init__(self, path: Path, options: ExtractOptions = EVERY_FRAME):
+        *parts, self.summary = decode(path, probe(path), options)
+        assert isinstance(self.summary, Summary)
+        self.frames = [part for part in parts if isinstance(part, Frame)]
+        self.chunks = [part for part in parts if isinstance(part, AudioChunk)]
+        assert [frame.index for frame in self.frames] == list(range(len(self.frames)))
+        assert self.summary.frames == len(self.frames)
+
+    @property
+    def times_s(self) -> list[float]:
+        return [round(frame.time_s, 3) for frame in self.frames]
+
+    @property
+    def numbers(self) -> list[int]:
+        """Which frames of a ramp came."""
+        return [number_of(picture(frame).mean()) for frame in self.frames]
+
+    @property
+    def samples(self) -> np.ndarray:
+        """All sound, from -1 to 1."""
+        content = b"".join(chunk.samples for chunk in self.chunks)
+        return np.frombuffer(content, "<i2") / 32768
+
+
+def picture(frame: Frame) -> np.ndarray:
+    with Image.open(io.BytesIO(frame.jpeg)) as image:
+        assert image.format == "JPEG"
+        assert image.size == (frame.width, frame.height)
+        return np.asarray(image.convert("RGB"), dtype=float)
+
+
+def reason_of(path: Path, options: ExtractOptions = EVERY_FRAME) -> str:
+    with pytest.raises(MediaError) as caught:
+        list(decode(path, probe(path), options))
+    assert not psutil.Process().children()
+    return caught.value.reason
+
+
+# Times
+
+
+def test_frames_have_the_times_at_which_they_are_shown(tmp_path):
+    decoded = Decoded(make_ramp(tmp_path / "a.mp4", "-bf", "2", "-preset", "medium", frames=20))
+    assert decoded.numbers == list(range(20))
+    assert decoded.times_s == [n / 10 for n in range(20)]
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
+def test_frames_of_a_variable_rate_keep_their_own_times(tmp_path, name):
+    kept = [0, 1, 2, 7, 9, 10, 19]
+    chosen = "select='" + "+".join(f"eq(n,{n})" for n in kept) + "'"
+    decoded = Decoded(make_ramp(tmp_path / name, filters=chosen))
+    assert decoded.numbers == kept
+    assert decoded.times_s == [n / 10 for n in kept]
+
+
+def test_frames_that_come_in_bursts_are_all_kept(tmp_path):
+    burst = "settb=1/1000,setpts='1000*floor(N/2)+3*mod(N,2)'"
+    clip = make_ramp(tmp_path / "a.mkv", "-enc_time_base", "1/1000", frames=6, filters=burst)
+    assert Decoded(clip).times_s == [0.0, 0.003, 1.0, 1.003, 2.0, 2.003]
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
+def test_times_count_from_the_start_of_the_container(tmp_path, name):
+    plain = make_ramp(tmp_path / "plain.mkv")
+    run_ffmpeg("-itsoffset", "7", "-i", plain, "-c", "copy", "-copyts", tmp_path / name)
+    assert Decoded(tmp_path / name).times_s == [n / 10 for n in range(20)]
+
+
+def test_a_picture_that_starts_after_the_sound_keeps_its_distance_from_it(tmp_path):
+    ramp, sound, clip = make_ramp(tmp_path / "v.mkv"), tmp_path / "a.wav", tmp_path / "a.mkv"
+    run_ffmpeg("-f", "lavfi", "-i", "sine=d=2", sound)
+    run_ffmpeg("-itsoffset", "0.5", "-i", ramp, "-i", sound, "-c", "copy", clip)
+    decoded = Decoded(clip)
+    assert decoded.times_s == [0.5 + n / 10 for n in range(20)]
+    assert decoded.summary.audio_s == pytest.approx(2.0, abs=0.01)
+
+
+def test_pts_are_in_the_time_base_of_the_stream(tmp_path):
+    clip = make_ramp(tmp_path / "a.mp4", "-video_track_timescale", "12800")
+    assert [frame.pts for frame in Decoded(clip).frames] == [n * 1280 for n in range(20)]
+
+
+def test_key_frames_are_told_from_others(tmp_path):
+    clip = make_ramp(tmp_path / "a.mp4", "-g", "8", "-keyint_min", "8", "-sc_threshold", "0")
+    keys = [frame.index for frame in Decoded(clip).frames if frame.key_frame]
+    assert keys == [0, 8, 16]
+
+
+@pytest.fixture(scope="module")
+def uneven(tmp_path_factory) -> Path:
+    """A clip with gaps, of 30 frames a second."""
+    clip = tmp_path_factory.mktemp("uneven") / "a.mkv"
+    return make_ramp(clip, frames=25, fps=30, filters="select='lt(n,10)+eq(n,17)+gt(n,20)'")
+
+
+@pytest.mark.parametrize("fps", [0.5, 2.0, 7.5, 12.5, 30.0, 60.0])
+def test_the_first_frame_at_or_after_each_moment_of_the_grid_is_kept(uneven, fps):
+    every_s = Decoded(uneven).times_s
+    assert len(every_s) == 15
+    moments_s = [n / fps for n in range(int(fps) + 2)]
+    # Matroska rounds to the millisecond.
+    expected_s = {next((t for t in every_s if t >= m - 0.0005), None) for m in moments_s}
+    kept = Decoded(uneven, ExtractOptions(fps=fps, short_side=0, jpeg_quality=90))
+    assert kept.times_s == sorted(expected_s - {None})
+
+
+# Pictures
+
+
+@pytest.mark.parametrize(
+    ("size", "filters", "short_side", "expected"),
+    [
+        ("320x180", "null", 90, (160, 90)),
+        ("180x320", "null", 90, (90, 160)),
+        ("320x180", "null", 0, (320, 180)),
+        ("320x180", "null", 180, (320, 180)),
+        ("320x180", "null", 500, (320, 180)),  # never enlarged
+        ("161x121", "null", 0, (161, 121)),
+        ("2x2", "null", 224, (2, 2)),
+        ("96x64", "setsar=4/3", 0, (128, 64)),  # square pixels
+        ("96x64", "setsar=1/2", 32, (32, 43)),
+    ],
+)
+def test_the_short_side_is_cut_down(tmp_path, size, filters, short_side, expected):
+    output = ("-vf", filters, "-pix_fmt", "yuv444p", "-frames:v", "1")
+    clip = make_clip(tmp_path / "a.mp4", *output, size=size, tone_hz=None)
+    [frame] = Decoded(clip, ExtractOptions(1, short_side, 90)).frames
+    assert (frame.width, frame.height) == expected
+    assert picture(frame).shape == (*expected[::-1], 3)
+    if not short_side:
+        info = probe(clip)
+        assert (info.width, info.height) == expected
+
+
+@pytest.mark.parametrize(("turned_deg", "quarters"), [(90, -1), (180, 2), (270, 1)])
+def test_a_picture_is_turned_as_players_turn_it(tmp_path, turned_deg, quarters):
+    plain, turned = make_clip(tmp_path / "plain.mp4", tone_hz=None), tmp_path / "turned.mp4"
+    run_ffmpeg("-display_rotation", -turned_deg, "-i", plain, "-c", "copy", turned)
+    expected = np.rot90(picture(Decoded(plain).frames[0]), quarters)
+    found = picture(Decoded(turned).frames[0])
+    assert found.shape == expected.shape
+    assert np.abs(found - expected).mean() < 6
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        "-pix_fmt yuv420p",
+        "-pix_fmt yuv444p",
+        "-pix_fmt yuv420p10le",
+        "-pix_fmt yuvj420p -color_range pc",
+        "-c:v libx264rgb",
+        "-c:v ffv1 -pix_fmt bgr0",
+    ],
+)
+@pytest.mark.parametrize("matrix", ["bt709", "smpte170m"])
+def test_jpegs_show_the_colours_of_the_source(tmp_path, output, matrix):
+    # 0 is black, 255 white; a wrong range or matrix is off by 8 and more.
+    red, green, blue = 40, 180, 60
+    source = f"color=0x{red:02x}{green:02x}{blue:02x}:s=64x64:d=0.1:r=10,format=gbrp"
+    to_yuv = f"scale=out_color_matrix={matrix}:out_range=tv"
+    if "rgb" in output or "bgr" in output:
+        to_yuv, tags = "null", ()
+    else:
+        tags = ("-colorspace", matrix)
+        if "pc" in output:
+            to_yuv = to_yuv.replace("tv", "pc")
+    clip = tmp_path / "a.mkv"
+    coded = ("-c:v", "libx264", "-qp", "1", *output.split(), *tags)
+    run_ffmpeg("-f", "lavfi", "-i", source, "-vf", to_yuv, *coded, clip)
+    found = picture(Decoded(clip).frames[0]).mean(axis=(0, 1))
+    assert np.abs(found - [red, green, blue]).max() < 4
+
+
+def test_jpegs_match_the_source_picture(tmp_path):
+    clip = make_clip(tmp_path / "a.mp4", size="192x128", tone_hz=None)
+    source = ["-f", "lavfi", "-i", "testsrc=s=192x128:r=10:d=1"]
+    raw = subprocess.run(
+        [ffmpeg_path(), *source, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"],
+        capture_output=True,
+        check=True,
+    ).stdout
+    pictures = np.frombuffer(raw, np.uint8).reshape(10, 128, 192, 3)
+    decoded = Decoded(clip)
+    assert len(decoded.frames) == 10
+    for frame, expected in zip(decoded.frames, pictures, strict=True):
+        # Half the resolution of colour costs some at the edges.
+        assert np.abs(picture(frame) - expected).mean() < 6
+
+
+def test_a_lower_quality_makes_smaller_files(tmp_path):
+    clip = make_clip(tmp_path / "a.mp4", tone_hz=None)
+    sizes = [
+        sum(len(frame.jpeg) for frame in Decoded(clip, ExtractOptions(10, 0, quality)).frames)
+        for quality in (100, 60, 20, 1)
+    ]
+    assert sizes == sorted(sizes, reverse=True)
+    assert len(set(sizes)) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "output"),
+    [
+        ("a.webm", "-c:v libvpx-vp9 -deadline realtime -cpu-used 8 -c:a libopus"),
+        ("a.mpg", "-c:v mpeg2video -r 25 -c:a mp2"),
+        ("a.mov", "-c:v prores -pix_fmt yuv422p10le -c:a pcm_s16le"),
+        ("a.avi", "-c:v mjpeg -pix_fmt yuvj420p -strict unofficial -c:a pcm_s16le"),
+        ("a.mp4", "-c:v libx265 -preset ultrafast -x265-params log-level=error"),
+        ("a.mkv", "-c:v libsvtav1 -preset 12 -c:a flac"),
+        ("a.mp4", "-movflags frag_keyframe+empty_moov"),
+    ],
+)
+def test_whole_videos_of_all_kinds_decode_without_a_complaint(tmp_path, name, output):
+    decoded = Decoded(make_clip(tmp_path / name, *output.split(), fps=25))
+    assert decoded.summary.frames == 25
+    assert decoded.summary.audio_s == pytest.approx(1.0, abs=0.1)
+    assert decoded.summary.decode_errors == 0
+
+
+def test_a_video_whose_size_changes_midway_keeps_that_of_the_start(tmp_path):
+    mpeg2 = ("-c:v", "mpeg2video", "-r", "25", "-c:a", "mp2")
+    one = make_clip(tmp_path / "1.ts", *mpeg2, fps=25, duration_s=2.0)
+    shift = ("-output_ts_offset", "2")
+    two = make_clip(tmp_path / "2.ts", *mpeg2, *shift, size="64x96", fps=25, duration_s=2.0)
+    (tmp_path / "a.ts").write_bytes(one.read_bytes() + two.read_bytes())
+    decoded = Decoded(tmp_path / "a.ts")
+    assert {picture(frame).shape for frame in decoded.frames} == {(64, 96, 3)}
+    assert decoded.summary.frames >= 99
+    # The sound goes on as if nothing had been.
+    assert decoded.summary.audio_s == pytest.approx(4.0, abs=0.1)
+
+
+# Sound
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        "-c:a aac",
+        "-c:a aac -ac 2 -ar 48000",
+        "-c:a pcm_alaw -ar 8000",
+        "-c:a ac3 -ac 6",
+        "-c:a libopus",
+        "-c:a pcm_f32le -ar 96000",
+    ],
+)
+def test_sound_is_16_khz_of_the_right_length_and_pitch(tmp_path, output):
+    decoded = Decoded(make_clip(tmp_path / "a.mkv", *output.split(), duration_s=2.0, tone_hz=600))
+    assert len(decoded.samples) / 16_000 == pytest.approx(2.0, abs=0.05)
+    assert decoded.summary.audio_s == decoded.chunks[-1].end_s == len(decoded.samples) / 16_000
+    spectrum = np.abs(np.fft.rfft(decoded.samples))
+    assert np.argmax(spectrum) * 16_000 / len(decoded.samples) == pytest.approx(600, abs=2)
+
+
+def test_sound_comes_in_chunks_that_follow_each_other(tmp_path):
+    chunks = Decoded(make_clip(tmp_path / "a.mp4", fps=1, duration_s=65)).chunks
+    assert [round(chunk.end_s - chunk.start_s) for chunk in chunks] == [30, 30, 5]
+    assert [chunk.start_s for chunk in chunks] == [0.0, 30.0, 60.0]
+    for chunk in chunks:
+        assert len(chunk.samples) == round((chunk.end_s - chunk.start_s) * 16_000) * 2
+
+
+def test_sound_that_starts_late_or_has_gaps_stays_where_it_belongs(tmp_path):
+    ramp, sound, clip = make_ramp(tmp_path / "v.mkv"), tmp_path / "a.mkv", tmp_path / "c.mkv"
+    # 0.5 s to 1 s and 1.5 s to 2 s
+    beeps = "sine=d=2:r=16000,asetnsamples=800,aselect='between(mod(t,1),0.499,0.999)'"
+    run_ffmpeg("-f", "lavfi", "-i", beeps, "-c:a", "pcm_s16le", "-copyts", sound)
+    run_ffmpeg("-i", ramp, "-copyts", "-i", sound, "-map", "0", "-map", "1", "-c", "copy", clip)
+    decoded = Decoded(clip)
+    assert decoded.times_s[0] == 0.0
+    loud = [np.abs(decoded.samples[s * 1600 : (s + 1) * 1600]).max() > 0.05 for s in range(20)]
+    assert loud == [False] * 5 + [True] * 5 + [False] * 5 + [True] * 5
+
+
+def test_a_video_without_sound_yields_none(tmp_path):
+    decoded = Decoded(make_clip(tmp_path / "a.mp4", tone_hz=None))
+    assert decoded.chunks == []
+    assert decoded.summary == Summary(frames=10, audio_s=0.0, decode_errors=0)
+
+
+def test_sound_whose_format_changes_midway_is_refused_and_not_put_at_wrong_times(tmp_path):
+    mpeg2 = ("-c:v", "mpeg2video", "-r", "25", "-c:a", "mp2")
+    one = make_clip(tmp_path / "1.ts", *mpeg2, fps=25, duration_s=2.0)
+    other = ("-ac", "2", "-ar", "48000", "-output_ts_offset", "2")
+    two = make_clip(tmp_path / "2.ts", *mpeg2, *other, fps=25, duration_s=2.0)
+    (tmp_path / "a.ts").write_bytes(one.read_bytes() + two.read_bytes())
+    assert reason_of(tmp_path / "a.ts") == "unsupported_codec"
+
+
+# Bad videos
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.webm"])
+def test_a_video_that_was_cut_is_truncated(tmp_path, name):
+    codec = ("-c:v", "libvpx", "-deadline", "realtime", "-c:a", "libopus")
+    output = codec if name == "a.webm" else ("-movflags", "+faststart") if name == "a.mp4" else ()
+    whole = make_clip(tmp_path / f"whole_{name}", *output, duration_s=3.0)
+    assert Decoded(whole).summary.frames == 30
+    assert reason_of(cut(whole, tmp_path / name, 0.6)) == "truncated"
+
+
+def test_a_fragmented_mp4_that_was_cut_is_truncated(tmp_path):
+    output = ("-g", "5", "-movflags", "frag_keyframe+empty_moov")
+    whole = make_clip(tmp_path / "whole.mp4", *output, duration_s=3.0)
+    assert reason_of(cut(whole, tmp_path / "a.mp4", 0.6)) == "truncated"
+
+
+def test_an_index_without_frames_has_no_frames(tmp_path):
+    whole = make_clip(tmp_path / "whole.mp4", "-movflags", "frag_keyframe+empty_moov")
+    start = whole.read_bytes().index(b"moof") - 4
+    (tmp_path / "a.mp4").write_bytes(whole.read_bytes()[:start])
+    assert reason_of(tmp_path / "a.mp4") == "no_frames"
+
+
+def test_a_damaged_video_decodes_as_far_as_it_can_and_tells(tmp_path):
+    whole = make_clip(tmp_path / "whole.mp4", duration_s=4.0, tone_hz=None)
+    summary = Decoded(damage(whole, tmp_path / "a.mp4")).summary
+    assert summary.decode_errors > 0
+    assert 0 < summary.frames <= 40
+
+
+def test_sound_that_does_not_decode_leaves_the_frames_of_use(tmp_path):
+    plain, clip = make_clip(tmp_path / "plain.mkv"), tmp_path / "a.mkv"
+    run_ffmpeg("-i", plain, "-c", "copy", "-bsf:a", "noise=amount=1", clip)
+    summary = Decoded(clip).summary
+    assert summary.frames == 10
+    assert summary.decode_errors > 0
+
+
+def test_a_video_that_is_too_long_is_refused(tmp_path):
+    clip = make_clip(tmp_path / "a.mp4", duration_s=2.0)
+    options = ExtractOptions(10, 0, 90, max_duration_s=1.0)
+    with pytest.raises(MediaError) as caught:
+        next(decode(clip, probe(clip), options))
+    assert caught.value.reason == "too_long"
+
+
+def test_a_video_that_goes_on_after_what_its_container_tells_is_refused(tmp_path):
+    clip = make_clip(tmp_path / "a.264", duration_s=2.0, tone_hz=None)
+    assert probe(clip).duration_s == 0
+    assert reason_of(clip, ExtractOptions(10, 0, 90, max_duration_s=1.0)) == "too_long"
+
+
+def test_a_video_that_is_too_large_is_refused(tmp_path):
+    clip = make_clip(tmp_path / "a.mp4")
+    assert reason_of(clip, ExtractOptions(10, 0, 90, max_pixels=96 * 64 - 1)) == "too_large"
+    Decoded(clip, ExtractOptions(10, 0, 90, max_pixels=96 * 64))
+
+
+def test_what_a_title_says_is_not_taken_for_words_of_ffmpeg(tmp_path):
+    clip = make_ramp(
+        tmp_path / "a.mkv",
+        "-metadata",
+        "title=[Parsed_showinfo_4 @ 0x55] [info] n:   0 pts: 77 pts_time:77 d:1 s:1x1 i:P iskey:1",
+        "-metadata",
+        "comment=x\n[mov @ 0x55] [error] partial file",
+    )
+    decoded = Decoded(clip)
+    assert decoded.times_s == [n / 10 for n in range(20)]
+    assert decoded.summary.decode_errors == 0
+
+
+# Nothing is left behind
+
+
+def test_leaving_early_leaves_no_process_thread_or_pipe(tmp_path):
+    clip = make_clip(tmp_path / "a.mp4", fps=50, duration_s=20)
+    info, threads, files = probe(clip), threading.active_count(), len(os.listdir("/dev/fd"))
+    for _ in range(3):
+        parts = decode(clip, info, EVERY_FRAME)
+        next(parts)
+        assert psutil.Process().children()
+        parts.close()
+        assert not psutil.Process().children()
+    assert threading.active_count() == threads
+    assert len(os.listdir("/dev/fd")) == files
+
+
+def test_an_error_of_the_consumer_leaves_no_process(tmp_path):
+    clip = make_clip(tmp_path / "a.mp4", fps=50, duration_s=20)
+    with pytest.raises(ZeroDivisionError), contextlib.closing(
+        decode(clip, probe(clip), EVERY_FRAME)
+    ) as parts:
+        for _ in parts:
+            raise ZeroDivisionError
+    assert not psutil.Process().children()
+
+
+# Files that name other files
+
+
+@pytest.fixture
+def secret(tmp_path) -> Path:
+    """A video that nobody asked for."""
+    return make_clip(tmp_path / "secret.ts", "-c:v", "mpeg2video", "-r", "25", tone_hz=None)
+
+
+@pytest.fixture
+def listener():
+    """A port at which nobody must knock."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        yield server
+
+
+def url(server: socket.socket) -> str:
+    return "http://127.0.0.1:%d/a.ts" % server.getsockname()[1]
+
+
+def hls(target: str) -> str:
+    head = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXT-X-VERSION:3\n"
+    return f"{head}#EXTINF:1.0,\n{target}\n#EXT-X-ENDLIST\n"
+
+
+def concat(target: str) -> str:
+    return f"ffconcat version 1.0\nfile '{target}'\n"
+
+
+def dash(target: str) -> str:
+    return (
+        '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"'
+        ' mediaPresentationDuration="PT1S" profiles="urn:mpeg:dash:profile:full:2011"><Period>'
+        '<AdaptationSet mimeType="video/mp2t"><Representation id="1" bandwidth="1">'
+        f"<BaseURL>{target}</BaseURL></Representation></AdaptationSet></Period></MPD>"
+    )
+
+
+@pytest.mark.parametrize("script", [hls, concat, dash])
+@pytest.mark.parametrize("name", ["a.mp4", "a.m3u8"])
+def test_a_list_of_other_files_is_no_video(tmp_path, secret, listener, script, name):
+    good = VideoInfo("mpegts", "mpeg2video", "mp2", 96, 64, 0, 25.0, None, 1.0, None)
+    for target in (str(secret), f"file://{secret}", secret.name, url(listener)):
+        path = tmp_path / name
+        path.write_text(script(target))
+        with pytest.raises(MediaError) as caught:
+            probe(path)
+        assert caught.value.reason == "unreadable"
+        # Nor does the decoder follow it, whatever it was told.
+        with pytest.raises(MediaError):
+            list(decode(path, good, EVERY_FRAME))
+    with pytest.raises(BlockingIOError):
+        listener.accept()
+
+
+def test_ffmpeg_by_itself_would_read_such_lists(tmp_path, secret):
+    # Without this, the test above could not fail.
+    for script, flags in ((hls, ["-extension_picky", "0"]), (concat, ["-safe", "0"])):
+        path = tmp_path / ("a.m3u8" if script is hls else "a.ffconcat")
+        path.write_text(script(str(secret)))
+        run_ffmpeg(*flags, "-i", path, "-f", "null", "-")
+
+
+def test_a_movie_whose_samples_lie_elsewhere_is_not_followed(tmp_path):
+    raw = ("-c:v", "rawvideo", "-pix_fmt", "rgb24")
+    for name, color in (("own", "gray"), ("other", "white")):
+        source = f"color={color}:s=64x64:r=5:d=1,format=rgb24"
+        run_ffmpeg("-f", "lavfi", "-i", source, *raw, tmp_path / f"{name}.mov")
+    movie = refer_elsewhere(
+        tmp_path / "own.mov", tmp_path / "a.mov", (tmp_path / "other.mov").resolve()
+    )
+    shown = ("-f", "rawvideo", "-pix_fmt", "gray", tmp_path / "seen")
+    run_ffmpeg("-enable_drefs", "1", "-use_absolute_path", "1", "-i", movie, *shown)
+    assert (tmp_path / "seen").read_bytes() == b"\xff" * 64 * 64 * 5, "it can be followed"
+    assert reason_of(movie) == "no_frames"
+
+
+def test_a_video_is_a_file_whatever_its_name_and_whatever_lies_beside_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    clip = make_clip(tmp_path / "a.mp4", tone_hz=None)
+    Path("json.py").write_text("raise SystemExit('a module of the working folder ran')")
+    for name in ("concat:a.mp4", "-i", "a%03d.mp4", "http:", "ü 'b\n.mp4"):
+        shutil.copy(clip, tmp_path / name)
+        assert Decoded(Path(name)).summary.frames == 10

@@ -1,0 +1,98 @@
+"""Small media, good and bad, made with the ffmpeg of the product."""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+from pathlib import Path
+
+from vidpipe.media import ffmpeg_path
+
+# A clip of `ramp` tells in the grey of a frame which frame it was.
+RAMP_FIRST, RAMP_STEP = 30, 8
+
+# Codecs that are made fast; quality 1 to keep the picture.
+H264 = ("-c:v", "libx264", "-preset", "ultrafast", "-qp", "1", "-pix_fmt", "yuv420p")
+
+
+def run_ffmpeg(*arguments: str | Path) -> None:
+    """Runs ffmpeg as anybody would, without limits."""
+    subprocess.run(
+        [ffmpeg_path(), "-nostdin", "-loglevel", "error", "-y", *map(str, arguments)],
+        check=True,
+        timeout=120,
+    )
+
+
+def make_clip(
+    path: Path,
+    *output: str,
+    size: str = "96x64",
+    fps: int = 10,
+    duration_s: float = 1.0,
+    tone_hz: int | None = 440,
+) -> Path:
+    """Makes a clip of ffmpeg's test picture and a tone, coded as `output` says (H.264, AAC)."""
+    sound = (
+        ["-f", "lavfi", "-i", f"sine=f={tone_hz}:r=44100:d={duration_s}", "-c:a", "aac"]
+        if tone_hz
+        else []
+    )
+    picture = f"testsrc=s={size}:r={fps}:d={duration_s}"
+    run_ffmpeg("-f", "lavfi", "-i", picture, *sound, *H264, *output, path)
+    return path
+
+
+def make_ramp(
+    path: Path, *output: str, frames: int = 20, fps: int = 10, filters: str = "null"
+) -> Path:
+    """Makes a clip without sound whose frames get lighter one by one; `level_of` tells how light."""
+    ramp = (
+        f"nullsrc=s=64x64:r={fps}:d={frames / fps},format=gray,"
+        f"geq=lum='{RAMP_FIRST}+{RAMP_STEP}*N',{filters}"
+    )
+    run_ffmpeg("-f", "lavfi", "-i", ramp, "-fps_mode", "passthrough", *H264, *output, path)
+    return path
+
+
+def number_of(level: float) -> int:
+    """Which frame of a ramp is as light as this, of 255 in full range."""
+    return round((level - RAMP_FIRST) / RAMP_STEP)
+
+
+def cut(source: Path, target: Path, share: float) -> Path:
+    """The first part of a file."""
+    content = source.read_bytes()
+    target.write_bytes(content[: int(len(content) * share)])
+    return target
+
+
+def damage(source: Path, target: Path) -> Path:
+    """An MP4 with zeros in the middle of its payload; its index is whole."""
+    content = bytearray(source.read_bytes())
+    start = content.index(b"mdat") + 4
+    size = int.from_bytes(content[start - 8 : start - 4], "big") - 8
+    hole = slice(start + size // 3, start + size // 2)
+    content[hole] = bytes(hole.stop - hole.start)
+    target.write_bytes(content)
+    return target
+
+
+def refer_elsewhere(source: Path, target: Path, other: Path) -> Path:
+    """A QuickTime file, its index at its end, whose samples are said to lie in another file."""
+    content = source.read_bytes()
+    # A Macintosh alias record, as QuickTime File Format, "Data Reference Atoms", has it.
+    name = str(other).encode()
+    name += b"\0" * (len(name) % 2)
+    alias = bytes(10) + bytes(28) + bytes(12) + bytes(64) + bytes(16) + bytes(4) + bytes(16)
+    alias += struct.pack(">HH", 2, len(name)) + name + struct.pack(">HH", 0xFFFF, 0)
+    old = struct.pack(">I4sI", 12, b"url ", 1)
+    new = struct.pack(">I4sI", 12 + len(alias), b"alis", 0) + alias
+    at = content.index(old)
+    content = bytearray(content.replace(old, new))
+    for box in (b"moov", b"trak", b"mdia", b"minf", b"dinf", b"dref"):
+        start = content.rindex(box, 0, at) - 4
+        size = int.from_bytes(content[start : start + 4], "big")
+        content[start : start + 4] = struct.pack(">I", size + len(new) - len(old))
+    target.write_bytes(content)
+    return target

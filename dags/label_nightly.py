@@ -7,14 +7,14 @@ does so every day; or trigger it by hand for one task, one video, a prefix or a 
 **Before the first night**, run `train`. While there is no champion, this DAG skips all of its tasks
 and succeeds; the log of `label_plan` says so.
 
-**Tasks.** `label_plan` finds the videos and plans shards; `label` works on them, each a mapped task;
-`audit` proves that every video has exactly one outcome; `publish` makes all of it visible at once, in
-the tables `labels` and `outcomes`.
+**Tasks.** `label_plan` finds the videos and plans shards; `label` works on them, each a mapped
+task; `audit` proves that every video has exactly one outcome; `publish` makes all of it visible at
+once, in the tables `labels` and `outcomes`.
 
 **The threshold** drops nothing: rows with a lower score are marked as not `accepted`, and kept.
 
-**Running it again** the same night labels nothing twice. A new champion does not label again what has
-a label.
+**Running it again** the same night labels nothing twice. A new champion does not label again what
+has a label.
 
 **When it fails**, read the log of the failed task, mend the cause, and clear the task or wait for
 the next night.

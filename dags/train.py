@@ -7,14 +7,14 @@ and makes it the champion if it is better. Everything it measures is in MLflow.
 **Before the first training**, run `ingest` and `annotate`. Every class needs two labelled videos at
 the very least; a few dozen are a beginning.
 
-**Tasks.** `snapshot` joins videos with their labels and splits them by content, so that one video is
-never in two splits (table `splits`); `train` fits the network, with its progress by epoch in the log
-and in MLflow; `evaluate` measures it on the test split, and the champion on the same clips;
+**Tasks.** `snapshot` joins videos with their labels and splits them by content, so that one video
+is never in two splits (table `splits`); `train` fits the network, with its progress by epoch in the
+log and in MLflow; `evaluate` measures it on the test split, and the champion on the same clips;
 `promote` gives it the alias `champion` if its accuracy is higher by the margin, else `challenger`
 (table `promotions`); `audit` and `publish` make the tables show it.
 
-**Which architecture?** `cnn` sees one frame at a time: enough where one picture tells the class, and
-blind to motion. `cnn_rnn` and `attention` see the frames in their order.
+**Which architecture?** `cnn` sees one frame at a time: enough where one picture tells the class,
+and blind to motion. `cnn_rnn` and `attention` see the frames in their order.
 
 **Running it again** with the same values trains again, as another version. A task that was stopped
 goes on in the MLflow run that it had begun.

@@ -11,7 +11,7 @@ from vidpipe.lake.tables import Lake
 
 
 def test_shards_are_returned_and_mapped_by_name(airflow_home: Path, stages: PretendStages):
-    stages.tell(discover={"shards": ["extract", "extract"], "result": {"counts": {"new": 3}}})
+    stages.tell(discover={"shards": ["extract", "extract"]}, extract={"result": {"rows": 7}})
 
     run = run_dag(airflow_home, "probe", prefix="2026")
 
@@ -19,48 +19,45 @@ def test_shards_are_returned_and_mapped_by_name(airflow_home: Path, stages: Pret
     assert [uri.rpartition("/")[2] for uri in run.xcoms["plan"]] == ["00000.json", "00001.json"]
     assert run.names["work[0]"] == "00000: 1 items"
     assert run.names["work[1]"] == "00001: 2 items"
-    assert [call["name"] for call in stages.calls] == ["discover", "extract/00000", "extract/00001"]
+    assert run.xcoms["work[1]"] == {"rows": 7}
+    assert sorted(call["name"] for call in stages.calls) == [
+        "discover",
+        "extract/00000",
+        "extract/00001",
+    ]
 
 
 def test_parameters_keep_their_type(airflow_home: Path, stages: PretendStages):
     stages.tell(discover={"shards": []})
 
-    run_dag(airflow_home, "probe", prefix="2026")
-    run_dag(airflow_home, "probe", prefix="{{ 1 + 1 }}")
-    run_dag(airflow_home, "probe")
+    run_dag(airflow_home, "probe", prefix="2026", pattern="{{ 1 + 1 }}")
 
-    given = [call["config"] for call in stages.calls]
-    assert given == [
-        {"prefix": prefix, "nested": {"list": [prefix, 1]}}
-        for prefix in ("2026", "{{ 1 + 1 }}", None)
-    ]
-
-
-def test_result_is_returned_where_there_are_no_shards(airflow_home: Path, stages: PretendStages):
-    stages.tell(discover={"shards": ["extract"]}, extract={"result": {"rows": 7}})
-
-    assert run_dag(airflow_home, "probe").xcoms["work[0]"] == {"rows": 7}
+    assert stages.calls[0]["config"] == {
+        "prefix": "2026",
+        "pattern": "{{ 1 + 1 }}",
+        "source": None,
+        "list": ["2026", 1],
+    }
 
 
-@pytest.mark.parametrize(
-    ("exits", "state", "tries"),
-    [
-        ([2], "failed", 1),
-        ([65], "failed", 1),
-        ([99], "skipped", 1),
-        ([75], "failed", 2),
-        ([1], "failed", 2),
-        ([75, 0], "success", 2),
-    ],
-)
-def test_exit_code_decides(
-    airflow_home: Path, stages: PretendStages, exits: list[int], state: str, tries: int
-):
-    stages.tell(discover={"exits": exits, "shards": []})
+def test_exit_code_decides(airflow_home: Path, stages: PretendStages):
+    exits = [[0], [2], [65], [99], [75], [1], [75, 0]]
+    shards = {f"extract/{number:05d}": {"exits": codes} for number, codes in enumerate(exits)}
+    stages.tell(discover={"shards": ["extract"] * len(exits)}, **shards)
 
     run = run_dag(airflow_home, "probe")
 
-    assert (run.tasks["plan"], len(stages.calls)) == (state, tries)
+    calls = [call["name"] for call in stages.calls]
+    ended = [(run.tasks[f"work[{n}]"], calls.count(f"extract/{n:05d}")) for n in range(len(exits))]
+    assert ended == [
+        ("success", 1),
+        ("failed", 1),
+        ("failed", 1),
+        ("skipped", 1),
+        ("failed", 2),
+        ("failed", 2),
+        ("success", 2),
+    ]
 
 
 def test_stop_leaves_no_process(airflow_home: Path, stages: PretendStages):

@@ -34,14 +34,13 @@ def dag_settings() -> dict[str, Any]:
     }
 
 
-def task_param(**kwargs: Any) -> Param:
+def task_param() -> Param:
     """What is to be learnt or labelled."""
     return Param(
         type="string",
         pattern=TASK_PATTERN,
         title="Task",
         description="What the labels tell, in one word, such as motion or emotion.",
-        **kwargs,
     )
 
 

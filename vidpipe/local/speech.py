@@ -1,10 +1,10 @@
-"""Spoken words for the made clips, by the eSpeak NG library that the espeakng-loader wheel carries."""
+"""Spoken words for the made clips, by the eSpeak NG library of the espeakng-loader wheel."""
 
 from __future__ import annotations
 
 import ctypes
+import functools
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 
 import espeakng_loader
@@ -23,7 +23,9 @@ _SYNTH_CALLBACK = ctypes.CFUNCTYPE(
 )
 
 
-def speak(words: Iterable[str]) -> dict[str, np.ndarray]:
+# The library carries state over from word to word: only what it says first is always the same.
+@functools.cache
+def speak(words: tuple[str, ...]) -> dict[str, np.ndarray]:
     """Speaks each word by itself in American English; not for several threads at once.
 
     Returns:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.mlflow_server import MlflowServer, serve_mlflow
 from tests.servers import S3Server, new_lake, serve_s3
 from vidpipe.lake.tables import Lake
 
@@ -83,3 +84,21 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 def lake(s3_server: S3Server, tmp_path: Path) -> Lake:
     """An empty lake on a real S3 server."""
     return new_lake(s3_server, tmp_path, f"lake-{secrets.token_hex(4)}")
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    """A real MLflow server."""
+    with serve_mlflow(tmp_path_factory.mktemp("mlflow")) as server:
+        yield server
+
+
+@pytest.fixture
+def mlflow(mlflow_server: MlflowServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowServer]:
+    """The MLflow server, with this process configured to use it; tests take tasks of their own."""
+    from vidpipe.config import load_settings
+
+    monkeypatch.setenv("VIDPIPE_MLFLOW_TRACKING_URI", mlflow_server.uri)
+    load_settings.cache_clear()
+    yield mlflow_server
+    load_settings.cache_clear()

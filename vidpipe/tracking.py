@@ -33,7 +33,6 @@ from vidpipe.errors import BadInputError, StoppedError, TemporaryError, UsageErr
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 WORK_KEY = "vidpipe.work_key"
-SHOWN_METRICS = ("test_accuracy", "test_macro_f1", "validation_accuracy")
 _PREFIX = "vidpipe-"
 _MISSING = {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}
 _TEMPORARY = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"}
@@ -85,6 +84,9 @@ def answering() -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
+        # MLflow wraps whatever is raised while it waits, a stop signal too.
+        if isinstance(error.__context__, StoppedError):
+            raise error.__context__ from None
         line = " ".join(str(error).split())[:300]
         # Without an answer from the server, MLflow gives the code of a defect of its own.
         if error.error_code in _TEMPORARY:
@@ -296,17 +298,17 @@ def print_models(task: str | None = None) -> None:
         print("No model is registered yet: annotate some videos, then `vidpipe run train`.")
         return
     table = Table()
-    for heading in ("task", "version", "alias", "architecture", *SHOWN_METRICS, "created"):
-        table.add_column(heading)
+    for heading in ("task", "version", "alias", "architecture", "accuracy", "macro F1", "created"):
+        table.add_column(heading, no_wrap=heading != "task")
     for model in models:
-        shown = (model["metrics"].get(name) for name in SHOWN_METRICS)
+        shown = (model["metrics"].get(name) for name in ("test_accuracy", "test_macro_f1"))
         table.add_row(
             model["task"],
             model["version"],
             model["alias"],
             model["architecture"],
             *("" if value is None else f"{value:.3f}" for value in shown),
-            time.strftime("%F %T", time.localtime(model["created_at"])),
+            time.strftime("%F %H:%M", time.localtime(model["created_at"])),
             style="bold" if model["alias"] == CHAMPION else None,
         )
     Console().print(table)

@@ -57,7 +57,7 @@ def draw_mistakes(evaluation: Evaluation, clips: np.ndarray, title: str) -> Figu
     heading = f"{title}: {len(wrong)} of {len(evaluation.truth)} misclassified"
     if len(shown) < len(wrong):
         heading += f", the {len(shown)} most confident"
-    figure = Figure(figsize=(10, 1 + 1.35 * max(len(shown), 1)), layout="constrained", dpi=100)
+    figure = Figure(figsize=(10, 0.6 + 1.2 * max(len(shown), 1)), layout="constrained", dpi=100)
     figure.suptitle(heading, parse_math=False)
     if not len(shown):
         figure.text(0.5, 0.4, "No clip is misclassified.", ha="center", size="large")

@@ -154,8 +154,8 @@ def save_model(bundle: Bundle, path: str | os.PathLike, mlflow_model: Model | No
     )
     clip = dataclasses.astuple(bundle.sampling)
     mlflow_model.signature = ModelSignature(
-        inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, *clip, 3), "clips")]),
-        outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, len(bundle.labels)), "scores")]),
+        inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, *clip, 3))]),
+        outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, len(bundle.labels)))]),
     )
     mlflow_model.add_flavor(FLAVOR, data="data", code_version=code_version())
     pyfunc.add_to_model(mlflow_model, loader_module=__name__, data="data")

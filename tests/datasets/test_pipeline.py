@@ -1,0 +1,73 @@
+"""Batches are the same for the same seed, hold every clip once, and move a clip as one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vidpipe.datasets.pipeline import augment_clips, plain_batches, training_batches
+
+RANDOM = np.random.default_rng(0)
+CLIPS = RANDOM.integers(0, 256, (20, 3, 16, 24, 3), dtype=np.uint8)
+LABELS = np.eye(4, dtype=np.float32)[np.arange(20) % 4]
+ROWS = np.arange(3, 20)
+
+
+def batches(dataset) -> list[tuple[np.ndarray, np.ndarray]]:
+    return list(dataset.as_numpy_iterator())
+
+
+def make(seed: int, augment: bool):
+    return training_batches(
+        CLIPS, ROWS, LABELS[ROWS], batch_size=5, augment=augment, seed=seed
+    )
+
+
+def test_plain_batches_are_the_rows_in_order():
+    clips, labels = zip(*batches(plain_batches(CLIPS, ROWS, LABELS[ROWS], batch_size=5)), strict=True)
+    np.testing.assert_array_equal(np.concatenate(clips), CLIPS[ROWS])
+    np.testing.assert_array_equal(np.concatenate(labels), LABELS[ROWS])
+
+
+def test_an_epoch_holds_every_row_once_with_its_label():
+    found = [
+        (clip.tobytes(), label.tobytes())
+        for clips, labels in batches(make(0, augment=False))
+        for clip, label in zip(clips, labels, strict=True)
+    ]
+    assert sorted(found) == sorted((CLIPS[r].tobytes(), LABELS[r].tobytes()) for r in ROWS)
+
+
+@pytest.mark.parametrize("augment", [False, True])
+def test_the_seed_decides_and_every_epoch_differs(augment):
+    one, again, other = (make(seed, augment) for seed in (1, 1, 2))
+    epochs = [np.concatenate([clips for clips, _ in batches(one)]) for _ in range(2)]
+    repeated = [np.concatenate([clips for clips, _ in batches(again)]) for _ in range(2)]
+    np.testing.assert_array_equal(epochs, repeated)
+    assert (epochs[0] != epochs[1]).any()
+    assert (epochs[0] != np.concatenate([clips for clips, _ in batches(other)])).any()
+
+
+def test_all_frames_of_a_clip_are_moved_alike_and_each_clip_otherwise():
+    picture = RANDOM.integers(0, 256, (16, 24, 3), dtype=np.uint8)
+    same = np.broadcast_to(picture, (2, 3, 16, 24, 3)).copy()
+    moved = augment_clips(same, (1, 2)).numpy()
+    assert moved.shape == same.shape and moved.dtype == np.uint8
+    np.testing.assert_array_equal(moved[:, 0], moved[:, 1])
+    np.testing.assert_array_equal(moved[:, 0], moved[:, 2])
+    assert (moved[0] != moved[1]).any() and (moved[0, 0] != picture).any()
+
+
+def test_augmentation_never_mirrors_and_keeps_things_near_their_place():
+    size = 64
+    clips = np.zeros((200, 1, size, size, 3), np.uint8)
+    clips[:, 0, 28:36, 8:16] = 255  # left of the middle
+    moved = augment_clips(clips, (3, 4)).numpy()[:, 0, :, :, 0].astype(float)
+    y, x = np.mgrid[:size, :size]
+    weight = moved.sum(axis=(1, 2))
+    centre_x = (moved * x).sum(axis=(1, 2)) / weight
+    centre_y = (moved * y).sum(axis=(1, 2)) / weight
+    # 20 pixels left of the centre: zoom, shift by 0.1 and turning by 20° leave it on its side.
+    assert (centre_x < size / 2).all()
+    assert np.abs(centre_x - 11.5).max() < 16 and np.abs(centre_y - 31.5).max() < 20
+    assert abs(centre_x.mean() - 12) < 2 and centre_x.std() > 2 and centre_y.std() > 2

@@ -1,0 +1,66 @@
+"""Pictures can be drawn of any result, and show what they are to show."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vidpipe.evaluation.figures import SHEET_CLIPS, draw_confusion, draw_mistakes
+from vidpipe.evaluation.metrics import evaluate
+
+HOSTILE = ["$\\frac{", "a\nb", "x" * 300]
+
+
+def picture(figure) -> Image.Image:
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    return Image.open(file)
+
+
+def texts(figure) -> list[str]:
+    found = [figure.get_suptitle()] + [text.get_text() for text in figure.texts]
+    for axes in figure.axes:
+        found += [text.get_text() for text in axes.texts]
+        found += [axes.get_ylabel(), axes.get_title()]
+        found += [label.get_text() for label in axes.get_yticklabels()]
+    return found
+
+
+def test_the_confusion_matrix_shows_the_counts():
+    result = evaluate(np.eye(3)[[0, 1, 1, 2, 2, 2]], ["a", "b", "c"], ["a", "b", "b", "c", "c", "b"])
+    figure = draw_confusion(result, "motion")
+    assert {"a", "b", "c", "1", "2", "motion"} <= set(texts(figure))
+    assert min(picture(figure).size) > 300
+
+
+@pytest.mark.parametrize("classes", [2, 60])
+def test_any_number_of_classes_and_any_label_can_be_drawn(classes):
+    labels = [*HOSTILE, *(f"class {n}" for n in range(classes))][:classes]
+    result = evaluate(np.eye(classes), labels, labels[::-1])
+    clips = np.zeros((classes, 2, 8, 8, 3), np.uint8)
+    assert max(picture(draw_confusion(result, labels[0])).size) < 4000
+    assert max(picture(draw_mistakes(result, clips, labels[0])).size) < 4000
+
+
+def test_the_sheet_shows_frames_truth_and_prediction_of_the_most_confident():
+    videos = SHEET_CLIPS + 5
+    scores = np.stack([np.linspace(0.99, 0.6, videos), 1 - np.linspace(0.99, 0.6, videos)], axis=1)
+    result = evaluate(scores, ["left", "right"], ["right"] * videos)
+    clips = np.zeros((videos, 12, 8, 8, 3), np.uint8)
+    clips[..., 0] = 255
+    figure = draw_mistakes(result, clips, "motion")
+    shown = texts(figure)
+    assert f"motion: {videos} of {videos} misclassified, the {SHEET_CLIPS} most confident" in shown
+    assert sum(text == "right\ntaken for\nleft 0.99" for text in shown) == 1
+    assert sum("taken for" in text for text in shown) == SHEET_CLIPS
+    red = np.asarray(picture(figure).convert("RGB")).reshape(-1, 3)
+    assert (red == (255, 0, 0)).all(axis=1).mean() > 0.2
+
+
+def test_a_sheet_without_mistakes_says_so():
+    result = evaluate(np.eye(2), ["a", "b"], ["a", "b"])
+    figure = draw_mistakes(result, np.zeros((2, 1, 8, 8, 3), np.uint8), "motion")
+    assert "No clip is misclassified." in texts(figure)

@@ -1,0 +1,64 @@
+"""A real MLflow server for tests, on this machine only."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sysconfig
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.servers import free_port
+
+
+class MlflowServer:
+    """`mlflow server` over a folder."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.port = free_port()
+        self.uri = f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Starts it, and waits until it answers."""
+        mlflow = Path(sysconfig.get_path("scripts")) / "mlflow"
+        self._process = subprocess.Popen(
+            [
+                *(mlflow, "server", "--workers", "1"),
+                *("--host", "127.0.0.1", "--port", str(self.port)),
+                *("--backend-store-uri", f"sqlite:///{self.folder / 'mlflow.db'}"),
+                *("--serve-artifacts", "--artifacts-destination", self.folder / "artifacts"),
+            ],
+            env={
+                **os.environ,
+                "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+                "MLFLOW_DISABLE_TELEMETRY": "true",
+            },
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for _ in range(1800):
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.uri}/health"):
+                return
+            time.sleep(0.1)
+        self.stop()
+        raise RuntimeError("MLflow did not start")
+
+    def stop(self) -> None:
+        """Ends it."""
+        self._process.terminate()
+        self._process.wait()
+
+
+@contextlib.contextmanager
+def serve_mlflow(folder: Path) -> Iterator[MlflowServer]:
+    """Serves a folder while the context lasts."""
+    server = MlflowServer(folder)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()

@@ -1,0 +1,129 @@
+"""A model travels whole, loads without running anything of its own, and is what it was."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import keras
+import mlflow
+import numpy as np
+import pytest
+
+from vidpipe.errors import BadInputError
+from vidpipe.models.architectures import CLASSIFICATION, Sampling
+from vidpipe.models.bundle import Bundle, save_model
+from vidpipe.models.classification import build_model
+
+SAMPLING = Sampling(frames=3, height=32, width=24)
+LABELS = ["jump", "run ✓", "$x$"]
+CLIPS = np.random.default_rng(0).integers(0, 256, (40, 3, 32, 24, 3), dtype=np.uint8)
+
+
+def pack(architecture: str = "attention") -> Bundle:
+    keras.utils.set_random_seed(0)
+    return Bundle.pack(
+        build_model(architecture, SAMPLING, len(LABELS)),
+        task="sport",
+        architecture=architecture,
+        labels=LABELS,
+        sampling=SAMPLING,
+        clips=CLIPS,
+    )
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("model") / "attention"
+    save_model(pack(), folder)
+    return folder
+
+
+@pytest.fixture
+def folder(saved, tmp_path) -> Path:
+    return Path(shutil.copytree(saved, tmp_path / "model"))
+
+
+@pytest.mark.parametrize("architecture", CLASSIFICATION)
+def test_what_is_loaded_scores_as_what_was_saved(architecture, tmp_path):
+    bundle = pack(architecture)
+    save_model(bundle, tmp_path / "model")
+    loaded = Bundle.load(tmp_path / "model")
+    np.testing.assert_allclose(loaded.predict(CLIPS), bundle.predict(CLIPS), atol=1e-6)
+    assert (loaded.labels, loaded.sampling) == (LABELS, SAMPLING)
+    assert (loaded.task, loaded.architecture) == ("sport", architecture)
+    loaded.check_canary()
+
+
+def test_no_clips_have_no_scores():
+    assert pack("cnn").predict(CLIPS[:0]).shape == (0, 3)
+
+
+def test_many_clips_are_scored_as_few_are():
+    bundle = pack("cnn")
+    one_by_one = np.concatenate([bundle.predict(clip[None]) for clip in CLIPS])
+    np.testing.assert_allclose(bundle.predict(CLIPS), one_by_one, atol=1e-6)
+
+
+def test_it_holds_no_pickle_and_no_code(saved):
+    names = sorted(path.relative_to(saved).as_posix() for path in saved.rglob("*") if path.is_file())
+    assert names == ["MLmodel", "data/bundle.json", "data/canary.npz", "data/model.keras"]
+
+
+def test_mlflow_serves_it_with_its_signature(saved):
+    model = mlflow.pyfunc.load_model(str(saved))
+    np.testing.assert_allclose(model.predict(CLIPS[:5]), pack().predict(CLIPS[:5]), atol=1e-6)
+    (given,) = model.metadata.signature.inputs
+    assert (given.type, given.shape) == (np.uint8, (-1, 3, 32, 24, 3))
+    with pytest.raises(mlflow.MlflowException):
+        model.predict(CLIPS[:, :2])
+
+
+def test_a_model_that_changed_fails_its_canary(folder):
+    bundle = Bundle.load(folder)
+    weights = bundle.model.get_weights()
+    bundle.model.set_weights([w + 0.05 for w in weights])
+    with pytest.raises(BadInputError, match="attention model of sport scores its canary"):
+        bundle.check_canary()
+    bundle.model.set_weights([np.full_like(w, np.nan) for w in weights])
+    with pytest.raises(BadInputError, match="canary"):
+        bundle.check_canary()
+
+
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("bundle.json", b"{}"),
+        ("bundle.json", b"\xff"),
+        ("bundle.json", None),
+        ("model.keras", b"no model"),
+        ("model.keras", None),
+        ("canary.npz", b"no array"),
+    ],
+)
+def test_a_damaged_model_is_refused_in_one_line(folder, name, content):
+    if content is None:
+        (folder / "data" / name).unlink()
+    else:
+        (folder / "data" / name).write_bytes(content)
+    with pytest.raises(BadInputError, match="no model of vidpipe's") as caught:
+        Bundle.load(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_with_code_in_it_is_not_loaded(folder, tmp_path):
+    trap = tmp_path / "trap"
+    inputs = keras.Input((3, 32, 24, 3))
+
+    def spring(x):
+        from pathlib import Path as Target
+
+        Target(str(trap)).touch()
+        return x
+
+    outputs = keras.layers.Lambda(spring, output_shape=(3, 32, 24, 3))(inputs)
+    keras.Model(inputs, outputs).save(folder / "data" / "model.keras")
+    trap.unlink(missing_ok=True)
+    with pytest.raises(BadInputError, match="no model of vidpipe's"):
+        Bundle.load(folder)
+    assert not trap.exists()

@@ -1,0 +1,100 @@
+"""Networks: shapes, the article's very layers, and who knows the order of the frames."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+
+from vidpipe.errors import UsageError
+from vidpipe.models.architectures import CLASSIFICATION, Sampling, find_architecture
+from vidpipe.models.classification import BUILDERS, build_model
+
+SMALL = Sampling(frames=5, height=32, width=40)
+
+
+def clips(number: int = 3) -> np.ndarray:
+    shape = (number, SMALL.frames, SMALL.height, SMALL.width, 3)
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+def test_every_architecture_can_be_built():
+    assert BUILDERS.keys() == CLASSIFICATION.keys()
+
+
+def test_an_architecture_that_is_none_is_refused_with_those_that_are():
+    with pytest.raises(UsageError, match="one of cnn, cnn_rnn, attention. Received: 'vgg'"):
+        find_architecture("vgg")
+
+
+@pytest.mark.parametrize("architecture", CLASSIFICATION)
+def test_clips_become_scores_that_add_up_to_one(architecture):
+    keras.utils.set_random_seed(0)
+    model = build_model(architecture, SMALL, classes=4)
+    scores = model.predict_on_batch(clips())
+    assert scores.shape == (3, 4) and scores.dtype == np.float32
+    np.testing.assert_allclose(scores.sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(scores, model.predict_on_batch(clips().astype("float32")), rtol=1e-5)
+
+
+def test_cnn_is_the_network_of_the_article():
+    model = build_model("cnn", CLASSIFICATION["cnn"].sampling, classes=4)
+    facts = [
+        (type(layer).__name__, getattr(layer, number))
+        for layer in model.layers
+        for number in ("filters", "units", "rate")
+        if hasattr(layer, number)
+    ]
+    assert facts == [
+        ("Conv2D", 32),
+        ("Conv2D", 64),
+        ("Conv2D", 128),
+        ("Dense", 128),
+        ("Dropout", 0.5),
+        ("Dense", 64),
+        ("Dropout", 0.5),
+        ("Dense", 4),
+    ]
+    # 3×3 without padding and 2×2 pooling leave 14×14 of 128×128.
+    convolutions = (27 + 1) * 32 + (9 * 32 + 1) * 64 + (9 * 64 + 1) * 128
+    dense = (14 * 14 * 128 + 1) * 128 + (128 + 1) * 64 + (64 + 1) * 4
+    assert model.count_params() == convolutions + dense
+    spec = CLASSIFICATION["cnn"]
+    assert (spec.epochs, spec.learning_rate) == (10, 1e-3)
+    assert spec.batch_size * spec.sampling.frames == 32
+
+
+@pytest.mark.parametrize("architecture", CLASSIFICATION)
+def test_who_knows_the_order_of_the_frames(architecture):
+    keras.utils.set_random_seed(0)
+    model = build_model(architecture, SMALL, classes=4)
+    difference = np.abs(
+        model.predict_on_batch(clips()) - model.predict_on_batch(clips()[:, ::-1].copy())
+    ).max()
+    assert (difference < 1e-5) == (architecture == "cnn")
+
+
+@pytest.mark.parametrize("architecture", ["cnn_rnn", "attention"])
+def test_frame_features_know_where_something_is(architecture):
+    keras.utils.set_random_seed(0)
+    model = build_model(architecture, SMALL, classes=4)
+    at = np.zeros((2, SMALL.frames, SMALL.height, SMALL.width, 3), np.uint8)
+    at[0, :, 8:16, 8:16] = 255
+    at[1, :, 8:16, 24:32] = 255
+    scores = model.predict_on_batch(at)
+    assert np.abs(scores[0] - scores[1]).max() > 1e-4
+
+
+@pytest.mark.parametrize("architecture", CLASSIFICATION)
+def test_every_weight_learns(architecture):
+    keras.utils.set_random_seed(0)
+    model = build_model(architecture, SMALL, classes=4)
+    model.compile("adam", "categorical_crossentropy", run_eagerly=True)
+    before = [w.numpy() for w in model.trainable_weights]
+    model.fit(clips(4), np.eye(4), epochs=3, verbose=0)
+    unmoved = [
+        w.path
+        for w, old in zip(model.trainable_weights, before, strict=True)
+        if (w.numpy() == old).all()
+    ]
+    assert unmoved == []

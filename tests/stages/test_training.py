@@ -1,0 +1,206 @@
+"""The DAG `train` without Airflow: snapshot, train, evaluate, promote, publish, on real servers."""
+
+from __future__ import annotations
+
+import csv
+import os
+import secrets
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from tests.runs import audit_and_publish, ingest, rows, shards, stage
+from tests.servers import new_lake
+from vidpipe import tracking
+from vidpipe.datasets.labelled import Dataset
+from vidpipe.errors import EXIT_TEMPORARY, BadInputError, UsageError
+from vidpipe.lake.tables import Lake
+from vidpipe.local.demo_data import DemoData
+from vidpipe.models.bundle import Bundle
+from vidpipe.stages.by_hand import upload_annotations
+from vidpipe.stages.manifest import Manifest
+from vidpipe.stages.runner import run_stage
+
+# Fewest seconds, not best results: what is learnt is looked at in the demo.
+CONFIG = {"architecture": "cnn_rnn", "seed": 0, "test_share": 0.3, "epochs": 2, "batch_size": 4}
+
+
+@pytest.fixture(scope="module")
+def videos(s3_server, tmp_path_factory, media: DemoData) -> tuple[Lake, dict[str, str]]:
+    """A lake with the frames of some videos, and the id of each."""
+    lake = new_lake(s3_server, tmp_path_factory.mktemp("training"), "training")
+    for path in media.videos:
+        lake.store.upload(path, f"s3://videos/training/{path.name}")
+    ingest(lake, "ingest", source="s3://videos", prefix="training/", fps=4.0, short_side=64)
+    return lake, {
+        Path(row["source_uri"]).name: row["video_id"] for row in rows(lake, "videos")
+    }
+
+
+@pytest.fixture
+def task() -> str:
+    """A task of each test's own: they share a lake."""
+    return f"t{secrets.token_hex(4)}"
+
+
+def annotate(lake: Lake, folder: Path, task: str, labels: list[tuple]) -> None:
+    file = folder / f"{secrets.token_hex(4)}.csv"
+    with file.open("w", newline="") as opened:
+        csv.writer(opened).writerows([("video", "label", "annotator", "delete"), *labels])
+    run_key = f"annotate-{secrets.token_hex(4)}"
+    plan = stage(lake, run_key, "annotate", task=task, file=upload_annotations(lake, file))
+    audit_and_publish(lake, run_key, plan)
+
+
+def two_classes(videos: dict[str, str]) -> list[tuple]:
+    return [(name, "ab"[n % 2], "", "") for n, name in enumerate(sorted(videos))]
+
+
+def snapshot(lake: Lake, task: str, **config):
+    return stage(lake, f"train-{secrets.token_hex(4)}", "snapshot", task=task, **{**CONFIG, **config})
+
+
+def test_a_training_is_pinned_run_measured_promoted_and_published(videos, task, mlflow, tmp_path):
+    lake, named = videos
+    annotate(lake, tmp_path, task, two_classes(named))
+    plan = snapshot(lake, task)
+    train, evaluate, promote = shards(lake, plan)
+    audit_and_publish(lake, plan.run_key, plan)
+
+    splits = [row for row in rows(lake, "splits") if row["dataset"] == task]
+    assert {row["video_id"] for row in splits} == set(named.values())
+    assert {row["version"] for row in splits} == {plan.result["dataset"]}
+    assert {row["split"] for row in splits} == {"train", "validation", "test"}
+
+    run = MlflowClient(mlflow.uri).get_run(train.result["mlflow_run_id"])
+    assert run.info.status == "FINISHED"
+    assert run.data.params["dataset_version"] == plan.result["dataset"]
+    assert run.data.params["snapshot_frames"] == str(lake.published()["frames"])
+    assert run.data.params["code_version"] == "test"
+    assert {"train_loss", "validation_accuracy", "test_accuracy", "test_macro_f1"} <= set(
+        run.data.metrics
+    )
+    files = MlflowClient(mlflow.uri).list_artifacts(train.result["mlflow_run_id"])
+    assert {"confusion.png", "misclassified.png", "per_class.json"} <= {f.path for f in files}
+
+    assert evaluate.result["classes"] == 2
+    assert evaluate.result["test_videos"] == sum(row["split"] == "test" for row in splits)
+    assert promote.result["promoted"] and "no champion" in promote.result["why"]
+    champion = tracking.champion(task)
+    assert champion.version == promote.result["model_version"] == "1"
+    (promotion,) = (row for row in rows(lake, "promotions") if row["task"] == task)
+    assert promotion["model_version"] == "1" and promotion["replaced_version"] is None
+    bundle = Bundle.load(champion.uri)
+    bundle.check_canary()
+    assert (bundle.labels, bundle.task) == (["a", "b"], task)
+
+    # The same dataset again: its rows are there already, and what is not better does not replace.
+    again = snapshot(lake, task, margin=1.0)
+    assert again.result["dataset"] == plan.result["dataset"]
+    _, second, refused = shards(lake, again)
+    audit_and_publish(lake, again.run_key, again)
+    assert len([row for row in rows(lake, "splits") if row["dataset"] == task]) == len(splits)
+    assert second.result["champion_version"] == "1"
+    assert second.result["champion_metrics"] == evaluate.result["metrics"]
+    assert not refused.result["promoted"] and "not better" in refused.result["why"]
+    assert tracking.champion(task) == champion
+    aliases = MlflowClient(mlflow.uri).get_registered_model(champion.name).aliases
+    assert aliases == {"champion": "1", "challenger": "2"}
+    assert len([row for row in rows(lake, "promotions") if row["task"] == task]) == 1
+
+
+def test_what_holds_is_learned_and_contradictions_are_counted(videos, task, tmp_path):
+    lake, named = videos
+    annotate(lake, tmp_path, task, two_classes(named))
+    first, second, third = sorted(named)[:3]
+    annotate(
+        lake,
+        tmp_path,
+        task,
+        [
+            (first, "", "", "yes"),  # withdrawn
+            (second, "a", "ann", ""),  # a tie with b
+            (third, "b", "ann", ""),  # two of three
+            (third, "b", "bob", ""),
+        ],
+    )
+    plan = snapshot(lake, task)
+    (uri,) = {Manifest.read(lake.store, u).config.get("dataset") for u in plan.result["shards"][:2]}
+    labels = {v.video_id: v.label for v in Dataset.from_json(lake.store.get_json(uri)).videos}
+    expected = {named[name]: label for name, label, *_ in two_classes(named)}
+    del expected[named[first]], expected[named[second]]
+    assert labels == {**expected, named[third]: "b"}
+    assert plan.result["counts"]["tied"] == 1
+
+
+def test_architecture_defaults_hold_where_nothing_is_given(videos, task, tmp_path):
+    lake, named = videos
+    annotate(lake, tmp_path, task, two_classes(named))
+    plan = snapshot(lake, task, epochs=None, batch_size=None, learning_rate=None)
+    config = Manifest.read(lake.store, plan.result["shards"][0]).config
+    assert (config["epochs"], config["batch_size"], config["learning_rate"]) == (20, 16, 3e-3)
+
+
+def test_too_few_annotations_end_in_one_clear_line(videos, task, tmp_path):
+    lake, named = videos
+    with pytest.raises(BadInputError, match=f"{task}' has no annotation"):
+        snapshot(lake, task)
+    labels = two_classes(named)
+    annotate(lake, tmp_path, task, [row for row in labels if row[1] == "a"])
+    with pytest.raises(BadInputError, match="at least two. Received: a only"):
+        snapshot(lake, task)
+    annotate(lake, tmp_path, task, [next(row for row in labels if row[1] == "b")])
+    with pytest.raises(BadInputError, match="'b' has one example"):
+        snapshot(lake, task)
+    with pytest.raises(UsageError, match="Received: 'vgg'"):
+        snapshot(lake, task, architecture="vgg")
+
+
+@pytest.mark.parametrize(
+    "stop, exit_code, status",
+    [(signal.SIGTERM, EXIT_TEMPORARY, "KILLED"), (signal.SIGKILL, -signal.SIGKILL, "RUNNING")],
+)
+def test_a_training_that_was_ended_resumes_its_run(
+    videos, task, mlflow, tmp_path, stop, exit_code, status
+):
+    lake, named = videos
+    annotate(lake, tmp_path, task, two_classes(named))
+    # More epochs than anybody waits for: it is ended as soon as it tells of the first.
+    plan = snapshot(lake, task, epochs=100_000)
+    settings = lake.settings
+    command = subprocess.Popen(
+        [sys.executable, "-m", "vidpipe", "train", "--shard", plan.result["shards"][0]],
+        env={
+            **os.environ,
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+            "VIDPIPE_LAKE_URI": settings.lake.uri,
+            "VIDPIPE_LAKE_CATALOG_URI": settings.lake.catalog_uri,
+            "VIDPIPE_S3_ENDPOINT_URL": settings.s3.endpoint_url,
+            "VIDPIPE_S3_ACCESS_KEY_ID": settings.s3.access_key_id,
+            "VIDPIPE_S3_SECRET_ACCESS_KEY": settings.s3.secret_access_key,
+        },
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    for line in command.stdout:
+        if "train_loss" in line:
+            break
+    command.send_signal(stop)
+    command.stdout.read()
+    assert command.wait() == exit_code
+    client = MlflowClient(mlflow.uri)
+    experiment = client.get_experiment_by_name(tracking.model_name(task)).experiment_id
+    (begun,) = client.search_runs([experiment])
+    assert begun.info.status == status
+
+    manifest = Manifest.read(lake.store, plan.result["shards"][0])
+    manifest.config["epochs"] = 1
+    report = run_stage(manifest, lake)
+    (resumed,) = client.search_runs([experiment])
+    assert resumed.info.run_id == begun.info.run_id == report.result["mlflow_run_id"]
+    assert resumed.info.status == "FINISHED"
+    assert report.result["model_version"] == "1"

@@ -297,9 +297,9 @@ def print_models(task: str | None = None) -> None:
     if not models:
         print("No model is registered yet: annotate some videos, then `vidpipe run train`.")
         return
-    table = Table()
+    table = Table(box=None, pad_edge=False)
     for heading in ("task", "version", "alias", "architecture", "accuracy", "macro F1", "created"):
-        table.add_column(heading, no_wrap=heading != "task")
+        table.add_column(heading, no_wrap=True)
     for model in models:
         shown = (model["metrics"].get(name) for name in ("test_accuracy", "test_macro_f1"))
         table.add_row(
@@ -311,4 +311,6 @@ def print_models(task: str | None = None) -> None:
             time.strftime("%F %H:%M", time.localtime(model["created_at"])),
             style="bold" if model["alias"] == CHAMPION else None,
         )
-    Console().print(table)
+    console = Console()
+    # Where nobody looks, as in a pipe, nothing is cut off.
+    console.print(table, width=None if console.is_terminal else 200)

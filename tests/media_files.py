@@ -46,7 +46,7 @@ def make_clip(
 def make_ramp(
     path: Path, *output: str, frames: int = 20, fps: int = 10, filters: str = "null"
 ) -> Path:
-    """Makes a clip without sound whose frames get lighter one by one; `level_of` tells how light."""
+    """Makes a clip without sound whose frames get lighter one by one (`number_of`)."""
     ramp = (
         f"nullsrc=s=64x64:r={fps}:d={frames / fps},format=gray,"
         f"geq=lum='{RAMP_FIRST}+{RAMP_STEP}*N',{filters}"

@@ -75,7 +75,7 @@ TABLES: dict[str, Table] = {
             ("bit_rate", pa.int64(), True),
             ("extracted_frames", pa.int64()),
             ("extracted_audio_s", pa.float64()),
-            ("decode_errors", pa.int64()),  # complaints of ffmpeg; 0: the video is whole
+            ("decode_errors", pa.int64()),  # pictures and packets lost or spoilt; 0: it is whole
             ("ingested_at", TIMESTAMP),
             *_KEYS,
         ),

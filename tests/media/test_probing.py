@@ -143,7 +143,9 @@ def test_encrypted_video_is_told_as_such_and_not_decoded_to_noise(tmp_path):
 
 def test_a_codec_that_nobody_knows(tmp_path):
     content = make_clip(tmp_path / "known.mp4", tone_hz=None).read_bytes()
-    (tmp_path / "a.mp4").write_bytes(content.replace(b"avc1\0\0\0\0\0\0\0\1", b"zzzz" + b"\0" * 7 + b"\1"))
+    rest = b"\0\0\0\0\0\0\0\1"
+    assert b"avc1" + rest in content
+    (tmp_path / "a.mp4").write_bytes(content.replace(b"avc1" + rest, b"zzzz" + rest))
     assert reason_of(tmp_path / "a.mp4") == "unsupported_codec"
 
 

@@ -44,7 +44,7 @@ def ffmpeg_path() -> str:
 
 @functools.cache
 def decoder_version() -> str:
-    """The version of ffmpeg, such as `ffmpeg 9.0.2`; part of what makes two extractions the same."""
+    """The version of ffmpeg, such as `ffmpeg 9.0.2`; two extractions by others are not the same."""
     first_line = subprocess.run(
         [ffmpeg_path(), "-version"], capture_output=True, text=True, check=True, timeout=60
     ).stdout.partition("\n")[0]

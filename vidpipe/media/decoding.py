@@ -4,7 +4,7 @@ Frames carry their own presentation time: `select` lets through the first frame 
 moment n / fps and leaves its time alone. Times count from the start of the container, as a player's
 clock does; so does the audio, whose late start and gaps are filled with silence.
 
-A damaged video decodes as far as it can; how much ffmpeg complained is told at the end.
+A damaged video decodes as far as it can; how much of it was damaged is told at the end.
 """
 
 from __future__ import annotations
@@ -45,8 +45,10 @@ _SHOWN = re.compile(
     r"\[Parsed_showinfo_\d+ @ 0x[0-9a-f]+\] \[info\] n: *\d+ pts: *(?P<pts>-?\d+)"
     r" pts_time:(?P<time>\S+) .* s:(?P<width>\d+)x(?P<height>\d+) .*iskey:(?P<key>[01])"
 )
-_COMPLAINT = re.compile(rf"(?:{_CONTEXT})*\[(?:error|fatal)\] (?P<words>.*)")
+_TOLD = re.compile(rf"(?:{_CONTEXT})*\[(?P<level>error|fatal|warning)\] (?P<words>.*)")
 _SOUND_CHANGED = re.compile(rf"(?:{_CONTEXT})+\[info\] Reconfiguring filter graph because audio")
+_CUT = re.compile(r"stream \d+, offset \w+: partial file|File ended prematurely")
+_SPOILT = re.compile("corrupt decoded frame|Error submitting packet to decoder|Decoding error")
 
 
 @dataclass(frozen=True)
@@ -113,8 +115,8 @@ class Summary:
     Attributes:
         frames: How many came.
         audio_s: Length of the audio that came.
-        decode_errors: How many times ffmpeg complained; 0 where the video is whole. Where it is
-            not, frames may be missing in the middle, or be spoilt.
+        decode_errors: How many pictures and packets of sound were lost or spoilt, also of those
+            between the kept frames; 0 where the video is whole.
     """
 
     frames: int
@@ -128,7 +130,7 @@ Part = Frame | AudioChunk | Summary
 def decode(path: Path, info: VideoInfo, options: ExtractOptions) -> Iterator[Part]:
     """Decodes a video once; frames and audio come as they are made, and a summary at the end.
 
-    Close what it returns where you may leave it early: `with contextlib.closing(decode(…)) as parts`.
+    Close what it returns where you may leave it early: `with contextlib.closing(decode(…)) as p`.
 
     Args:
         path: A local file.
@@ -181,7 +183,7 @@ def decode(path: Path, info: VideoInfo, options: ExtractOptions) -> Iterator[Par
         if log.sound_changed and audio_s > info.duration_s + 1:
             # ffmpeg begins the clock of the sound anew.
             raise MediaError("unsupported_codec", "The format of its sound changes midway.")
-        yield Summary(frames, audio_s, log.complaints)
+        yield Summary(frames, audio_s, log.decode_errors)
 
 
 def _command(path: Path, options: ExtractOptions, audio_fd: int | None = None) -> list[str]:
@@ -222,7 +224,7 @@ def _command(path: Path, options: ExtractOptions, audio_fd: int | None = None) -
             ffmpeg.output(
                 source["a:0"],
                 f"pipe:{audio_fd}",
-                # A graph of its own, which does not begin anew where the size of the picture changes.
+                # A graph of its own, which goes on where the size of the picture changes.
                 af=f"aresample={SAMPLE_RATE_HZ}:async=1:first_pts=0",
                 format="s16le",
                 acodec="pcm_s16le",
@@ -309,11 +311,11 @@ class _Readers:
 
 
 class _Log:
-    """What ffmpeg says: a line for each kept frame, and its complaints."""
+    """What ffmpeg says: a line for each kept frame, and what was wrong."""
 
     def __init__(self) -> None:
         self.shown: queue.SimpleQueue[re.Match | None] = queue.SimpleQueue()
-        self.complaints = 0
+        self.decode_errors = 0
         self.sound_changed = False
         self.cut: str | None = None
         self.out_of_memory = False
@@ -322,24 +324,27 @@ class _Log:
     def read(self, pipe: BinaryIO) -> Iterator[Frame | AudioChunk]:
         for line in pipe:
             text = line.decode(errors="replace").rstrip()
-            if shown := _SHOWN.match(text):
-                self.shown.put(shown)
-            elif complaint := _COMPLAINT.match(text):
-                self._complain(complaint["words"])
+            if text.startswith("[Parsed_showinfo_"):
+                if shown := _SHOWN.match(text):
+                    self.shown.put(shown)
+                # It writes lines in pieces; what another thread said may stand between them.
+                self._hear(text)
+            elif told := _TOLD.match(text):
+                self._hear(told["words"])
+                # The first errors tell why, the others what came of it.
+                if told["level"] != "warning" and len(self._words) < WORDS_KEPT:
+                    self._words[told["words"]] = None
             elif _SOUND_CHANGED.match(text):
                 self.sound_changed = True
         self.shown.put(None)
         yield from ()
 
-    def _complain(self, words: str) -> None:
-        self.complaints += 1
-        if "partial file" in words or "File ended prematurely" in words:
-            self.cut = words
+    def _hear(self, words: str) -> None:
+        self.decode_errors += len(_SPOILT.findall(words))
+        if cut := _CUT.search(words):
+            self.cut = cut[0]
         if "Cannot allocate memory" in words:
             self.out_of_memory = True
-        # The first complaints tell why, the others what came of it.
-        if len(self._words) < WORDS_KEPT:
-            self._words[words] = None
 
     def words(self) -> str:
         return "; ".join(self._words) or "ffmpeg gave no reason"
@@ -350,9 +355,11 @@ def _frames(pipe: BinaryIO, log: _Log) -> Iterator[Frame]:
     first = None
     for index in itertools.count():
         jpeg = _read_jpeg(pipe)
-        shown = log.shown.get()
-        if jpeg is None or shown is None:
+        if jpeg is None:
             return  # how ffmpeg ended tells why
+        shown = log.shown.get()
+        if shown is None:
+            raise AssertionError("ffmpeg gave a picture without its time")
         # Where the size changes midway, ffmpeg scales to that of the first frame. Of some codecs it
         # guesses the start of the container too late.
         first = first or shown

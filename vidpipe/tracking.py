@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -87,17 +88,22 @@ def answering() -> Iterator[None]:
         # MLflow wraps whatever is raised while it waits, a stop signal too.
         if isinstance(error.__context__, StoppedError):
             raise error.__context__ from None
-        line = " ".join(str(error).split())[:300]
+        line = _without_password(" ".join(str(error).split()))[:300]
         # Without an answer from the server, MLflow gives the code of a defect of its own.
         if error.error_code in _TEMPORARY:
             raise TemporaryError(f"{_address()} does not answer: {line}") from error
         raise BadInputError(f"{_address()} refused: {line}") from error
     except (requests.RequestException, ConnectionError, TimeoutError) as error:
-        raise TemporaryError(f"{_address()} does not answer: {error}") from error
+        line = _without_password(str(error))
+        raise TemporaryError(f"{_address()} does not answer: {line}") from error
 
 
 def _address() -> str:
-    return f"MLflow at {mlflow.get_tracking_uri().rpartition('@')[2]}"
+    return f"MLflow at {_without_password(mlflow.get_tracking_uri())}"
+
+
+def _without_password(text: str) -> str:
+    return re.sub(r"//[^/@\s]*@", "//", text)
 
 
 # === Runs ===
@@ -114,7 +120,8 @@ class Run:
     def __init__(self, client: mlflow.MlflowClient, run_id: str, experiment_id: str):
         self._client = client
         self.id = run_id
-        self.url = f"{mlflow.get_tracking_uri()}/#/experiments/{experiment_id}/runs/{run_id}"
+        server = _without_password(mlflow.get_tracking_uri())
+        self.url = f"{server}/#/experiments/{experiment_id}/runs/{run_id}"
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Notes parameters; the same again is harmless."""
@@ -226,9 +233,7 @@ def version_of_run(task: str, run_id: str) -> Version | None:
     """The version that a run registered, or None."""
     client = connect()
     with answering():
-        found = client.search_model_versions(
-            f"name = '{model_name(task)}' and run_id = '{run_id}'"
-        )
+        found = client.search_model_versions(f"name = '{model_name(task)}' and run_id = '{run_id}'")
     return _version(found[0]) if found else None
 
 

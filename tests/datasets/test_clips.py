@@ -26,7 +26,9 @@ def jpeg(level: int, size: tuple[int, int] = (40, 30)) -> bytes:
     return file.getvalue()
 
 
-def frame(video_id: str, index: int, time_s: float, level: int, work_key: str = "w", **other) -> dict:
+def frame(
+    video_id: str, index: int, time_s: float, level: int, work_key: str = "w", **other
+) -> dict:
     return {
         "video_id": video_id,
         "frame_index": index,

@@ -18,13 +18,13 @@ def batches(dataset) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def make(seed: int, augment: bool):
-    return training_batches(
-        CLIPS, ROWS, LABELS[ROWS], batch_size=5, augment=augment, seed=seed
-    )
+    return training_batches(CLIPS, ROWS, LABELS[ROWS], batch_size=5, augment=augment, seed=seed)
 
 
 def test_plain_batches_are_the_rows_in_order():
-    clips, labels = zip(*batches(plain_batches(CLIPS, ROWS, LABELS[ROWS], batch_size=5)), strict=True)
+    clips, labels = zip(
+        *batches(plain_batches(CLIPS, ROWS, LABELS[ROWS], batch_size=5)), strict=True
+    )
     np.testing.assert_array_equal(np.concatenate(clips), CLIPS[ROWS])
     np.testing.assert_array_equal(np.concatenate(labels), LABELS[ROWS])
 

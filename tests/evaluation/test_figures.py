@@ -30,7 +30,9 @@ def texts(figure) -> list[str]:
 
 
 def test_the_confusion_matrix_shows_the_counts():
-    result = evaluate(np.eye(3)[[0, 1, 1, 2, 2, 2]], ["a", "b", "c"], ["a", "b", "b", "c", "c", "b"])
+    result = evaluate(
+        np.eye(3)[[0, 1, 1, 2, 2, 2]], ["a", "b", "c"], ["a", "b", "b", "c", "c", "b"]
+    )
     figure = draw_confusion(result, "motion")
     assert {"a", "b", "c", "1", "2", "motion"} <= set(texts(figure))
     assert min(picture(figure).size) > 300

@@ -66,7 +66,9 @@ def test_many_clips_are_scored_as_few_are():
 
 
 def test_it_holds_no_pickle_and_no_code(saved):
-    names = sorted(path.relative_to(saved).as_posix() for path in saved.rglob("*") if path.is_file())
+    names = sorted(
+        path.relative_to(saved).as_posix() for path in saved.rglob("*") if path.is_file()
+    )
     assert names == ["MLmodel", "data/bundle.json", "data/canary.npz", "data/model.keras"]
 
 

@@ -36,9 +36,7 @@ def videos(s3_server, tmp_path_factory, media: DemoData) -> tuple[Lake, dict[str
     for path in media.videos:
         lake.store.upload(path, f"s3://videos/training/{path.name}")
     ingest(lake, "ingest", source="s3://videos", prefix="training/", fps=4.0, short_side=64)
-    return lake, {
-        Path(row["source_uri"]).name: row["video_id"] for row in rows(lake, "videos")
-    }
+    return lake, {Path(row["source_uri"]).name: row["video_id"] for row in rows(lake, "videos")}
 
 
 @pytest.fixture
@@ -61,7 +59,9 @@ def two_classes(videos: dict[str, str]) -> list[tuple]:
 
 
 def snapshot(lake: Lake, task: str, **config):
-    return stage(lake, f"train-{secrets.token_hex(4)}", "snapshot", task=task, **{**CONFIG, **config})
+    return stage(
+        lake, f"train-{secrets.token_hex(4)}", "snapshot", task=task, **{**CONFIG, **config}
+    )
 
 
 def test_a_training_is_pinned_run_measured_promoted_and_published(videos, task, mlflow, tmp_path):

@@ -18,7 +18,9 @@ def data(videos: int = 24) -> tuple[np.ndarray, np.ndarray]:
     """Clips of noise that are dark or bright."""
     random = np.random.default_rng(0)
     classes = np.arange(videos) % CLASSES
-    clips = random.integers(0, 60, (videos, 3, 24, 24, 3)) + 150 * classes[:, None, None, None, None]
+    clips = (
+        random.integers(0, 60, (videos, 3, 24, 24, 3)) + 150 * classes[:, None, None, None, None]
+    )
     return clips.astype(np.uint8), np.eye(CLASSES, dtype=np.float32)[classes]
 
 

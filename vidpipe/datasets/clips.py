@@ -62,7 +62,9 @@ def read_clips(
     wanted = _choose(frames, extractions, sampling)
     video_ids = [video_id for video_id in extractions if video_id in wanted]
     if not video_ids:
-        return Clips([], np.empty((0, sampling.frames, sampling.height, sampling.width, 3), "uint8"))
+        return Clips(
+            [], np.empty((0, sampling.frames, sampling.height, sampling.width, 3), "uint8")
+        )
     row_of = {video_id: row for row, video_id in enumerate(video_ids)}
     array = np.lib.format.open_memmap(
         path,
@@ -104,7 +106,9 @@ def _choose(
     return chosen
 
 
-def _scan(frames: ds.Dataset, extractions: Mapping[str, str], columns: list[str]) -> Iterator[tuple]:
+def _scan(
+    frames: ds.Dataset, extractions: Mapping[str, str], columns: list[str]
+) -> Iterator[tuple]:
     """Yields `video_id` and the columns of each frame of the videos, a few rows at a time."""
     batches = frames.to_batches(
         columns=["video_id", *columns],

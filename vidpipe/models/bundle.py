@@ -149,9 +149,7 @@ def save_model(bundle: Bundle, path: str | os.PathLike, mlflow_model: Model | No
         "sampling": dataclasses.asdict(bundle.sampling),
     }
     (data / "bundle.json").write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")
-    np.savez_compressed(
-        data / "canary.npz", clips=bundle.canary_clips, scores=bundle.canary_scores
-    )
+    np.savez_compressed(data / "canary.npz", clips=bundle.canary_clips, scores=bundle.canary_scores)
     clip = dataclasses.astuple(bundle.sampling)
     mlflow_model.signature = ModelSignature(
         inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, *clip, 3))]),

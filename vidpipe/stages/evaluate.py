@@ -64,7 +64,9 @@ def read_result(manifest_uri: str, lake: Lake) -> dict:
     manifest = Manifest.read(lake.store, manifest_uri)
     report = find_report(lake.store, lake.uri, manifest)
     if report is None:
-        raise BadInputError(f"{manifest.stage} {manifest.shard} of this run has no report: run it first.")
+        raise BadInputError(
+            f"{manifest.stage} {manifest.shard} of this run has no report: run it first."
+        )
     return report.result
 
 

@@ -61,9 +61,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     }
 
 
-def _decide(
-    evaluated: dict, champion: tracking.Version | None, margin: float
-) -> tuple[bool, str]:
+def _decide(evaluated: dict, champion: tracking.Version | None, margin: float) -> tuple[bool, str]:
     accuracy = evaluated["metrics"]["accuracy"]
     videos = evaluated["test_videos"]
     if champion is None:
@@ -76,6 +74,6 @@ def _decide(
     before = evaluated["champion_metrics"]["accuracy"]
     better = accuracy - before > margin
     return better, (
-        f"Its accuracy is {accuracy:.3f}, that of version {champion.version} is {before:.3f}, on the"
-        f" same {videos} test videos: {'better' if better else 'not better'} by more than {margin:g}."
+        f"Its accuracy is {accuracy:.3f}, that of version {champion.version} is {before:.3f}, on"
+        f" the same {videos} test videos: {'' if better else 'not '}better by more than {margin:g}."
     )

@@ -107,7 +107,8 @@ def _votes(lake: Lake, snapshots: dict[str, int], task: str) -> list[tuple[str, 
     if not current:
         others = sorted(set(annotations.to_table(columns=["task"])["task"].to_pylist()) - {task})
         raise BadInputError(
-            f"Task {task!r} has no annotation. Import some with `vidpipe annotate FILE --task {task}`."
+            f"Task {task!r} has no annotation."
+            f" Import some with `vidpipe annotate FILE --task {task}`."
             + (f" There are annotations of: {', '.join(others)}." if others else "")
         )
     return [(key[0], label) for key, label in current.items()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -33,6 +34,7 @@ from vidpipe.media import (
     Summary,
     VideoInfo,
     decode,
+    decoding,
     ffmpeg_path,
     probe,
 )
@@ -148,6 +150,37 @@ def test_the_first_frame_at_or_after_each_moment_of_the_grid_is_kept(uneven, fps
     expected_s = {next((t for t in every_s if t >= m - 0.0005), None) for m in moments_s}
     kept = Decoded(uneven, ExtractOptions(fps=fps, short_side=0, jpeg_quality=90))
     assert kept.times_s == sorted(expected_s - {None})
+
+
+def _with_log_edited(tmp_path: Path, monkeypatch, sed: str) -> None:
+    """Lets what ffmpeg says of a decode be edited on its way."""
+    program = tmp_path / "ffmpeg"
+    program.write_text(
+        "#!/bin/bash\nset -o pipefail\n"
+        f'{{ {shlex.quote(ffmpeg_path())} "$@" 2>&1 1>&3 | sed -u {shlex.quote(sed)} >&2; }} 3>&1\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr(decoding, "ffmpeg_path", lambda: str(program))
+
+
+@pytest.mark.parametrize("frame", [0, 1, 19])
+def test_a_time_told_in_the_middle_of_another_line_is_not_missed(tmp_path, monkeypatch, frame):
+    # As seen once in 500 decodes on a busy machine: without its prefix, in the line of a thread
+    # that describes the sound.
+    clip = make_ramp(tmp_path / "a.mkv")
+    _with_log_edited(
+        tmp_path, monkeypatch, f"s/^.*showinfo.* n: *{frame} /  Stream #1n:   {frame} /"
+    )
+    decoded = Decoded(clip)
+    assert decoded.numbers == list(range(20))
+    assert decoded.times_s == [n / 10 for n in range(20)]
+
+
+@pytest.mark.parametrize("frame", [0, 1, 19])
+def test_a_time_that_is_not_told_fails_the_decode_and_shifts_no_other(tmp_path, monkeypatch, frame):
+    clip = make_ramp(tmp_path / "a.mkv")
+    _with_log_edited(tmp_path, monkeypatch, f"/showinfo.* n: *{frame} /d")
+    assert reason_of(clip) == "internal"
 
 
 # Pictures
@@ -428,9 +461,10 @@ def test_leaving_early_leaves_no_process_thread_or_pipe(tmp_path):
 
 def test_an_error_of_the_consumer_leaves_no_process(tmp_path):
     clip = make_clip(tmp_path / "a.mp4", fps=50, duration_s=20)
-    with pytest.raises(ZeroDivisionError), contextlib.closing(
-        decode(clip, probe(clip), EVERY_FRAME)
-    ) as parts:
+    with (
+        pytest.raises(ZeroDivisionError),
+        contextlib.closing(decode(clip, probe(clip), EVERY_FRAME)) as parts,
+    ):
         for _ in parts:
             raise ZeroDivisionError
     assert not psutil.Process().children()

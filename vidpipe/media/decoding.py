@@ -39,14 +39,16 @@ BASE_S, S_PER_S = 60.0, 20.0
 # How ffmpeg exits when a signal, such as that of the CPU limit, ends it.
 ENDED_BY_SIGNAL = 255
 
-# From the start of the line, where no title or comment of a video can stand.
-_CONTEXT = r"\[[^]]* @ 0x[0-9a-f]+\] "
+# Before this line ffmpeg describes the video, with titles and comments that may say anything.
+_BEGINNING = "Stream mapping:"
+# Its threads write into each other's lines, so this may stand anywhere in one.
 _SHOWN = re.compile(
-    r"\[Parsed_showinfo_\d+ @ 0x[0-9a-f]+\] \[info\] n: *\d+ pts: *(?P<pts>-?\d+)"
-    r" pts_time:(?P<time>\S+) .* s:(?P<width>\d+)x(?P<height>\d+) .*iskey:(?P<key>[01])"
+    r"n: *(?P<n>\d+) pts: *(?P<pts>-?\d+) pts_time:(?P<time>\S+) .*"
+    r" s:(?P<width>\d+)x(?P<height>\d+) .*iskey:(?P<key>[01])"
 )
+# From the start of the line, where no title can stand.
+_CONTEXT = r"\[[^]]* @ 0x[0-9a-f]+\] "
 _TOLD = re.compile(rf"(?:{_CONTEXT})*\[(?P<level>error|fatal|warning)\] (?P<words>.*)")
-_SOUND_CHANGED = re.compile(rf"(?:{_CONTEXT})+\[info\] Reconfiguring filter graph because audio")
 _CUT = re.compile(r"stream \d+, offset \w+: partial file|File ended prematurely")
 _SPOILT = re.compile("corrupt decoded frame|Error submitting packet to decoder|Decoding error")
 
@@ -215,6 +217,7 @@ def _command(path: Path, options: ExtractOptions, audio_fd: int | None = None) -
             vcodec="mjpeg",
             fps_mode="passthrough",
             enc_time_base="filter",  # or frames that are close together would be at the same time
+            map_metadata=-1,
             threads=1,
             **{"q:v": round(2 + (100 - options.jpeg_quality) * 29 / 99), "strict": "unofficial"},
         )
@@ -229,6 +232,7 @@ def _command(path: Path, options: ExtractOptions, audio_fd: int | None = None) -
                 format="s16le",
                 acodec="pcm_s16le",
                 ac=1,
+                map_metadata=-1,
                 threads=1,
             )
         )
@@ -316,26 +320,25 @@ class _Log:
     def __init__(self) -> None:
         self.shown: queue.SimpleQueue[re.Match | None] = queue.SimpleQueue()
         self.decode_errors = 0
+        self.frames_differ = False
         self.sound_changed = False
         self.cut: str | None = None
         self.out_of_memory = False
         self._words: dict[str, None] = {}
 
     def read(self, pipe: BinaryIO) -> Iterator[Frame | AudioChunk]:
+        begun = False
         for line in pipe:
             text = line.decode(errors="replace").rstrip()
-            if text.startswith("[Parsed_showinfo_"):
-                if shown := _SHOWN.match(text):
-                    self.shown.put(shown)
-                # It writes lines in pieces; what another thread said may stand between them.
+            begun = begun or text.endswith(_BEGINNING)
+            if begun and (shown := _SHOWN.search(text)):
+                self.shown.put(shown)
+            told = _TOLD.match(text)
+            if begun or told:
                 self._hear(text)
-            elif told := _TOLD.match(text):
-                self._hear(told["words"])
-                # The first errors tell why, the others what came of it.
-                if told["level"] != "warning" and len(self._words) < WORDS_KEPT:
-                    self._words[told["words"]] = None
-            elif _SOUND_CHANGED.match(text):
-                self.sound_changed = True
+            # The first errors tell why, the others what came of it.
+            if told and told["level"] != "warning" and len(self._words) < WORDS_KEPT:
+                self._words[told["words"]] = None
         self.shown.put(None)
         yield from ()
 
@@ -345,6 +348,8 @@ class _Log:
             self.cut = cut[0]
         if "Cannot allocate memory" in words:
             self.out_of_memory = True
+        if "Reconfiguring filter graph because audio" in words:
+            self.sound_changed = True
 
     def words(self) -> str:
         return "; ".join(self._words) or "ffmpeg gave no reason"
@@ -352,14 +357,17 @@ class _Log:
 
 def _frames(pipe: BinaryIO, log: _Log) -> Iterator[Frame]:
     """Reads pictures as the mpjpeg muxer frames them, each with the line that tells its time."""
-    first = None
+    first, number = None, -1
     for index in itertools.count():
         jpeg = _read_jpeg(pipe)
-        if jpeg is None:
-            return  # how ffmpeg ended tells why
         shown = log.shown.get()
-        if shown is None:
-            raise AssertionError("ffmpeg gave a picture without its time")
+        if jpeg is None or shown is None:
+            log.frames_differ = jpeg is not None or shown is not None
+            return  # how ffmpeg ended tells why
+        # It counts anew where the size of the picture changes.
+        if int(shown["n"]) not in (number + 1, 0):
+            raise MediaError("internal", f"ffmpeg did not tell the time of frame {index}.")
+        number = int(shown["n"])
         # Where the size changes midway, ffmpeg scales to that of the first frame. Of some codecs it
         # guesses the start of the container too late.
         first = first or shown
@@ -409,3 +417,5 @@ def _judge(process: subprocess.Popen[bytes], log: _Log, limit_s: float, frames: 
         raise MediaError("no_frames", f"There is a video stream, but no frame of it: {log.words()}")
     if process.returncode:
         raise MediaError("unreadable", log.words())
+    if log.frames_differ:
+        raise MediaError("internal", f"ffmpeg told the times of other than the {frames} frames.")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from vidpipe.errors import UsageError, VidpipeError
+from vidpipe.errors import StoppedError, UsageError, VidpipeError
 
 # Libraries are imported by the command that needs them: TensorFlow alone takes seconds.
 
@@ -30,7 +30,7 @@ def main() -> None:
     """Runs the command line; an error of vidpipe's own ends in one line and its exit code."""
     try:
         cli(prog_name="vidpipe")
-    except VidpipeError as error:
+    except (VidpipeError, StoppedError) as error:
         click.echo(f"vidpipe: {error}", err=True)
         sys.exit(error.exit_code)
 

@@ -5,8 +5,9 @@
     ├── BadInputError       65   the input is wrong: a retry gives the same
     │   └── MediaError      65   one video cannot be used; carries the reason of its outcome
     ├── NothingToDoError    99   there is no work here, and that is fine (Airflow: skipped)
-    └── TemporaryError      75   a service is away or stopped: the same command may work later
-        └── StoppedError    75   a stop signal arrived
+    └── TemporaryError      75   a service is away: the same command may work later
+
+    StoppedError            75   a stop signal arrived
 
 A message says what was wrong, what was received, and what to do, in one line.
 """
@@ -62,5 +63,11 @@ class TemporaryError(VidpipeError):
     exit_code = EXIT_TEMPORARY
 
 
-class StoppedError(TemporaryError):
-    """A stop signal arrived; the work at hand was dropped or saved."""
+class StoppedError(BaseException):
+    """A stop signal arrived; the work at hand was dropped or saved.
+
+    Like KeyboardInterrupt no `Exception`: it comes at any moment, also inside a library that turns
+    every exception into one of its own.
+    """
+
+    exit_code = EXIT_TEMPORARY

@@ -85,9 +85,6 @@ def answering() -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
-        # MLflow wraps whatever is raised while it waits, a stop signal too.
-        if isinstance(error.__context__, StoppedError):
-            raise error.__context__ from None
         line = _without_password(" ".join(str(error).split()))[:300]
         # Without an answer from the server, MLflow gives the code of a defect of its own.
         if error.error_code in _TEMPORARY:

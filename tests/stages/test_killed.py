@@ -27,7 +27,7 @@ def start(lake, folder: Path, *arguments: str) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-m", "vidpipe", *arguments],
         env=os.environ | {"VIDPIPE_CONFIG": str(config_file(lake, folder / "vidpipe.toml"))},
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
     )
@@ -42,6 +42,7 @@ def kill_after(process: subprocess.Popen, seconds: float) -> bool:
         process.wait()
         return True
     finally:
+        process.stdout.close()
         process.stderr.close()
     return False
 
@@ -98,11 +99,11 @@ def test_a_stop_signal_ends_a_stage_in_time_with_75_and_leaves_no_child(
         bucket.put(path.name, path)
     plan = stage(lake, "run", "discover", **OPTIONS)
     process = start(lake, tmp_path, "extract", "--shard", plan.result["shards"][0])
-    time.sleep(2.5)
+    assert process.stdout.readline().startswith(b"extract 1/")
     process.terminate()
-    assert process.wait(20) == 75
-    assert b"Stopped by a signal" in process.stderr.read()
-    process.stderr.close()
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 75
+    assert b"Stopped by a signal" in errors
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
 

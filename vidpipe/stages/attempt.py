@@ -25,7 +25,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vidpipe.errors import MediaError, StoppedError, VidpipeError
+from vidpipe.errors import MediaError, VidpipeError
 from vidpipe.lake import layout
 from vidpipe.lake.store import ObjectStore
 from vidpipe.schemas import REASONS, TABLES
@@ -127,12 +127,9 @@ class Attempt:
 
     def _tell(self, stage: str, shard: str, **told: int) -> None:
         uri = layout.progress_uri(self.lake_uri, self.manifest.run_key, stage, shard)
-        try:
+        # Only for people: no work is given up because it cannot be told.
+        with contextlib.suppress(VidpipeError):
             self.store.put_json(uri, told)
-        except StoppedError:
-            raise
-        except VidpipeError:
-            pass  # only for people: no work is given up because it cannot be told
 
     def finish(self) -> Report:
         """Writes the files, then the report that makes them count.

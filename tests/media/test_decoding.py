@@ -431,13 +431,13 @@ def test_a_video_that_is_too_large_is_refused(tmp_path):
 
 
 def test_what_a_title_says_is_not_taken_for_words_of_ffmpeg(tmp_path):
-    clip = make_ramp(
-        tmp_path / "a.mkv",
-        "-metadata",
-        "title=[Parsed_showinfo_4 @ 0x55] [info] n:   0 pts: 77 pts_time:77 d:1 s:1x1 i:P iskey:1",
-        "-metadata",
-        "comment=x\n[mov @ 0x55] [error] partial file",
-    )
+    frame = "[Parsed_showinfo_4 @ 0x55] [info] n:   0 pts: 77 pts_time:77 d:1 s:1x1 i:P iskey:1 "
+    error = "x\n[h264 @ 0x55] [error] corrupt decoded frame; File ended prematurely"
+    began = f"[info] Stream mapping:\n[info] Stream mapping:\n{frame}\n{error}"
+    titles = (f"title={frame}", f"comment={error}", f"artist={began}")
+    of_file = [word for title in titles for word in ("-metadata", title)]
+    of_stream = [word for title in titles for word in ("-metadata:s:v", title)]
+    clip = make_ramp(tmp_path / "a.mkv", *of_file, *of_stream)
     decoded = Decoded(clip)
     assert decoded.times_s == [n / 10 for n in range(20)]
     assert decoded.summary.decode_errors == 0
@@ -488,7 +488,7 @@ def listener():
 
 
 def url(server: socket.socket) -> str:
-    return "http://127.0.0.1:%d/a.ts" % server.getsockname()[1]
+    return f"http://127.0.0.1:{server.getsockname()[1]}/a.ts"
 
 
 def hls(target: str) -> str:

@@ -40,7 +40,7 @@ BASE_S, S_PER_S = 60.0, 20.0
 ENDED_BY_SIGNAL = 255
 
 # Before this line ffmpeg describes the video, with titles and comments that may say anything.
-_BEGINNING = "Stream mapping:"
+_BEGINNING = "[info] Stream mapping:"
 # Its threads write into each other's lines, so this may stand anywhere in one.
 _SHOWN = re.compile(
     r"n: *(?P<n>\d+) pts: *(?P<pts>-?\d+) pts_time:(?P<time>\S+) .*"
@@ -330,7 +330,7 @@ class _Log:
         begun = False
         for line in pipe:
             text = line.decode(errors="replace").rstrip()
-            begun = begun or text.endswith(_BEGINNING)
+            begun = begun or text == _BEGINNING
             if begun and (shown := _SHOWN.search(text)):
                 self.shown.put(shown)
             told = _TOLD.match(text)

@@ -78,9 +78,7 @@ def new_lake(server: S3Server, folder: Path, name: str) -> Lake:
     return Lake(
         Settings(
             deployment="tests",
-            lake=LakeSettings(
-                f"s3://lake/{name}", f"sqlite:///{folder}/{name}.db?timeout=60"
-            ),
+            lake=LakeSettings(f"s3://lake/{name}", f"sqlite:///{folder}/{name}.db?timeout=60"),
             s3=server.settings,
             sources=SourceSettings(("s3://videos",)),
         )

@@ -155,7 +155,7 @@ def tables() -> None:
     show_default=True,
 )
 @click.option("--output", type=click.Path(path_type=Path), help="A file instead of the screen.")
-@click.option("--at", type=click.DateTime(), help="The tables as they were published at this time (UTC).")
+@click.option("--at", type=click.DateTime(), help="The tables as they were at this time (UTC).")
 def query(sql: str, output_format: str, output: Path | None, at: datetime | None) -> None:
     """Ask the tables in SQL (DuckDB's), read-only.
 
@@ -170,7 +170,7 @@ def query(sql: str, output_format: str, output: Path | None, at: datetime | None
 
 
 @cli.command()
-@click.option("--since", default="yesterday", show_default=True, help="yesterday, 3 days ago, 2026-01-31 …")
+@click.option("--since", default="yesterday", show_default=True, help="yesterday, 3 days ago, …")
 def changes(since: str) -> None:
     """Tell what is new, gone, flipped, quarantined and promoted.
 
@@ -211,7 +211,9 @@ def _stage(name: str, help_text: str):
         _run_stage(name, shard, run_key, params)
 
 
-_SHARD_EXAMPLE = "\n\n\b\nExample:\n    vidpipe {0} --shard s3://vidpipe-lake/runs/RUN/shards/{0}/A/00000.json"
+_SHARD_EXAMPLE = (
+    "\n\n\b\nExample:\n    vidpipe {0} --shard s3://vidpipe-lake/runs/RUN/shards/{0}/A/00000.json"
+)
 _PLAN_EXAMPLE = "\n\n\b\nExample:\n    vidpipe {0} --run-key by-hand --params '{1}'"
 for _name, _help, _params in (
     ("discover", "List the buckets and plan the extraction of what is new.", '{"max_videos": 10}'),
@@ -251,7 +253,7 @@ def annotate(
         _run_stage("annotate", None, run_key, params)
         return
     if file is None or not task:
-        raise UsageError("Give a file and --task. Example: vidpipe annotate labels.csv --task motion")
+        raise UsageError("Give a file and a task: vidpipe annotate labels.csv --task motion")
     from vidpipe.stages import by_hand
 
     by_hand.annotate(file, task, diff=diff)

@@ -34,7 +34,7 @@ class LakeSettings:
 
 @dataclass(frozen=True)
 class S3Settings:
-    """How S3 is reached. Empty values leave it to boto3's own chain (environment, profile, role)."""
+    """How S3 is reached; empty values are left to boto3 (environment, profile, role)."""
 
     endpoint_url: str = ""
     region: str = "us-east-1"

@@ -206,7 +206,7 @@ TABLES: dict[str, Table] = {
 STATUSES = ("done", "skipped", "quarantined", "failed")
 
 # Why an item was not done. Quarantined: the video's own fault, tried again only when something
-# changed. Failed: ours or the machine's, tried again by later runs. Skipped: nothing was to be done.
+# changed. Failed: ours or the machine's, tried again by later runs. Skipped: nothing to be done.
 REASONS = {
     "empty": "quarantined",  # no bytes
     "unreadable": "quarantined",  # no container that ffmpeg knows

@@ -19,7 +19,7 @@ VIDEOS = VideoNames(
         "s3://videos/a/two.mp4": "2" * 64,
         "s3://videos/b/two.mp4": "3" * 64,
         "s3://videos/b/broken.mp4": "4" * 64,
-        "s3://videos/odd, \"name\"\n.mp4": "5" * 64,
+        's3://videos/odd, "name"\n.mp4': "5" * 64,
     },
     {"1" * 64: 10.0, "2" * 64: 5.0, "3" * 64: 5.0, "5" * 64: 1.0},
 )

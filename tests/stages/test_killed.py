@@ -1,4 +1,4 @@
-"""A stage that is killed with -9 at any moment, and run again, leaves what an undisturbed one does."""
+"""A stage that is killed with -9 and run again leaves what an undisturbed one does."""
 
 from __future__ import annotations
 
@@ -117,7 +117,8 @@ def test_a_stage_ends_when_its_parent_is_killed(lake, bucket, media, tmp_path):
     # A parent that starts the stage, tells its pid, and then only waits.
     code = (
         "import subprocess, sys, time, pathlib\n"
-        "p = subprocess.Popen([sys.executable, '-m', 'vidpipe', 'extract', '--shard', sys.argv[1]])\n"
+        "command = [sys.executable, '-m', 'vidpipe', 'extract', '--shard', sys.argv[1]]\n"
+        "p = subprocess.Popen(command)\n"
         "pathlib.Path(sys.argv[2]).write_text(str(p.pid)); time.sleep(600)\n"
     )
     parent = subprocess.Popen(

@@ -164,7 +164,8 @@ def _csv_rows(text: str) -> Iterator[tuple[int, dict[str, Any]]]:
     reader.fieldnames = names
     _check_names(names, 1)
     if not {"video", "label"} <= set(names):
-        raise ValueError(f"line 1: columns video and label are needed. Received: {', '.join(names)}")
+        received = ", ".join(names)
+        raise ValueError(f"line 1: columns video and label are needed. Received: {received}")
     for row in reader:
         if None in row:
             row = {"video": "", "fault": "more fields than columns"}

@@ -1,4 +1,4 @@
-"""Where everything is kept: objects (`store`), Iceberg tables (`tables`), what readers see (`query`)."""
+"""Where everything is kept: objects (`store`), tables (`tables`), what readers see (`query`)."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """Where objects lie below the lake's URI. Nothing here needs a server, pyarrow or Airflow.
 
-    tables/TABLE/data/RUN/STAGE/SHARD/ATTEMPT/00000.parquet   data, never written over
-    runs/RUN/shards/STAGE/ATTEMPT/00012.json                  manifests, by the attempt that planned
-    runs/RUN/reports/STAGE/SHARD/ATTEMPT.json                 reports: an attempt is complete
-    runs/RUN/progress/STAGE/SHARD.json                        how far it is, for people
-    runs/RUN/publish/ATTEMPT.json                             what audit found fit to publish
+tables/TABLE/data/RUN/STAGE/SHARD/ATTEMPT/00000.parquet   data, never written over
+runs/RUN/shards/STAGE/ATTEMPT/00012.json                  manifests, by the attempt that planned
+runs/RUN/reports/STAGE/SHARD/ATTEMPT.json                 reports: an attempt is complete
+runs/RUN/progress/STAGE/SHARD.json                        how far it is, for people
+runs/RUN/publish/ATTEMPT.json                             what audit found fit to publish
 """
 
 from __future__ import annotations

@@ -169,12 +169,17 @@ def _translated(uri: str) -> Iterator[None]:
         if code in _MISSING or status == 412:
             raise NotFoundError(f"{shown} does not exist, or was replaced.") from error
         if code in _DENIED or status == 403:
-            raise DeniedError(f"{shown} may not be read with these credentials ({code}).") from error
+            raise DeniedError(
+                f"{shown} may not be read with these credentials ({code})."
+            ) from error
         if status == 400:
             raise UsageError(f"{shown}: the object store refuses it ({code}).") from error
         raise TemporaryError(f"{shown}: the object store answered {code or status}.") from error
-    except (botocore.exceptions.NoCredentialsError, botocore.exceptions.PartialCredentialsError) as e:
-        raise DeniedError(f"{shown}: no credentials found; set [s3] or an AWS profile.") from e
+    except (
+        botocore.exceptions.NoCredentialsError,
+        botocore.exceptions.PartialCredentialsError,
+    ) as error:
+        raise DeniedError(f"{shown}: no credentials found; set [s3] or an AWS profile.") from error
     except botocore.exceptions.ParamValidationError as error:
         raise UsageError(f"{shown}: {error}") from error
     except (

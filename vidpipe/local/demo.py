@@ -1,7 +1,7 @@
 """`vidpipe demo`: the whole loop on one machine, on made videos or on one's own.
 
-It does what a user would: puts videos into the bucket, triggers the DAGs in the running Airflow, and
-asks the tables. It ends with an error when something that it promises did not happen.
+It does what a user would: puts videos into the bucket, triggers the DAGs in the running Airflow,
+and asks the tables. It ends with an error when something that it promises did not happen.
 """
 
 from __future__ import annotations
@@ -115,7 +115,9 @@ def run(root: Path, *, videos: Path | None, labels: Path | None, clips: int, see
         BadInputError: Something that the demo promises did not happen.
     """
     if labels and not videos:
-        raise UsageError("LABELS goes with VIDEOS: a folder of videos and the file of their labels.")
+        raise UsageError(
+            "LABELS goes with VIDEOS: a folder of videos and the file of their labels."
+        )
     for path, kind in ((videos, Path.is_dir), (labels, Path.is_file)):
         if path and not kind(path):
             raise UsageError(f"{path} does not exist, or is not what was expected there.")
@@ -161,8 +163,8 @@ def _own_videos(demo: Demo, videos: Path, labels: Path | None, seed: int) -> Non
     demo.promise(ingested > 0, "not one video could be extracted (vidpipe changes tells why)")
     if labels is None:
         demo.console.print(
-            "\nNo labels were given. Write a CSV with the columns video,label (video: the file name)"
-            "\nand go on with: make demo VIDEOS=… LABELS=file.csv"
+            "\nNo labels were given. Write a CSV with the columns video,label (video: the file"
+            "\nname) and go on with: make demo VIDEOS=… LABELS=file.csv"
         )
         return
     with demo.phase("annotate: what people say of them"):
@@ -171,9 +173,7 @@ def _own_videos(demo: Demo, videos: Path, labels: Path | None, seed: int) -> Non
         done = demo.run_dag("train", task="label", architecture="attention", seed=seed)
     with demo.phase("label_nightly: the champion labels every video"):
         demo.start_schedule("label_nightly")
-    _show_results(
-        demo, [("label", "attention", "your videos", done["evaluate"], done["promote"])]
-    )
+    _show_results(demo, [("label", "attention", "your videos", done["evaluate"], done["promote"])])
     _draw_sheet(demo, "label")
 
 
@@ -185,7 +185,9 @@ def _start_and_make(demo: Demo, clips: int, seed: int) -> DemoData:
     def make() -> None:
         try:
             made.append(
-                make_demo_videos(demo.root / "demo" / f"seed-{seed}-{clips}", clips=clips, seed=seed)
+                make_demo_videos(
+                    demo.root / "demo" / f"seed-{seed}-{clips}", clips=clips, seed=seed
+                )
             )
         except Exception as error:
             failed.append(error)
@@ -271,9 +273,13 @@ def _draw_sheet(demo: Demo, task: str) -> None:
         group by all order by hash(l.video_id) limit {STRIPS}
         """
     ).to_pylist()
-    frames = Lake().dataset("frames").to_table(
-        columns=["video_id", "time_s", "jpeg"],
-        filter=ds.field("video_id").isin([row["video_id"] for row in rows]),
+    frames = (
+        Lake()
+        .dataset("frames")
+        .to_table(
+            columns=["video_id", "time_s", "jpeg"],
+            filter=ds.field("video_id").isin([row["video_id"] for row in rows]),
+        )
     )
     jpegs: dict[str, list[bytes]] = {}
     for frame in frames.sort_by([("video_id", "ascending"), ("time_s", "ascending")]).to_pylist():

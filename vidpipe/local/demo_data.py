@@ -4,7 +4,7 @@ The motion of a clip is one of four directions. The object leaves the picture on
 back on the other, so that in every class its position, size and look have the same distribution:
 one frame tells nothing, the order of frames tells all. The colour of the object is the control: one
 frame is enough. Both are independent of each other and of all else. Beside the clips lie files
-that are broken on purpose, `motion.csv` and `appearance.csv` (columns `video,label`, importable with
+that are broken on purpose, `motion.csv` and `appearance.csv` (columns `video,label`, for
 `vidpipe annotate`) and `truth.json`.
 """
 

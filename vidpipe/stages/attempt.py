@@ -1,4 +1,4 @@
-"""One attempt at a shard: rows go to local spool files, then to immutable Parquet files and a report.
+"""One attempt at a shard: its rows become immutable Parquet files, and then a report.
 
     with attempt.item(item) as rows:          # a MediaError in here is that item's outcome
         rows.write("frames", [{...}, ...])
@@ -98,7 +98,12 @@ class Attempt:
         self._keep(rows)
 
     def outcome(
-        self, item: str, work_key: str, *, video_id: str | None = None, source_uri: str | None = None
+        self,
+        item: str,
+        work_key: str,
+        *,
+        video_id: str | None = None,
+        source_uri: str | None = None,
     ) -> None:
         """Says that an item that the stage found by itself is done."""
         rows = ItemRows(self, {"item": item, "source_uri": source_uri})
@@ -186,9 +191,7 @@ class Attempt:
             self.manifest.shard,
             self.name,
         )
-        for number, path in enumerate(
-            _merge(table, spools, self.scratch), start=len(self._files)
-        ):
+        for number, path in enumerate(_merge(table, spools, self.scratch), start=len(self._files)):
             uri = f"{folder}/{number:05d}.parquet"
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()

@@ -77,7 +77,12 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         "failure": failure,
     }
     lake.store.put_json(uri, publication)
-    attempt.result |= {"publication": uri, "rows": dict(rows), "counts": dict(counts), "failure": failure}
+    attempt.result |= {
+        "publication": uri,
+        "rows": dict(rows),
+        "counts": dict(counts),
+        "failure": failure,
+    }
 
 
 def _check(lake: Lake, report: Report, planned: set[str] | None) -> set[str]:
@@ -108,7 +113,9 @@ def _check(lake: Lake, report: Report, planned: set[str] | None) -> set[str]:
         if file["table"] != "sources" and (
             stray := set(pc.unique(keys["work_key"]).to_pylist()) - done
         ):
-            raise BadInputError(f"{name}: {file['uri']} has rows of {stray.pop()}, which is not done.")
+            raise BadInputError(
+                f"{name}: {file['uri']} has rows of {stray.pop()}, which is not done."
+            )
     for problem in report.result.get("canary_problems", []):
         raise BadInputError(f"{name}: a canary came out wrong: {problem}")
     return done

@@ -36,7 +36,8 @@ def annotate(file: Path, task: str, *, diff: bool = False) -> None:
     lake = Lake()
     uri = upload_annotations(lake, file)
     started = now()
-    run_key = layout.make_run_key(lake.settings.deployment, "annotate", f"by-hand-{started:%FT%T.%f}")
+    run_id = f"by-hand-{started:%FT%T.%f}"
+    run_key = layout.make_run_key(lake.settings.deployment, "annotate", run_id)
 
     def stage(name: str, **config):
         return run_stage(

@@ -62,7 +62,8 @@ def _frame_problems(frames: list[Frame]) -> list[str]:
         pinned = FIRST + STEP * frame.time_s * 10
         if size != (32, 32) or abs(level - pinned) > 3:
             problems.append(
-                f"frame at {frame.time_s} s is {size} of grey {level:.0f}, not (32, 32) of {pinned:.0f}"
+                f"frame at {frame.time_s} s is {size} of grey {level:.0f},"
+                f" not (32, 32) of {pinned:.0f}"
             )
     return problems
 

@@ -182,9 +182,7 @@ def _failed_tries(lake: Lake, snapshots: dict[str, int]) -> collections.Counter[
     return collections.Counter(rows["item"].to_pylist())
 
 
-def _published_work(
-    lake: Lake, snapshots: dict[str, int], sizes: set[int]
-) -> dict[int, list[str]]:
+def _published_work(lake: Lake, snapshots: dict[str, int], sizes: set[int]) -> dict[int, list[str]]:
     """Work keys of the videos whose size is one of `sizes`: they may be the same bytes."""
     rows = lake.dataset("videos", snapshots=snapshots).to_table(columns=["size_bytes", "work_key"])
     rows = rows.filter(pc.is_in(rows["size_bytes"], value_set=pa.array(sorted(sizes), pa.int64())))
@@ -218,9 +216,10 @@ def _mark_gone(attempt: Attempt, uri: str, version: str) -> None:
 
 def _extract_config(manifest: Manifest, defaults: ExtractSettings) -> dict[str, Any]:
     config = manifest.config
+    short_side = config.get("short_side")  # 0 is a choice
     options = ExtractOptions(
         fps=config.get("fps") or defaults.fps,
-        short_side=defaults.short_side if config.get("short_side") is None else config["short_side"],
+        short_side=defaults.short_side if short_side is None else short_side,
         jpeg_quality=config.get("jpeg_quality") or defaults.jpeg_quality,
     )
     max_hours = config.get("max_hours")

@@ -1,4 +1,6 @@
-"""Manifests say what a task is to do, reports what an attempt at it did. Both are small JSON objects.
+"""Manifests say what a task is to do, reports what an attempt at it did.
+
+Both are small JSON objects.
 
 Light on purpose (no pyarrow, no Airflow): Airflow's operator reads them too.
 """

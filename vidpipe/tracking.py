@@ -314,5 +314,6 @@ def print_models(task: str | None = None) -> None:
             style="bold" if model["alias"] == CHAMPION else None,
         )
     console = Console()
-    # Where nobody looks, as in a pipe, nothing is cut off.
-    console.print(table, width=None if console.is_terminal else 200)
+    if not console.is_terminal:
+        console = Console(width=200)  # in a pipe or a file nothing is cut off
+    console.print(table)

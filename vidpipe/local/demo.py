@@ -270,7 +270,7 @@ def _draw_sheet(demo: Demo, task: str) -> None:
         from current_labels l left join current_annotations a
           on a.video_id = l.video_id and a.task = l.task and a.start_s is null
         where l.task = '{task}'
-        group by all order by hash(l.video_id) limit {STRIPS}
+        group by all order by l.video_id limit {STRIPS}
         """
     ).to_pylist()
     frames = (
@@ -310,4 +310,5 @@ def _show_end(demo: Demo) -> None:
         '  vidpipe query "select video_codec, width, height, count(*) from videos group by all"\n'
         "\nThe stack goes on running. Stop it: make down. Remove it with its data: make clean.",
         markup=False,
+        soft_wrap=True,
     )

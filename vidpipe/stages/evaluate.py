@@ -5,13 +5,12 @@ from __future__ import annotations
 from vidpipe import tracking
 from vidpipe.datasets.labelled import Dataset
 from vidpipe.datasets.splits import TEST
-from vidpipe.errors import BadInputError
 from vidpipe.evaluation.figures import draw_confusion, draw_mistakes
 from vidpipe.evaluation.metrics import Evaluation, evaluate
 from vidpipe.lake.tables import Lake
 from vidpipe.models.bundle import Bundle
 from vidpipe.stages.attempt import Attempt
-from vidpipe.stages.manifest import Manifest, find_report
+from vidpipe.stages.manifest import Manifest, read_result
 
 
 def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
@@ -26,7 +25,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         BadInputError: The training did not end.
     """
     (item,) = manifest.items
-    trained = read_result(manifest.config["train"], lake)
+    trained = read_result(lake.store, lake.uri, manifest.config["train"])
     dataset = Dataset.from_json(lake.store.get_json(manifest.config["dataset"]))
     champion = tracking.champion(dataset.task)
     if champion and champion.version == trained["model_version"]:
@@ -53,21 +52,6 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         }
         print(f"evaluate: the champion, version {champion.version}, has {_shown(of_champion)}")
     attempt.outcome(item["item"], item["work_key"])
-
-
-def read_result(manifest_uri: str, lake: Lake) -> dict:
-    """What the task with this manifest told.
-
-    Raises:
-        BadInputError: It did not end.
-    """
-    manifest = Manifest.read(lake.store, manifest_uri)
-    report = find_report(lake.store, lake.uri, manifest)
-    if report is None:
-        raise BadInputError(
-            f"{manifest.stage} {manifest.shard} of this run has no report: run it first."
-        )
-    return report.result
 
 
 def _evaluate(

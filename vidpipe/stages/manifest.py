@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from vidpipe.errors import UsageError
+from vidpipe.errors import BadInputError, UsageError
 from vidpipe.lake import layout
 from vidpipe.lake.store import ObjectStore
 
@@ -108,6 +108,21 @@ def find_report(store: ObjectStore, lake_uri: str, manifest: Manifest) -> Report
         if report.manifest_hash == manifest.hash:
             return report
     return None
+
+
+def read_result(store: ObjectStore, lake_uri: str, manifest_uri: str) -> dict[str, Any]:
+    """What the task with this manifest told those after it.
+
+    Raises:
+        BadInputError: It did not end.
+    """
+    manifest = Manifest.read(store, manifest_uri)
+    report = find_report(store, lake_uri, manifest)
+    if report is None:
+        raise BadInputError(
+            f"{manifest.stage} {manifest.shard} of this run has no report: run it first."
+        )
+    return report.result
 
 
 def read_progress(store: ObjectStore, lake_uri: str, run_key: str) -> dict[str, tuple[int, int]]:

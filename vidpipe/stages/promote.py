@@ -5,8 +5,7 @@ from __future__ import annotations
 from vidpipe import tracking
 from vidpipe.lake.tables import Lake
 from vidpipe.stages.attempt import Attempt
-from vidpipe.stages.evaluate import read_result
-from vidpipe.stages.manifest import Manifest
+from vidpipe.stages.manifest import Manifest, read_result
 
 
 def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
@@ -18,7 +17,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     """
     (item,) = manifest.items
     task = item["item"].partition("/")[0]
-    evaluated = read_result(manifest.config["evaluate"], lake)
+    evaluated = read_result(lake.store, lake.uri, manifest.config["evaluate"])
     version = tracking.Version(
         evaluated["model"], evaluated["model_version"], evaluated["mlflow_run_id"]
     )

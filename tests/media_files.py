@@ -6,6 +6,8 @@ import struct
 import subprocess
 from pathlib import Path
 
+import psutil
+
 from vidpipe.media import ffmpeg_path
 
 # A clip of `ramp` tells in the grey of a frame which frame it was.
@@ -96,3 +98,13 @@ def refer_elsewhere(source: Path, target: Path, other: Path) -> Path:
         content[start : start + 4] = struct.pack(">I", size + len(new) - len(old))
     target.write_bytes(content)
     return target
+
+
+def decoders() -> list[psutil.Process]:
+    """The programs that read media and are children of this process now."""
+    found = []
+    for child in psutil.Process().children():
+        told = child.as_dict(["name", "cmdline"])
+        if "ffmpeg" in (told["name"] or "") or "limits.py" in " ".join(told["cmdline"] or []):
+            found.append(child)
+    return found

@@ -13,13 +13,13 @@ import threading
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 from PIL import Image
 
 from tests.media_files import (
     cut,
     damage,
+    decoders,
     make_clip,
     make_ramp,
     number_of,
@@ -79,7 +79,7 @@ def picture(frame: Frame) -> np.ndarray:
 def reason_of(path: Path, options: ExtractOptions = EVERY_FRAME) -> str:
     with pytest.raises(MediaError) as caught:
         list(decode(path, probe(path), options))
-    assert not psutil.Process().children()
+    assert not decoders()
     return caught.value.reason
 
 
@@ -452,9 +452,9 @@ def test_leaving_early_leaves_no_process_thread_or_pipe(tmp_path):
     for _ in range(3):
         parts = decode(clip, info, EVERY_FRAME)
         next(parts)
-        assert psutil.Process().children()
+        assert decoders()
         parts.close()
-        assert not psutil.Process().children()
+        assert not decoders()
     assert threading.active_count() == threads
     assert len(os.listdir("/dev/fd")) == files
 
@@ -467,7 +467,7 @@ def test_an_error_of_the_consumer_leaves_no_process(tmp_path):
     ):
         for _ in parts:
             raise ZeroDivisionError
-    assert not psutil.Process().children()
+    assert not decoders()
 
 
 # Files that name other files

@@ -10,7 +10,7 @@ import time
 import psutil
 import pytest
 
-from tests.media_files import make_clip, run_ffmpeg
+from tests.media_files import decoders, make_clip, run_ffmpeg
 from vidpipe.errors import MediaError
 from vidpipe.media import ExtractOptions, decode, decoding, limits, probe
 
@@ -50,8 +50,9 @@ def test_no_secret_of_the_environment_is_seen(monkeypatch):
 
 def test_stop_ends_a_program_with_its_children_and_may_be_called_twice():
     child = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'input()'], stdin=-1)"
+    wait = "import time; time.sleep(600)"
     process = limits.start_limited(
-        [sys.executable, "-c", f"{child}; print('started', flush=True); input()"], cpu_s=60
+        [sys.executable, "-c", f"{child}; print('started', flush=True); {wait}"], cpu_s=60
     )
     with process:
         process.stdout.readline()
@@ -104,7 +105,7 @@ def test_a_decoder_that_says_nothing_for_too_long_is_ended(tmp_path, monkeypatch
     with pytest.raises(MediaError) as caught:
         list(decode(clip, info, OPTIONS))
     assert caught.value.reason == "timed_out"
-    assert not psutil.Process().children()
+    assert not decoders()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="macOS has no limit of the address space")

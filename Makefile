@@ -6,6 +6,9 @@ PYTHON ?= $(shell for python in python3.12 python3.11 python3; do \
 BIN := .venv/bin
 STAMP := .venv/stamp
 
+# Every stage is a process of its own: without bytecode each would compile its libraries anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 help:  ## this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 

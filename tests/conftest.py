@@ -83,7 +83,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 @pytest.fixture
 def lake(s3_server: S3Server, tmp_path: Path) -> Lake:
     """An empty lake on a real S3 server."""
-    return new_lake(s3_server, tmp_path, f"lake-{secrets.token_hex(4)}")
+    return new_lake(s3_server.settings, tmp_path, f"lake-{secrets.token_hex(4)}")
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
 import subprocess
@@ -73,13 +74,13 @@ def serve_s3(folder: Path) -> Iterator[S3Server]:
         server.stop()
 
 
-def new_lake(server: S3Server, folder: Path, name: str) -> Lake:
+def new_lake(settings: S3Settings, folder: Path, name: str) -> Lake:
     """An empty lake of its own on a server, its catalog in `folder`."""
     return Lake(
         Settings(
             deployment="tests",
             lake=LakeSettings(f"s3://lake/{name}", f"sqlite:///{folder}/{name}.db?timeout=60"),
-            s3=server.settings,
+            s3=settings,
             sources=SourceSettings(("s3://videos",)),
         )
     )
@@ -107,3 +108,47 @@ def config_file(lake: Lake, path: Path) -> Path:
         )
     )
     return path
+
+
+@contextlib.contextmanager
+def serve_guarded_s3(*refused: str) -> Iterator[S3Settings]:
+    """An S3 server whose user may do all but what is refused; buckets `lake`, `videos`, `closed`.
+
+    Any object name is a key there, also those that `rclone` has no file for.
+
+    Args:
+        refused: Buckets that the user may not list, objects that it may not read.
+    """
+    import boto3
+    import requests
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", free_port(), verbose=False)
+    server.start()
+    url = "http://{}:{}".format(*server.get_host_and_port())
+    try:
+        root = {
+            "endpoint_url": url,
+            "region_name": "us-east-1",
+            "aws_access_key_id": ACCESS_KEY_ID,
+            "aws_secret_access_key": SECRET_ACCESS_KEY,
+        }
+        s3, iam = boto3.client("s3", **root), boto3.client("iam", **root)
+        for bucket in ("lake", "videos", "closed"):
+            s3.create_bucket(Bucket=bucket)
+        iam.create_user(UserName="vidpipe")
+        statements = [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]
+        if refused:
+            arns = [f"arn:aws:s3:::{resource}" for resource in refused]
+            actions = ["s3:ListBucket", "s3:GetObject"]
+            statements.append({"Effect": "Deny", "Action": actions, "Resource": arns})
+        policy = {"Version": "2012-10-17", "Statement": statements}
+        iam.put_user_policy(UserName="vidpipe", PolicyName="s3", PolicyDocument=json.dumps(policy))
+        key = iam.create_access_key(UserName="vidpipe")["AccessKey"]
+        requests.post(f"{url}/moto-api/reset-auth", data="0", timeout=10)
+        yield S3Settings(url, "us-east-1", key["AccessKeyId"], key["SecretAccessKey"])
+    finally:
+        # Its state is this process's, and would be the next server's too.
+        requests.post(f"{url}/moto-api/reset-auth", data="inf", timeout=10)
+        requests.post(f"{url}/moto-api/reset", timeout=10)
+        server.stop()

@@ -34,7 +34,7 @@ def _promotion(version, at):
 @pytest.fixture(scope="module")
 def changed(s3_server, tmp_path_factory):
     """A lake in which everything changed, and the time before."""
-    lake = new_lake(s3_server, tmp_path_factory.mktemp("changed"), "changed")
+    lake = new_lake(s3_server.settings, tmp_path_factory.mktemp("changed"), "changed")
     return lake, _change_everything(lake)
 
 

@@ -33,7 +33,7 @@ JPEG_BYTES = 200_000
 @pytest.fixture(scope="module")
 def full(s3_server, tmp_path_factory) -> Lake:
     """A lake with frames of two days, and labels of two tasks."""
-    lake = new_lake(s3_server, tmp_path_factory.mktemp("full"), "full")
+    lake = new_lake(s3_server.settings, tmp_path_factory.mktemp("full"), "full")
     frames = [
         {
             "video_id": f"v{day}",
@@ -92,7 +92,7 @@ def test_one_day_of_frames_reads_no_other_day(full):
 @pytest.fixture(scope="module")
 def with_a_lost_file(s3_server, tmp_path_factory) -> Lake:
     """A lake whose labels of the task mood cannot be read any more."""
-    lake = new_lake(s3_server, tmp_path_factory.mktemp("lost"), "lost")
+    lake = new_lake(s3_server.settings, tmp_path_factory.mktemp("lost"), "lost")
     for run, task in (("r1", "motion"), ("r2", "mood")):
         publish_rows(lake, run, "label", {"labels": [{"task": task, "video_id": "v"}]})
     for found in lake.store.list(f"{lake.uri}/tables/labels/data/r2/"):
@@ -130,7 +130,7 @@ def test_statistics_never_hide_a_row(bounds, data):
 def bounds(s3_server, tmp_path_factory):
     """Files whose bounds are long, empty, or cannot be made greater by cutting."""
     texts = ["", "a", "s3://b/" + "x" * 40, "s3://b/" + "x" * 39 + "y", "é" * 30, "\U0010ffff" * 20]
-    lake = new_lake(s3_server, tmp_path_factory.mktemp("bounds"), "bounds")
+    lake = new_lake(s3_server.settings, tmp_path_factory.mktemp("bounds"), "bounds")
     for number, text in enumerate(texts):
         publish_rows(lake, f"r{number}", "discover", {"sources": [{"source_uri": text}]})
     return lake.dataset("sources"), texts

@@ -8,6 +8,7 @@ import dataclasses
 import pytest
 
 from tests.runs import audit_and_publish, ingest, rows, shards, stage
+from tests.servers import new_lake, serve_guarded_s3
 from vidpipe.config import SourceSettings
 from vidpipe.errors import BadInputError, TemporaryError, UsageError
 from vidpipe.stages.manifest import Manifest, find_report
@@ -207,6 +208,41 @@ def test_a_bucket_that_does_not_exist_is_told_in_one_line(lake, bucket):
     lake.settings = dataclasses.replace(lake.settings, sources=SourceSettings(("s3://no-such",)))
     with pytest.raises(UsageError, match="'no-such' does not exist"):
         stage(lake, "one", "discover")
+
+
+def test_a_bucket_that_denies_is_told_in_one_line(tmp_path):
+    with serve_guarded_s3("closed") as settings:
+        lake = new_lake(settings, tmp_path, "closed")
+        lake.settings = dataclasses.replace(
+            lake.settings, sources=SourceSettings(("s3://videos", "s3://closed"))
+        )
+        with pytest.raises(UsageError, match="s3://closed/ may not be read .*AccessDenied"):
+            stage(lake, "one", "discover")
+
+
+def test_an_object_that_denies_is_an_outcome_and_holds_nobody_up(media, tmp_path):
+    with serve_guarded_s3("videos/secret.mp4") as settings:
+        lake = new_lake(settings, tmp_path, "secret")
+        for name, path in zip(("open.mp4", "secret.mp4"), media.videos, strict=False):
+            lake.store.upload(path, f"s3://videos/{name}")
+        plan = stage(lake, "one", "discover", **OPTIONS)
+        shards(lake, plan)
+        audit_and_publish(lake, "one", plan, max_failed_share=0.5)
+        assert outcomes(lake, "one") == {
+            "s3://videos/open.mp4": ("done", None),
+            "s3://videos/secret.mp4": ("failed", "denied"),
+        }
+
+
+def test_no_key_is_a_path(media, tmp_path):
+    names = ("../../up.mp4", "a/../b.mp4", "/rooted.mp4", "./.mp4", "a//b.mp4")
+    with serve_guarded_s3() as settings:
+        lake = new_lake(settings, tmp_path, "names")
+        for name, path in zip(names, media.videos, strict=False):
+            lake.store.upload(path, f"s3://videos/{name}")
+        ingest(lake, "one", **OPTIONS)
+        assert outcomes(lake, "one") == {f"s3://videos/{name}": ("done", None) for name in names}
+    assert {path.name for path in tmp_path.rglob("*")} == {"names.db"}
 
 
 def test_a_source_that_is_not_configured_is_refused(lake, bucket):

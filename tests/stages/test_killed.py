@@ -56,7 +56,7 @@ def undisturbed(s3_server, bucket, lake, media, tmp_path):
     """The tables after a run in which nothing happened."""
     for path in (*media.videos[:4], *media.broken):
         bucket.put(path.name, path)
-    other = new_lake(s3_server, tmp_path, f"undisturbed-{random.randrange(10**9)}")
+    other = new_lake(s3_server.settings, tmp_path, f"undisturbed-{random.randrange(10**9)}")
     other.settings = dataclasses.replace(other.settings, sources=lake.settings.sources)
     plan = stage(other, "run", "discover", **OPTIONS)
     shards(other, plan)

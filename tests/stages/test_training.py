@@ -32,7 +32,7 @@ CONFIG = {"architecture": "cnn_rnn", "seed": 0, "test_share": 0.3, "epochs": 2, 
 @pytest.fixture(scope="module")
 def videos(s3_server, tmp_path_factory, media: DemoData) -> tuple[Lake, dict[str, str]]:
     """A lake with the frames of some videos, and the id of each."""
-    lake = new_lake(s3_server, tmp_path_factory.mktemp("training"), "training")
+    lake = new_lake(s3_server.settings, tmp_path_factory.mktemp("training"), "training")
     for path in media.videos:
         lake.store.upload(path, f"s3://videos/training/{path.name}")
     ingest(lake, "ingest", source="s3://videos", prefix="training/", fps=4.0, short_side=64)

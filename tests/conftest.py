@@ -6,11 +6,12 @@ import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.mlflow_server import MlflowServer, serve_mlflow
-from tests.servers import S3Server, new_lake, serve_s3
+from tests.servers import S3Server, new_lake, serve_s3, serve_webhook
 from vidpipe.lake.tables import Lake
 
 TESTS = Path(__file__).parent
@@ -35,25 +36,38 @@ class RunningStack:
         root: Its folder; `VIDPIPE_CONFIG` names the configuration in it while a test uses it.
         home: The home folder of its processes.
         dags_folder: The DAG files of the project, and those of tests/local/dags.
+        posts: What was sent to the webhook that its Airflow tells of failures.
     """
 
     root: Path
     home: Path
     dags_folder: Path
+    posts: list[tuple[str, Any]]
 
 
 @pytest.fixture(scope="session")
-def _stack_of_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+def _webhook() -> Iterator[tuple[str, list[tuple[str, Any]]]]:
+    with serve_webhook() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def _stack_of_session(
+    tmp_path_factory: pytest.TempPathFactory, _webhook: tuple[str, list[tuple[str, Any]]]
+) -> Iterator[RunningStack]:
     from vidpipe.local import stack
 
+    url, posts = _webhook
     folder = tmp_path_factory.mktemp("stack")
-    running = RunningStack(folder / ".vidpipe", folder / "home", folder / "dags")
+    running = RunningStack(folder / ".vidpipe", folder / "home", folder / "dags", posts)
     running.home.mkdir()
     running.dags_folder.mkdir()
     for dag in (*TESTS.parent.glob("dags/*.py"), *TESTS.glob("local/dags/*.py")):
         (running.dags_folder / dag.name).symlink_to(dag)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(running.home))
+        patch.setenv("VIDPIPE_NOTIFY_WEBHOOK_PATH", "hook")
+        patch.setenv("AIRFLOW_CONN_HTTP_DEFAULT", url)
         patch.chdir(folder)
         stack.up(running.root, dags_folder=running.dags_folder)
     yield running

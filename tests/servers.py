@@ -8,9 +8,12 @@ import os
 import socket
 import subprocess
 import sysconfig
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 from vidpipe.config import LakeSettings, S3Settings, Settings, SourceSettings
 from vidpipe.lake.tables import Lake
@@ -108,6 +111,32 @@ def config_file(lake: Lake, path: Path) -> Path:
         )
     )
     return path
+
+
+@contextlib.contextmanager
+def serve_webhook() -> Iterator[tuple[str, list[tuple[str, Any]]]]:
+    """A web server that takes JSON; yields its URL, and path and document of what was posted."""
+    posts: list[tuple[str, Any]] = []
+
+    class Web(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+            posts.append((self.path, json.loads(body)))
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(b'{"ok": true}')
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Web)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", posts
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 @contextlib.contextmanager

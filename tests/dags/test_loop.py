@@ -109,3 +109,6 @@ def test_from_a_bucket_to_labels(stack, media):
 def test_a_failing_run_ends_as_failed_and_says_why(stack, capsys):
     assert run(stack, "train", "task=nothing_of_the_kind") == "failed"
     assert "has no annotation" in capsys.readouterr().out
+    (path, told), *others = [post for post in stack.posts if "nothing_of_the_kind" in str(post)]
+    assert (path, told["dag"], others) == ("/hook", "train", [])
+    assert "has no annotation" in told["message"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
@@ -115,12 +116,19 @@ def test_what_airflow_does_not_know_is_one_clear_line(stack, dag, params, messag
 
 
 def test_interrupting_leaves_the_run_running(stack):
-    console = Console(record=True, width=200)
-    interrupt = threading.Timer(3, os.kill, (os.getpid(), signal.SIGINT))
-    interrupt.start()
-    with pytest.raises(KeyboardInterrupt):
-        run_dag("tiny", ["shards=10"], root=stack.root, console=console)
-    assert "the run goes on" in console.export_text()
+    command = [sys.executable, "-m", "vidpipe", "run", "tiny", "--param", "shards=10"]
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=stack.root.parent,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    ) as process:
+        assert process.stdout.readline().startswith("tiny: http://")
+        assert process.stdout.readline().startswith("  plan: ")
+        process.send_signal(signal.SIGINT)
+        assert "the run goes on" in process.stdout.read()
+    assert process.returncode == 1
 
 
 def test_without_a_stack_it_says_so(tmp_path):

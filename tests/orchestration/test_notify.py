@@ -7,40 +7,36 @@ import socketserver
 import threading
 from collections.abc import Iterator
 from email import message_from_bytes
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.airflow_runs import PretendStages, run_dag
+from tests.servers import serve_webhook
 from vidpipe.config import load_settings
 
 
 class Inbox:
     """Messages that arrived, and where."""
 
-    def __init__(self) -> None:
-        self.posts: list[tuple[str, dict[str, Any]]] = []
+    def __init__(self, posts: list[tuple[str, dict[str, Any]]]) -> None:
+        self.posts = posts
         self.mails: list[bytes] = []
 
 
 @pytest.fixture
-def inbox(airflow_home: Path, stages, monkeypatch: pytest.MonkeyPatch) -> Iterator[Inbox]:
+def web() -> Iterator[tuple[str, list]]:
+    """Takes what goes to the webhook and to Slack."""
+    with serve_webhook() as running:
+        yield running
+
+
+@pytest.fixture
+def inbox(airflow_home: Path, stages, web, monkeypatch: pytest.MonkeyPatch) -> Iterator[Inbox]:
     """A web server (webhook, Slack) and a mail server, and Airflow's connections to them."""
-    box = Inbox()
-
-    class Web(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-            box.posts.append((self.path, json.loads(body)))
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.end_headers()
-            self.wfile.write(b'{"ok": true}')
-
-        def log_message(self, *args: Any) -> None:
-            pass
+    url = web[0]
+    box = Inbox(web[1])
 
     class Mail(socketserver.StreamRequestHandler):
         def handle(self) -> None:
@@ -55,9 +51,8 @@ def inbox(airflow_home: Path, stages, monkeypatch: pytest.MonkeyPatch) -> Iterat
         def _say(self, text: str) -> None:
             self.wfile.write(f"{text}\r\n".encode())
 
-    web = HTTPServer(("127.0.0.1", 0), Web)
     mail = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Mail)
-    url = f"http://127.0.0.1:{web.server_port}"
+    threading.Thread(target=mail.serve_forever, daemon=True).start()
     for name, connection in {
         "HTTP": {"conn_type": "http", "host": url},
         "SLACK": {
@@ -77,12 +72,9 @@ def inbox(airflow_home: Path, stages, monkeypatch: pytest.MonkeyPatch) -> Iterat
         },
     }.items():
         monkeypatch.setenv(f"AIRFLOW_CONN_{name}_DEFAULT", json.dumps(connection))
-    for server in (web, mail):
-        threading.Thread(target=server.serve_forever, daemon=True).start()
     yield box
-    for server in (web, mail):
-        server.shutdown()
-        server.server_close()
+    mail.shutdown()
+    mail.server_close()
     load_settings.cache_clear()
 
 

@@ -112,6 +112,23 @@ def test_a_training_is_pinned_run_measured_promoted_and_published(videos, task, 
     assert aliases == {"champion": "1", "challenger": "2"}
     assert len([row for row in rows(lake, "promotions") if row["task"] == task]) == 1
 
+    # Somebody decides otherwise in MLflow: the night writes it down, once, and labels with it.
+    MlflowClient(mlflow.uri).set_registered_model_alias(champion.name, "champion", "2")
+    for run_key in (f"{task}-night-1", f"{task}-night-2"):
+        plan = stage(lake, run_key, "label", task=task)
+        shards(lake, plan)
+        audit_and_publish(lake, run_key, plan)
+    promotions = [row for row in rows(lake, "promotions") if row["task"] == task]
+    promotions.sort(key=lambda row: row["promoted_at"])
+    assert [(row["model_version"], row["replaced_version"]) for row in promotions] == [
+        ("1", None),
+        ("2", "1"),
+    ]
+    assert promotions[1]["promoted_by"] == "MLflow"
+    labels = [row for row in rows(lake, "labels") if row["task"] == task]
+    assert {row["model_version"] for row in labels} == {"2"}
+    assert len(labels) == len(named)
+
 
 def test_what_holds_is_learned_and_contradictions_are_counted(videos, task, tmp_path):
     lake, named = videos

@@ -131,7 +131,7 @@ def _record_promotion(
     if before == champion.version:
         return
     manifest = attempt.manifest
-    work_key = layout.makelabel_work_key(task, "promote", champion.version, manifest.run_key)
+    work_key = layout.make_work_key(task, "promote", champion.version, manifest.run_key)
     attempt.outcome(f"{task}/{champion.version}", work_key)
     attempt.write(
         "promotions",

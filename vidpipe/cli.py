@@ -99,7 +99,12 @@ def doctor() -> None:
 @cli.command()
 @click.option("--videos", type=click.Path(path_type=Path), help="A folder of your own videos.")
 @click.option("--labels", type=click.Path(path_type=Path), help="Their labels, CSV or JSON Lines.")
-@click.option("--clips", default=240, show_default=True, help="How many videos to make.")
+@click.option(
+    "--clips",
+    default=240,
+    show_default=True,
+    help="How many videos to make; far fewer teach too little for what the demo promises.",
+)
 @click.option("--seed", default=0, show_default=True, help="Seed of the videos and the training.")
 def demo(videos: Path | None, labels: Path | None, clips: int, seed: int) -> None:
     """Run the whole loop on made videos, or on your own.

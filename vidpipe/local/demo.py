@@ -32,8 +32,8 @@ from vidpipe.stages.by_hand import upload_annotations
 
 SHEET = Path("demo.png")
 STRIPS = 24
-# Defaults of extraction for the made videos: short and small as they are, they need more frames.
-EXTRACT = {"VIDPIPE_EXTRACT_FPS": "8", "VIDPIPE_EXTRACT_SHORT_SIDE": "128"}
+# Of the made videos: short and small as they are, they need more frames than others.
+EXTRACT = {"fps": 8, "short_side": 128}
 SCHEDULED_WITHIN_S = 60
 VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".3gp"}
 
@@ -77,10 +77,10 @@ class Demo:
         client.unpause(dag_id)
         return self._watch(client, dag_id, run_id)
 
-    def start_schedule(self, dag_id: str) -> None:
+    def start_schedule(self, dag_id: str, **conf: Any) -> None:
         """Unpauses a DAG and shows the run that its schedule begins with.
 
-        One that is on its schedule already is triggered.
+        One that is on its schedule already is triggered, with the parameters given.
         """
         client = airflow_api.connect(self.root)
         if client.dags()[dag_id]["is_paused"]:
@@ -90,7 +90,7 @@ class Demo:
                     self._watch(client, dag_id, runs[0]["dag_run_id"])
                     return
                 time.sleep(1)
-        self.run_dag(dag_id)
+        self.run_dag(dag_id, **conf)
 
     def _watch(self, client: airflow_api.AirflowClient, dag_id: str, run_id: str) -> dict[str, Any]:
         state = airflow_api.watch(client, dag_id, run_id, console=self.console)
@@ -132,12 +132,13 @@ def run(root: Path, *, videos: Path | None, labels: Path | None, clips: int, see
 
 
 def _made_videos(demo: Demo, clips: int, seed: int) -> None:
-    os.environ |= EXTRACT  # for the stack, and so for every task
+    # A stack that starts now has them as its defaults, so that its schedule uses them, too.
+    os.environ |= {f"VIDPIPE_EXTRACT_{name.upper()}": str(EXTRACT[name]) for name in EXTRACT}
     with demo.phase(f"Start the stack, and make {clips} videos beside it"):
         data = _start_and_make(demo, clips, seed)
         _upload(data.folder, "demo")
     with demo.phase("ingest: videos become frames and audio"):
-        demo.start_schedule("ingest")
+        demo.start_schedule("ingest", **EXTRACT)
     with demo.phase("annotate: what people say of them"):
         for task, file in (("motion", data.motion_csv), ("appearance", data.appearance_csv)):
             demo.run_dag("annotate", task=task, file=upload_annotations(Lake(), file))
@@ -228,11 +229,13 @@ def _check_tables(demo: Demo, data: DemoData) -> None:
             outcome is not None and outcome["status"] == wanted,
             f"{path.name} is {outcome['status'] if outcome else 'without outcome'}, not {wanted}",
         )
-    labelled = run_query("select count(*) as n from current_labels where task = 'motion'")
-    demo.promise(
-        labelled.to_pylist()[0]["n"] == len(data.videos),
-        "not every video is labelled",
-    )
+    without = run_query(
+        """
+        select count(*) as n from current_videos v
+        anti join current_labels l on l.video_id = v.video_id and l.task = 'motion'
+        """
+    ).to_pylist()[0]["n"]
+    demo.promise(without == 0, f"{without} videos are not labelled")
 
 
 def _show_results(demo: Demo, results: list[tuple]) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from vidpipe.errors import StoppedError, UsageError, VidpipeError
+from vidpipe.errors import EXIT_TEMPORARY, StoppedError, UsageError, VidpipeError
 
 # Libraries are imported by the command that needs them: TensorFlow alone takes seconds.
 
@@ -33,6 +33,9 @@ def main() -> None:
     except (VidpipeError, StoppedError) as error:
         click.echo(f"vidpipe: {error}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:  # a full disk, or pyarrow's word for a store that is away
+        click.echo(f"vidpipe: {' '.join(str(error).split())[:500]}", err=True)
+        sys.exit(EXIT_TEMPORARY)
 
 
 # --- The embedded stack ------------------------------------------------------------------------
@@ -223,7 +226,11 @@ _PLAN_EXAMPLE = "\n\n\b\nExample:\n    vidpipe {0} --run-key by-hand --params '{
 for _name, _help, _params in (
     ("discover", "List the buckets and plan the extraction of what is new.", '{"max_videos": 10}'),
     ("extract", "Turn the sources of a shard into frames and audio.", None),
-    ("snapshot", "Pin a dataset and plan a training.", '{"task": "motion"}'),
+    (
+        "snapshot",
+        "Pin a dataset and plan a training.",
+        '{"task": "motion", "architecture": "attention"}',
+    ),
     ("train", "Train the model of a shard.", None),
     ("evaluate", "Evaluate a trained model beside the champion.", None),
     ("promote", "Make a model the champion if it is better.", None),
@@ -283,6 +290,8 @@ def _run_stage(name: str, shard: str | None, run_key: str | None, params: str) -
             config = json.loads(params)
         except json.JSONDecodeError as error:
             raise UsageError(f"--params must be JSON ({error}). Received: {params!r}") from error
+        if not isinstance(config, dict):
+            raise UsageError(f'--params must look like {{"task": "motion"}}. Received: {params!r}')
         manifest = Manifest(
             run_key, name, config=config, planned_at=now().isoformat(), code_version=code_version()
         )

@@ -158,6 +158,8 @@ def _build(cls: type, values: dict, section: str, origin: str):
     for name, spec in fields.items():
         default = spec.default
         if dataclasses.is_dataclass(default):
+            if not isinstance(values.get(name, {}), dict):
+                raise UsageError(f"{origin}: {name} must be a section, [{name}].")
             built[name] = _build(type(default), values.get(name, {}), name, origin)
             continue
         variable = "_".join(filter(None, ("VIDPIPE", section.upper(), name.upper())))

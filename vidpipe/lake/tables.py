@@ -47,7 +47,7 @@ class Lake:
 
     def __init__(self, settings: Settings | None = None):
         self.settings = settings or load_settings()
-        if not self.settings.lake.uri:
+        if not (self.settings.lake.uri and self.settings.lake.catalog_uri):
             raise UsageError(
                 "No lake is configured. Start one with `vidpipe up`, or set [lake] uri and"
                 " catalog_uri in vidpipe.toml."
@@ -77,7 +77,8 @@ class Lake:
                 },
             )
         except Exception as error:
-            raise TemporaryError(f"The table catalog cannot be opened: {error}") from error
+            line = " ".join(str(error).split())[:300]
+            raise TemporaryError(f"The table catalog cannot be opened: {line}") from error
 
     @functools.cached_property
     def filesystem(self) -> pyarrow.fs.FileSystem:

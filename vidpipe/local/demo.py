@@ -80,10 +80,10 @@ class Demo:
     def start_schedule(self, dag_id: str, **conf: Any) -> None:
         """Unpauses a DAG and shows the run that its schedule begins with.
 
-        One that is on its schedule already is triggered, with the parameters given.
+        One that has run before is triggered, with the parameters given.
         """
         client = airflow_api.connect(self.root)
-        if client.dags()[dag_id]["is_paused"]:
+        if client.dags()[dag_id]["is_paused"] and not client.runs(dag_id):
             client.unpause(dag_id)
             for _ in range(SCHEDULED_WITHIN_S):
                 if runs := client.runs(dag_id):
@@ -118,9 +118,12 @@ def run(root: Path, *, videos: Path | None, labels: Path | None, clips: int, see
         raise UsageError(
             "LABELS goes with VIDEOS: a folder of videos and the file of their labels."
         )
-    for path, kind in ((videos, Path.is_dir), (labels, Path.is_file)):
-        if path and not kind(path):
-            raise UsageError(f"{path} does not exist, or is not what was expected there.")
+    # Not every shell expands the ~ of VIDEOS=~/clips.
+    videos, labels = (path and path.expanduser() for path in (videos, labels))
+    if videos and not videos.is_dir():
+        raise UsageError(f"{videos} is no folder of videos.")
+    if labels and not labels.is_file():
+        raise UsageError(f"{labels} is no file of labels.")
     demo = Demo(root, Console(highlight=False))
     if videos:
         _own_videos(demo, videos, labels, seed)
@@ -308,7 +311,7 @@ def _show_end(demo: Demo) -> None:
         print_(f"Picture  {SHEET}")
     print_(
         "\nThree queries to try (.venv/bin/vidpipe):\n"
-        '  vidpipe query "select label, count(*) from current_labels group by 1"\n'
+        '  vidpipe query "select task, label, count(*) from current_labels group by all"\n'
         '  vidpipe query "select status, reason, count(*) from outcomes group by all"\n'
         '  vidpipe query "select video_codec, width, height, count(*) from videos group by all"\n'
         "\nThe stack goes on running. Stop it: make down. Remove it with its data: make clean.",

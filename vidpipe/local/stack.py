@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from vidpipe.config import load_settings
+from vidpipe.config import find_config, load_settings
 from vidpipe.errors import TemporaryError, UsageError, VidpipeError
 from vidpipe.lake.tables import Lake
 from vidpipe.local import processes
@@ -432,7 +432,7 @@ def _check_config() -> Check:
         load_settings()
     except VidpipeError as error:
         return Check("configuration", False, str(error))
-    return Check("configuration", True, "can be read")
+    return Check("configuration", True, str(find_config() or "the environment only"))
 
 
 def _check_ffmpeg() -> Check:

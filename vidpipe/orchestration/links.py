@@ -18,9 +18,9 @@ class MlflowRunLink(BaseOperatorLink):
 
     name = "MLflow run"
 
-    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str | None:
-        # Set when the task has ended; without a value Airflow shows no button.
-        return getattr(operator, "mlflow_url", None)
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+        # Set when the task has ended. Empty: no link; of None Airflow would make one to "None".
+        return getattr(operator, "mlflow_url", None) or ""
 
 
 def external_views(settings: Settings) -> list[dict[str, str]]:

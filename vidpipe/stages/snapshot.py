@@ -15,7 +15,7 @@ import pyarrow.dataset as ds
 from vidpipe.datasets.annotations import current_labels
 from vidpipe.datasets.labelled import Dataset, LabelledVideo, agree
 from vidpipe.datasets.splits import split_videos
-from vidpipe.errors import BadInputError
+from vidpipe.errors import BadInputError, UsageError
 from vidpipe.lake import layout
 from vidpipe.lake.tables import Lake
 from vidpipe.models.architectures import find_architecture
@@ -39,8 +39,10 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         BadInputError: There are too few annotations.
     """
     config = manifest.config
-    task, seed = config["task"], config.get("seed") or 0
-    architecture = find_architecture(config["architecture"])
+    task, seed = config.get("task"), config.get("seed") or 0
+    if not task:
+        raise UsageError("A training needs a task, such as motion.")
+    architecture = find_architecture(config.get("architecture") or "")
     tuned = {
         name: getattr(architecture, name) if config.get(name) is None else config[name]
         for name in _TUNED

@@ -1,0 +1,85 @@
+"""`vidpipe …` as a person runs it: what goes wrong ends in one clear line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.servers import config_file
+from vidpipe.cli import cli
+from vidpipe.errors import EXIT_TEMPORARY, EXIT_USAGE
+
+LAKE = '[lake]\nuri = "s3://lake/cli"\n'
+
+
+def vidpipe(folder: Path, *arguments: str, **environment: str) -> tuple[int, str]:
+    """Runs a command in a folder; returns its exit code and what it wrote to stderr."""
+    done = subprocess.run(
+        [sys.executable, "-m", "vidpipe", *arguments],
+        cwd=folder,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("name", sorted(cli.commands))
+def test_every_command_has_help_with_an_example(name):
+    help_text = cli.commands[name].help
+    assert help_text.strip()
+    assert "Example:" in help_text
+    assert f"vidpipe {name}" in help_text
+
+
+@pytest.mark.parametrize(
+    ("config", "arguments", "words"),
+    [
+        ("lake = 3", ["tables"], "lake must be a section"),
+        ("[lake]\nuri = 3", ["tables"], "uri must be a str"),
+        ("[lake]\nurl = ''", ["tables"], "url is no setting"),
+        ("[lake", ["tables"], "cannot be read"),
+        ("", ["tables"], "No lake is configured"),
+        (LAKE, ["tables"], "No lake is configured"),
+        (LAKE, ["extract"], "No lake is configured"),
+        ("", ["annotate", "labels.csv"], "Give a file and a task"),
+        ("", ["run", "ingest"], "vidpipe up"),
+    ],
+)
+def test_what_is_wrong_is_one_line(tmp_path, config, arguments, words):
+    (tmp_path / "vidpipe.toml").write_text(config)
+    exit_code, told = vidpipe(tmp_path, *arguments)
+    assert exit_code in (EXIT_USAGE, EXIT_TEMPORARY)
+    assert told.startswith("vidpipe: ") and words in told
+    assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("params", "words"),
+    [
+        ("[1]", "--params must look like"),
+        ("{", "--params must be JSON"),
+        ("{}", "needs a task"),
+        ('{"task": "motion"}', "An architecture is one of"),
+    ],
+)
+def test_parameters_of_a_stage_are_checked(lake, tmp_path, params, words):
+    config = config_file(lake, tmp_path / "vidpipe.toml")
+    exit_code, told = vidpipe(tmp_path, "snapshot", "--run-key", "by-hand", "--params", params)
+    assert config.is_file() and exit_code == EXIT_USAGE
+    assert told.startswith("vidpipe: ") and words in told
+    assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["tables", "changes"])
+def test_a_store_that_is_away_is_one_line(lake, tmp_path, command):
+    lake.create_tables()
+    config_file(lake, tmp_path / "vidpipe.toml")
+    exit_code, told = vidpipe(tmp_path, command, VIDPIPE_S3_ENDPOINT_URL="http://127.0.0.1:9")
+    assert exit_code == EXIT_TEMPORARY
+    assert told.startswith("vidpipe: ") and told.count("\n") == 1

@@ -57,6 +57,7 @@ class Demo:
     console: Console
     phases: list[tuple[str, float]] = field(default_factory=list)
     broken_promises: list[str] = field(default_factory=list)
+    has_sheet: bool = False
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -122,6 +123,8 @@ def run(root: Path, *, videos: Path | None, labels: Path | None, clips: int, see
     videos, labels = (path and path.expanduser() for path in (videos, labels))
     if videos and not videos.is_dir():
         raise UsageError(f"{videos} is no folder of videos.")
+    if videos and not _videos_in(videos):
+        raise UsageError(f"{videos} holds no videos ({', '.join(sorted(VIDEO_SUFFIXES))}).")
     if labels and not labels.is_file():
         raise UsageError(f"{labels} is no file of labels.")
     demo = Demo(root, Console(highlight=False))
@@ -163,8 +166,19 @@ def _own_videos(demo: Demo, videos: Path, labels: Path | None, seed: int) -> Non
         _upload(videos, videos.resolve().name)
     with demo.phase("ingest: videos become frames and audio"):
         demo.start_schedule("ingest")
-    ingested = run_query("select count(*) as videos from current_videos").to_pylist()[0]["videos"]
-    demo.promise(ingested > 0, "not one video could be extracted (vidpipe changes tells why)")
+    outcomes = run_query(
+        """
+        select status, reason, count(*) as videos from outcomes where stage = 'extract'
+        group by all order by all
+        """
+    ).to_pylist()
+    for outcome in outcomes:
+        why = f": {outcome['reason']}" if outcome["reason"] else ""
+        demo.console.print(f"{outcome['videos']} {outcome['status']}{why}")
+    demo.promise(
+        any(outcome["status"] == "done" for outcome in outcomes),
+        "not one video could be extracted (vidpipe changes tells why)",
+    )
     if labels is None:
         demo.console.print(
             "\nNo labels were given. Write a CSV with the columns video,label (video: the file"
@@ -206,16 +220,17 @@ def _start_and_make(demo: Demo, clips: int, seed: int) -> DemoData:
     return made[0]
 
 
+def _videos_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
+
+
 def _upload(folder: Path, prefix: str) -> None:
     """Puts the videos of a folder into the watched bucket; known ones stay as they are."""
     load_settings.cache_clear()  # `up` has just written it
     settings = load_settings()
     store, bucket = open_store(settings), settings.sources.uris[0]
     known = {found.uri: found.size_bytes for found in store.list(f"{bucket}/{prefix}/")}
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES)
-    if not files:
-        raise UsageError(f"{folder} holds no videos ({', '.join(sorted(VIDEO_SUFFIXES))}).")
-    for path in files:
+    for path in _videos_in(folder):
         uri = f"{bucket}/{prefix}/{path.relative_to(folder).as_posix()}"
         if known.get(uri) != path.stat().st_size:
             store.upload(path, uri)
@@ -294,6 +309,7 @@ def _draw_sheet(demo: Demo, task: str) -> None:
         Strip(jpegs[row["video_id"]], row["label"], row["score"], row["truth"]) for row in rows
     ]
     draw_contact_sheet(SHEET, f"{task}: what the champion found in {len(strips)} videos", strips)
+    demo.has_sheet = True
 
 
 def _show_end(demo: Demo) -> None:
@@ -307,7 +323,7 @@ def _show_end(demo: Demo) -> None:
     print_(f"Airflow  {state.url('airflow')}  user {state.airflow_user}  password", end=" ")
     print_(state.airflow_password, markup=False)
     print_(f"MLflow   {state.url('mlflow')}")
-    if SHEET.is_file():
+    if demo.has_sheet:
         print_(f"Picture  {SHEET}")
     print_(
         "\nThree queries to try (.venv/bin/vidpipe):\n"

@@ -64,7 +64,10 @@ PARAMS = {
         minimum=0,
         maximum=2**31 - 1,
         title="Seed",
-        description="Chooses the split and the first weights; the same seed gives the same again.",
+        description=(
+            "Chooses the split and the first weights; the same seed gives the same again. With"
+            " another seed the champion may meet videos in the test that it learnt from."
+        ),
         section="Dataset",
     ),
     "augmentation": Param(

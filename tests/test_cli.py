@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from tests.servers import config_file
 from vidpipe.cli import cli
@@ -35,6 +37,14 @@ def test_every_command_has_help_with_an_example(name):
     assert help_text.strip()
     assert "Example:" in help_text
     assert f"vidpipe {name}" in help_text
+
+
+def test_help_names_every_command_once_and_those_for_people_first():
+    shown = CliRunner().invoke(cli, ["--help"]).output
+    people, _, stages = shown.partition("Stages, which the DAGs run:")
+    named = re.findall(r"^  ([a-z]+)  ", people + stages, re.MULTILINE)
+    assert sorted(named) == sorted(cli.commands)
+    assert "  query  " in people and "  extract  " in stages
 
 
 @pytest.mark.parametrize(

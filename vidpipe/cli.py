@@ -20,7 +20,21 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 ROOT = Path(".vidpipe")
 
 
-@click.group(context_settings=CONTEXT)
+class _Sections(click.Group):
+    """Shows the commands for people before those that Airflow's tasks are made of."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        stages = {name for name, _, _ in STAGES}
+        for heading, names in (
+            ("Commands", [name for name in self.commands if name not in stages]),
+            ("Stages, which the DAGs run", [name for name in self.commands if name in stages]),
+        ):
+            rows = [(name, self.commands[name].get_short_help_str(80)) for name in names]
+            with formatter.section(heading):
+                formatter.write_dl(rows)
+
+
+@click.group(cls=_Sections, context_settings=CONTEXT)
 @click.version_option(package_name="vidpipe")
 def cli() -> None:
     """Videos in a bucket become tables that anyone can query."""
@@ -223,7 +237,7 @@ _SHARD_EXAMPLE = (
     "\n\n\b\nExample:\n    vidpipe {0} --shard s3://vidpipe-lake/runs/RUN/shards/{0}/A/00000.json"
 )
 _PLAN_EXAMPLE = "\n\n\b\nExample:\n    vidpipe {0} --run-key by-hand --params '{1}'"
-for _name, _help, _params in (
+STAGES = (
     ("discover", "List the buckets and plan the extraction of what is new.", '{"max_videos": 10}'),
     ("extract", "Turn the sources of a shard into frames and audio.", None),
     (
@@ -237,7 +251,8 @@ for _name, _help, _params in (
     ("label", "Plan the labelling, or label the videos of a shard.", '{"task": "motion"}'),
     ("audit", "Prove that a run may be published.", '{"plan": "s3://…/plan/A.json"}'),
     ("publish", "Publish what was audited.", '{"publication": "s3://…/publish/A.json"}'),
-):
+)
+for _name, _help, _params in STAGES:
     _example = _PLAN_EXAMPLE.format(_name, _params) if _params else _SHARD_EXAMPLE.format(_name)
     _stage(_name, _help + _example)
 

@@ -1,7 +1,7 @@
 """MLflow: runs, metrics, and the registry in which each task has its champion.
 
 A model of a task is registered as `vidpipe-TASK`; the alias `champion` says which version labels,
-`challenger` which one waits for somebody's decision.
+`challenger` which one was trained last and not promoted: it waits for somebody's decision.
 """
 
 from __future__ import annotations
@@ -121,6 +121,11 @@ class Run:
         self.id = run_id
         server = _without_password(mlflow.get_tracking_uri())
         self.url = f"{server}/#/experiments/{experiment_id}/runs/{run_id}"
+
+    def param(self, name: str) -> str | None:
+        """A parameter that was noted, or None."""
+        with answering():
+            return self._client.get_run(self.id).data.params.get(name)
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Notes parameters; the same again is harmless."""
@@ -299,7 +304,10 @@ def print_models(task: str | None = None) -> None:
     """Prints `list_models` as a table."""
     models = list_models(task)
     if not models:
-        print("No model is registered yet: annotate some videos, then `vidpipe run train`.")
+        of = f" of task {task!r}" if task else ""
+        print(f"No model{of} is registered yet: annotate some videos, then `vidpipe run train`.")
+        if task and (others := sorted({model["task"] for model in list_models()})):
+            print(f"There are models of: {', '.join(others)}.")
         return
     table = Table(box=None, pad_edge=False)
     for heading in ("task", "version", "alias", "architecture", "accuracy", "macro F1", "created"):

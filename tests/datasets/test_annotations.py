@@ -16,12 +16,14 @@ from vidpipe.errors import BadInputError
 VIDEOS = VideoNames(
     {
         "s3://videos/a/one.mp4": "1" * 64,
+        "s3://videos/same.mp4": "1" * 64,
+        "s3://videos/cafe\u0301.mp4": "6" * 64,  # as macOS writes it
         "s3://videos/a/two.mp4": "2" * 64,
         "s3://videos/b/two.mp4": "3" * 64,
         "s3://videos/b/broken.mp4": "4" * 64,
         's3://videos/odd, "name"\n.mp4': "5" * 64,
     },
-    {"1" * 64: 10.0, "2" * 64: 5.0, "3" * 64: 5.0, "5" * 64: 1.0},
+    {"1" * 64: 10.0, "2" * 64: 5.0, "3" * 64: 5.0, "5" * 64: 1.0, "6" * 64: 1.0},
 )
 
 
@@ -58,7 +60,8 @@ def test_json_lines_say_the_same_as_csv():
         ("video,label,start_s,end_s\none.mp4,wave,x,4\n", 2, "start_s must be seconds"),
         ("video,label,start_s,end_s\none.mp4,wave,nan,4\n", 2, "start_s must be seconds"),
         ("video,label,delete\none.mp4,wave,perhaps\n", 2, "delete must be true or false"),
-        ("video,label\none.mp4,wave\none.mp4,nod\n", 3, "as line 2"),
+        ("video,label\none.mp4,wave\none.mp4,nod\n", 3, "annotator as line 2"),
+        ("video,label\none.mp4,wave\nsame.mp4,nod\n", 3, "'same.mp4' is the video of 'one.mp4'"),
         ("video,label\none.mp4,wave,more\n", 2, "more fields than columns"),
         ("video,name\none.mp4,wave\n", 1, "there is no column 'name'"),
         ("video\none.mp4\n", 1, "columns video and label are needed"),
@@ -67,6 +70,20 @@ def test_json_lines_say_the_same_as_csv():
 def test_each_fault_is_listed_with_its_line(text, line, words):
     with pytest.raises(BadInputError, match=f"line {line}: .*{words}"):
         parse(text)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_spreadsheets_write_separators_and_capitals_of_their_own(separator):
+    header, row = ("Video", " label", "START_S", "end_s"), ("one.mp4", "a, b", "1", "2")
+    text = io.StringIO()
+    csv.writer(text, delimiter=separator).writerows([header, row])
+    (read,) = parse(text.getvalue())
+    assert (read.video, read.label, read.start_s) == ("one.mp4", "a, b", 1.0)
+
+
+@pytest.mark.parametrize("name", ["caf\u00e9.mp4", "cafe\u0301.mp4", "s3://videos/caf\u00e9.mp4"])
+def test_an_accent_may_be_written_in_either_way(name):
+    assert parse(f"video,label\n{name},wave\n")[0].video_id == "6" * 64
 
 
 def test_all_faults_are_listed_at_once_and_the_good_rows_are_not_imported():

@@ -44,7 +44,7 @@ def test_any_number_of_classes_and_any_label_can_be_drawn(classes):
     result = evaluate(np.eye(classes), labels, labels[::-1])
     clips = np.zeros((classes, 2, 8, 8, 3), np.uint8)
     assert max(picture(draw_confusion(result, labels[0])).size) < 4000
-    assert max(picture(draw_mistakes(result, clips, labels[0])).size) < 4000
+    assert max(picture(draw_mistakes(result, clips, labels, labels[0])).size) < 4000
 
 
 def test_the_sheet_shows_frames_truth_and_prediction_of_the_most_confident():
@@ -53,10 +53,11 @@ def test_the_sheet_shows_frames_truth_and_prediction_of_the_most_confident():
     result = evaluate(scores, ["left", "right"], ["right"] * videos)
     clips = np.zeros((videos, 12, 8, 8, 3), np.uint8)
     clips[..., 0] = 255
-    figure = draw_mistakes(result, clips, "motion")
+    names = [f"clip-{number:02d}.mp4" for number in range(videos)]
+    figure = draw_mistakes(result, clips, names, "motion")
     shown = texts(figure)
     assert f"motion: {videos} of {videos} misclassified, the {SHEET_CLIPS} most confident" in shown
-    assert sum(text == "right\ntaken for\nleft 0.99" for text in shown) == 1
+    assert sum(text == "clip-00.mp4\nright\ntaken for left 0.99" for text in shown) == 1
     assert sum("taken for" in text for text in shown) == SHEET_CLIPS
     red = np.asarray(picture(figure).convert("RGB")).reshape(-1, 3)
     assert (red == (255, 0, 0)).all(axis=1).mean() > 0.2
@@ -64,5 +65,5 @@ def test_the_sheet_shows_frames_truth_and_prediction_of_the_most_confident():
 
 def test_a_sheet_without_mistakes_says_so():
     result = evaluate(np.eye(2), ["a", "b"], ["a", "b"])
-    figure = draw_mistakes(result, np.zeros((2, 1, 8, 8, 3), np.uint8), "motion")
+    figure = draw_mistakes(result, np.zeros((2, 1, 8, 8, 3), np.uint8), ["x", "y"], "motion")
     assert "No clip is misclassified." in texts(figure)

@@ -86,6 +86,7 @@ def test_run_shows_progress_and_ends_with_the_state(stack):
     assert state == "success"
     shown = console.export_text()
     assert "work: success, 3 of 3" in shown
+    assert "plan: 3 shards" in shown.partition("tiny: success")[2]
     client = connect(stack.root)
     run_id = shown.split("/runs/")[1].split()[0].replace("%3A", ":").replace("%2B", "+")
     works = [ti for ti in client.task_instances("tiny", run_id) if ti["task_id"] == "work"]
@@ -98,15 +99,22 @@ def test_a_failed_run_shows_why(stack):
     assert run_dag("tiny", ["fail=true"], root=stack.root, console=console) == "failed"
     shown = console.export_text()
     assert "work[1] failed" in shown
-    assert "ValueError: a failure on request" in shown
+    assert "AirflowFailException: a failure on request" in shown
+
+
+def test_a_task_that_is_tried_again_tells_why(stack):
+    console = Console(record=True, width=200)
+    assert run_dag("tiny", ["retry=true"], root=stack.root, console=console) == "success"
+    shown = console.export_text()
+    assert "work: up_for_retry, 1 of 2: ValueError: not at the first try" in shown
 
 
 @pytest.mark.parametrize(
     ("dag", "params", "message"),
     [
         ("nope", [], "no such DAG; there are: .*tiny"),
-        ("tiny", ["colour=red"], "there are: fail, shards, word"),
-        ("tiny", ["shards=99"], "greater than the maximum of 10"),
+        ("tiny", ["colour=red"], "there are: fail, retry, shards, word"),
+        ("tiny", ["shards=99"], "greater than the maximum of 10$"),
     ],
 )
 def test_what_airflow_does_not_know_is_one_clear_line(stack, dag, params, message):

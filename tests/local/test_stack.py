@@ -114,6 +114,8 @@ def test_a_killed_part_is_reported_and_started_again(stack):
     console = Console(record=True, width=120)
     assert not print_status(stack.root, console)
     assert "Not running: scheduler" in console.export_text()
+    (wrong,) = (check for check in doctor(stack.root) if not check.ok)
+    assert wrong.name == "scheduler" and "vidpipe up" in wrong.found
     up(stack.root, dags_folder=stack.dags_folder)
     after = pids(stack.root)
     assert after.pop("scheduler") != before.pop("scheduler")
@@ -149,6 +151,19 @@ def test_doctor_names_what_is_wrong(tmp_path):
     )
     assert asked.returncode == 1
     assert re.search(r"^look ffmpeg: .*ffmpeg_path", asked.stdout, re.MULTILINE)
+
+
+def test_doctor_asks_the_services_that_are_configured(tmp_path):
+    port = free_ports(1)[0]
+    asked = subprocess.run(
+        [sys.executable, "-m", "vidpipe", "doctor"],
+        cwd=tmp_path,
+        env={**os.environ, "VIDPIPE_MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"},
+        capture_output=True,
+        text=True,
+    )
+    assert asked.returncode == 1
+    assert re.search(r"^look MLflow: .*does not answer", asked.stdout, re.MULTILINE)
 
 
 def test_full_disk_is_one_clear_line(tmp_path, monkeypatch):

@@ -106,11 +106,26 @@ def test_a_training_is_pinned_run_measured_promoted_and_published(videos, task, 
     assert len([row for row in rows(lake, "splits") if row["dataset"] == task]) == len(splits)
     assert second.result["champion_version"] == "1"
     assert second.result["champion_metrics"] == evaluate.result["metrics"]
+    assert second.result["champion_learnt"] == 0
     assert not refused.result["promoted"] and "not better" in refused.result["why"]
     assert tracking.champion(task) == champion
     aliases = MlflowClient(mlflow.uri).get_registered_model(champion.name).aliases
     assert aliases == {"champion": "1", "challenger": "2"}
     assert len([row for row in rows(lake, "promotions") if row["task"] == task]) == 1
+
+    # Another seed: the test may hold videos that the champion learnt from, and that is told.
+    reshuffled = snapshot(lake, task, seed=1, margin=1.0)
+    _, third, told = shards(lake, reshuffled)
+    audit_and_publish(lake, reshuffled.run_key, reshuffled)
+    assert reshuffled.result["dataset"] != plan.result["dataset"]
+    learnt = {row["video_id"] for row in splits if row["split"] != "test"}
+    tested = {
+        row["video_id"]
+        for row in rows(lake, "splits")
+        if row["version"] == reshuffled.result["dataset"] and row["split"] == "test"
+    }
+    assert third.result["champion_learnt"] == len(learnt & tested) > 0
+    assert f"learnt from {len(learnt & tested)} of them" in told.result["why"]
 
     # Somebody decides otherwise in MLflow: the night writes it down, once, and labels with it.
     MlflowClient(mlflow.uri).set_registered_model_alias(champion.name, "champion", "2")

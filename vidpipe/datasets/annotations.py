@@ -1,4 +1,4 @@
-"""Annotation files: CSV or JSON Lines with `video`, `label` and what else is known.
+"""Annotation files: JSON Lines or CSV (commas, semicolons or tabs) of videos and their labels.
 
 | column | meaning |
 | --- | --- |
@@ -17,6 +17,7 @@ import csv
 import io
 import json
 import math
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -34,9 +35,14 @@ _NO = {"false", "no", "0", ""}
 
 @dataclass(frozen=True)
 class Annotation:
-    """One row of an annotation file, matched with its video."""
+    """One row of an annotation file, matched with its video.
+
+    Attributes:
+        video: As the file calls it.
+    """
 
     line: int
+    video: str
     video_id: str
     label: str
     start_s: float | None
@@ -60,10 +66,13 @@ class VideoNames:
 
     def __init__(self, sources: Mapping[str, str], durations_s: Mapping[str, float]):
         self.durations_s = durations_s
-        self._by_uri = sources
+        self._by_uri: dict[str, set[str]] = {}
         self._by_key: dict[str, set[str]] = {}
         self._by_name: dict[str, set[str]] = {}
         for uri, video_id in sources.items():
+            # The same name may be written in two ways: macOS takes letters and accents apart.
+            uri = _composed(uri)
+            self._by_uri.setdefault(uri, set()).add(video_id)
             key = uri.removeprefix("s3://").partition("/")[2]
             self._by_key.setdefault(key, set()).add(video_id)
             self._by_name.setdefault(key.rpartition("/")[2], set()).add(video_id)
@@ -74,10 +83,9 @@ class VideoNames:
         Raises:
             ValueError: There is none, or more than one; says so in words.
         """
-        if name in self._by_uri:
-            found = {self._by_uri[name]}
-        else:
-            found = self._by_key.get(name) or self._by_name.get(name) or set()
+        called = _composed(name)
+        names = (self._by_uri, self._by_key, self._by_name)
+        found = next(filter(None, (known.get(called) for known in names)), set())
         if not found:
             raise ValueError(f"no video is called {name!r}")
         if len(found) > 1:
@@ -123,7 +131,7 @@ def parse_annotations(name: str, content: bytes, videos: VideoNames) -> list[Ann
     """
     faults: list[str] = []
     annotations: list[Annotation] = []
-    first_line: dict[tuple, int] = {}
+    first: dict[tuple, Annotation] = {}
     try:
         for line, row in _rows(name, content):
             try:
@@ -131,9 +139,12 @@ def parse_annotations(name: str, content: bytes, videos: VideoNames) -> list[Ann
             except ValueError as error:
                 faults.append(f"line {line}: {error}")
                 continue
-            earlier = first_line.setdefault(annotation.key, line)
-            if earlier != line:
-                faults.append(f"line {line}: the same video, range and annotator as line {earlier}")
+            earlier = first.setdefault(annotation.key, annotation)
+            if earlier is not annotation:
+                same = "the same video, range and annotator"
+                if earlier.video != annotation.video:
+                    same += f" ({annotation.video!r} is the video of {earlier.video!r})"
+                faults.append(f"line {line}: {same} as line {earlier.line}")
             annotations.append(annotation)
     except (ValueError, csv.Error) as error:
         faults.append(str(error))
@@ -143,7 +154,8 @@ def parse_annotations(name: str, content: bytes, videos: VideoNames) -> list[Ann
         more = len(faults) - FAULTS_SHOWN
         listed = faults[:FAULTS_SHOWN] + ([f"and {more} more"] if more > 0 else [])
         raise BadInputError(
-            f"{name}: nothing was imported, {len(faults)} faults:\n  " + "\n  ".join(listed)
+            f"{name}: nothing was imported, {len(faults)} fault{'s' * (len(faults) > 1)}:\n  "
+            + "\n  ".join(listed)
         )
     return annotations
 
@@ -159,8 +171,11 @@ def _rows(name: str, content: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _csv_rows(text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    names = [n.strip() for n in reader.fieldnames or ()]
+    header = text.partition("\n")[0]
+    # Spreadsheets write what is usual in their country.
+    delimiter = max(",;\t", key=header.count)
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
+    names = [n.strip().lower() for n in reader.fieldnames or ()]
     reader.fieldnames = names
     _check_names(names, 1)
     if not {"video", "label"} <= set(names):
@@ -209,7 +224,8 @@ def _annotation(line: int, row: dict[str, Any], videos: VideoNames) -> Annotatio
         raise ValueError("the label is empty")
     if not (values["video"] or "").strip():
         raise ValueError("no video is named")
-    video_id = videos.find(values["video"])
+    video = values["video"]
+    video_id = videos.find(video)
     start_s, end_s = _seconds(values, "start_s"), _seconds(values, "end_s")
     if (start_s is None) != (end_s is None):
         raise ValueError("start_s and end_s go together: give both or none")
@@ -222,7 +238,11 @@ def _annotation(line: int, row: dict[str, Any], videos: VideoNames) -> Annotatio
                 f"the range {start_s:g} to {end_s:g} s is outside the video of {duration_s:.2f} s"
             )
     annotator = (values["annotator"] or "").strip()
-    return Annotation(line, video_id, label, start_s, end_s, annotator, delete)
+    return Annotation(line, video, video_id, label, start_s, end_s, annotator, delete)
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
 
 
 def _seconds(values: dict[str, Any], column: str) -> float | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -43,12 +45,15 @@ def draw_confusion(evaluation: Evaluation, title: str) -> Figure:
     return figure
 
 
-def draw_mistakes(evaluation: Evaluation, clips: np.ndarray, title: str) -> Figure:
+def draw_mistakes(
+    evaluation: Evaluation, clips: np.ndarray, names: Sequence[str], title: str
+) -> Figure:
     """A row of frames for each misclassified clip, the most confident first.
 
     Args:
         evaluation: Of these clips.
         clips: uint8 `(videos, frames, height, width, 3)`, in the order of the evaluation.
+        names: Of the clips' videos.
         title: What is evaluated.
     """
     wrong = np.flatnonzero(evaluation.predicted != evaluation.truth)
@@ -75,7 +80,7 @@ def draw_mistakes(evaluation: Evaluation, clips: np.ndarray, title: str) -> Figu
         predicted = evaluation.labels[evaluation.predicted[video]]
         score = evaluation.scores[video, evaluation.predicted[video]]
         row[0].set_ylabel(
-            f"{_short(truth)}\ntaken for\n{_short(predicted)} {score:.2f}",
+            f"{_short(names[video])}\n{_short(truth)}\ntaken for {_short(predicted)} {score:.2f}",
             rotation=0,
             ha="right",
             va="center",

@@ -22,7 +22,7 @@ from vidpipe.lake.views import VIEWS
 
 ROWS_SHOWN = 20
 
-_AGO = re.compile(r"(\d{1,6}) (hour|day)s? ago")
+_AGO = re.compile(r"(\d{1,6}) (hour|day|week)s? ago")
 
 # Each is asked with the runs published since as `new_runs (run_key)`.
 _SECTIONS = {
@@ -125,7 +125,7 @@ def changes_since(since: datetime, settings: Settings | None = None) -> Changes:
 
 
 def parse_since(text: str, now: datetime | None = None) -> datetime:
-    """Understands `today`, `yesterday`, `3 days ago`, `12 hours ago`, and ISO dates and times.
+    """Understands `today`, `yesterday`, `3 days ago` (hours, weeks), and ISO dates and times.
 
     Days begin at midnight where the command runs, and so do times without a zone.
 

@@ -6,7 +6,7 @@ import contextlib
 import json
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -22,7 +22,7 @@ from vidpipe.errors import TemporaryError, UsageError
 from vidpipe.lake.layout import make_run_key
 from vidpipe.lake.store import open_store
 from vidpipe.local.state import ROOT, load_running
-from vidpipe.stages.manifest import read_progress
+from vidpipe.stages.manifest import Progress, read_progress
 
 FINISHED = ("success", "failed")
 POLL_S = 2.0
@@ -30,7 +30,7 @@ PAGE = 100
 LOG_TAIL_LINES = 15
 TRIES_WHILE_AWAY = 40
 
-Items = dict[str, tuple[int, int]]
+Items = dict[str, Progress]
 
 _STYLES = {"success": "green", "failed": "red", "upstream_failed": "red", "running": "cyan"}
 
@@ -105,13 +105,20 @@ class AirflowClient:
 
     def task_log(self, task_instance: dict[str, Any]) -> list[str]:
         """The log of the last try of a task instance, by lines."""
+        return [_log_line(entry) for entry in self._log_entries(task_instance)]
+
+    def task_error(self, task_instance: dict[str, Any]) -> str:
+        """What ended the last try of a task instance, in words; empty where nothing is told."""
+        errors = filter(None, map(_error_text, self._log_entries(task_instance)))
+        return " ".join(next(errors, "").split())
+
+    def _log_entries(self, task_instance: dict[str, Any]) -> list[dict[str, Any] | str]:
         ti = task_instance
         run = _run_path(ti["dag_id"], ti["dag_run_id"])
-        found = self._get(
+        return self._get(
             f"{run}/taskInstances/{quote(ti['task_id'])}/logs/{ti['try_number']}",
             params={"map_index": ti["map_index"], "full_content": "true"},
-        )
-        return [_log_line(entry) for entry in found["content"]]
+        )["content"]
 
     def xcom(self, task_instance: dict[str, Any], key: str = "return_value") -> Any:
         """A value that a task instance pushed; None where it pushed none."""
@@ -247,7 +254,7 @@ def _parse_value(name: str, text: str, types: str | list[str]) -> Any:
 def watch(
     client: AirflowClient, dag_id: str, run_id: str, *, console: Console | None = None
 ) -> str:
-    """Shows the progress of a run until it ends, and why it failed if it does.
+    """Shows the progress of a run until it ends, and then what came of it, or why it failed.
 
     Returns:
         State of the run: `success` or `failed`.
@@ -264,6 +271,7 @@ def watch(
         raise
     seconds = time.monotonic() - started
     console.print(f"{dag_id}: [{_STYLES[state]}]{state}[/] after {seconds:.0f} s")
+    _print_summaries(client, dag_id, run_id, console)
     if state == "failed":
         _print_failures(client, dag_id, run_id, console)
     return state
@@ -278,6 +286,7 @@ class TaskProgress:
         done: Instances that ended well or were skipped.
         all: Instances.
         seconds: Time of the longest instance.
+        why: What ended the try after which it is tried again.
     """
 
     name: str
@@ -285,6 +294,7 @@ class TaskProgress:
     done: int
     all: int
     seconds: float
+    why: str = ""
 
 
 _STATE_ORDER = (
@@ -344,10 +354,13 @@ def _items(dag_id: str, run_id: str) -> Items:
 def _poll(client: AirflowClient, dag_id: str, run_id: str, show: Show) -> str:
     """Asks until the run ends; an API server that is away for a while is waited for."""
     away = 0
+    why: dict[str, str] = {}
     while True:
         try:
             state = client.run_state(dag_id, run_id)
-            tasks = summarize(client.task_instances(dag_id, run_id))
+            instances = client.task_instances(dag_id, run_id)
+            why = _why_retried(client, instances, why)
+            tasks = [replace(task, why=why.get(task.name, "")) for task in summarize(instances)]
             show(state, tasks, _items(dag_id, run_id))
             away = 0
         except TemporaryError:
@@ -360,6 +373,17 @@ def _poll(client: AirflowClient, dag_id: str, run_id: str, show: Show) -> str:
         time.sleep(POLL_S)
 
 
+def _why_retried(
+    client: AirflowClient, instances: list[dict[str, Any]], known: dict[str, str]
+) -> dict[str, str]:
+    """What ended the last try of each task that is to be tried again; asked once a wait."""
+    waiting = {ti["task_id"]: ti for ti in instances if ti["state"] == "up_for_retry"}
+    return {
+        name: known.get(name) or client.task_error(ti) or "its log tells why"
+        for name, ti in waiting.items()
+    }
+
+
 def _show_lines(client: AirflowClient, dag_id: str, run_id: str, console: Console) -> str:
     shown: dict[str, str] = {}
     tenths: dict[str, int] = {}
@@ -370,18 +394,19 @@ def _show_lines(client: AirflowClient, dag_id: str, run_id: str, console: Consol
             console.print(text + note, markup=False)
 
     def show(state: str, tasks: list[TaskProgress], items: Items) -> None:
-        for stage, (done, planned) in items.items():
+        for stage, of in items.items():
             # A line for each tenth: a log is no place for every item.
-            if planned and tenths.get(stage) != done * 10 // planned:
-                tenths[stage] = done * 10 // planned
-                tell(f"items of {stage}", f"  {stage}: {done} of {planned} items")
+            if of.planned and tenths.get(stage) != of.done * 10 // of.planned:
+                tenths[stage] = of.done * 10 // of.planned
+                tell(f"items of {stage}", f"  {stage}: {of.done} of {of.planned} {of.unit}")
         for task in tasks:
             if task.state in ("waiting", "scheduled", "queued"):
                 continue
             of = f", {task.done} of {task.all}" if task.all > 1 else ""
             ended = task.state in ("success", "failed")
             note = f" ({task.seconds:.0f} s)" if ended else ""
-            tell(task.name, f"  {task.name}: {task.state}{of}", note)
+            why = f": {task.why}" if task.why else ""
+            tell(task.name, f"  {task.name}: {task.state}{of}{why}", note)
 
     return _poll(client, dag_id, run_id, show)
 
@@ -408,8 +433,18 @@ def _render(state: str, tasks: list[TaskProgress], items: Items) -> RenderableTy
             f"{task.done} of {task.all}",
             f"{task.seconds:.0f}" if task.seconds else "",
         )
-    counts = (Text(f"{stage}: {done} of {of} items") for stage, (done, of) in items.items())
-    return Group(table, *counts, Text(state, style=_STYLES.get(state, "")))
+    notes = [Text(f"{s}: {of.done} of {of.planned} {of.unit}") for s, of in items.items()]
+    notes += [Text(f"{task.name} is tried again: {task.why}") for task in tasks if task.why]
+    return Group(table, *notes, Text(state, style=_STYLES.get(state, "")))
+
+
+def _print_summaries(client: AirflowClient, dag_id: str, run_id: str, console: Console) -> None:
+    """What each task said that came of it; those with many instances are told of by `audit`."""
+    instances = client.task_instances(dag_id, run_id)
+    for ti in sorted(instances, key=lambda ti: ti["start_date"] or "9999"):
+        if ti["map_index"] < 0 and ti["state"] in ("success", "skipped") and ti["start_date"]:
+            if summary := client.xcom(ti, "summary"):
+                console.print(f"  {ti['task_id']}: {summary}", markup=False, soft_wrap=True)
 
 
 def _print_failures(client: AirflowClient, dag_id: str, run_id: str, console: Console) -> None:
@@ -434,8 +469,8 @@ def _log_line(entry: dict[str, Any] | str) -> str:
     return " ".join(filter(None, (str(entry.get("event", "")), _error_text(entry))))
 
 
-def _error_text(entry: dict[str, Any]) -> str:
-    details = entry.get("error_detail") or []
+def _error_text(entry: dict[str, Any] | str) -> str:
+    details = entry.get("error_detail") or [] if isinstance(entry, dict) else []
     return "; ".join(f"{e.get('exc_type')}: {e.get('exc_value')}" for e in details)
 
 
@@ -444,4 +479,5 @@ def _detail(response: requests.Response) -> str:
         detail = response.json()["detail"]
     except (ValueError, KeyError, TypeError):
         return response.text[:300]
-    return " ".join(str(detail).split())[:500]
+    # What the refused value was to be follows as JSON schema: the first lines say it in words.
+    return " ".join(str(detail).partition("\n\n")[0].split())[:500]

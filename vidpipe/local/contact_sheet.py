@@ -23,12 +23,14 @@ class Strip:
 
     Attributes:
         jpegs: Some of its frames, in order.
+        name: The video's.
         label: What was found.
         score: How sure the model is, 0 to 1.
         truth: What people say; None where nobody did.
     """
 
     jpegs: Sequence[bytes]
+    name: str
     label: str
     score: float
     truth: str | None = None
@@ -50,11 +52,25 @@ def draw_contact_sheet(path: Path, title: str, strips: Sequence[Strip], columns:
         for place, jpeg in enumerate(_spread(strip.jpegs)):
             sheet.paste(_tile(jpeg), (left + place * (TILE + GAP), upper + CAPTION))
         known = strip.truth is not None
-        color = (RIGHT if strip.truth == strip.label else WRONG) if known else INK
-        draw.text((left, upper), f"{strip.label}  {strip.score:.2f}", color, font)
-        if known and strip.truth != strip.label:
-            draw.text((left + 150, upper), f"truth: {strip.truth}", FAINT, font)
+        right = strip.truth == strip.label
+        color = (RIGHT if right else WRONG) if known else INK
+        half = (strip_width - GAP) // 2
+        score = f"  {strip.score:.2f}"
+        label = _fit(strip.label, font, half - font.getlength(score)) + score
+        draw.text((left, upper), label, color, font)
+        note = f"truth: {strip.truth}" if known and not right else strip.name
+        draw.text((left + half, upper), _fit(note, font, half), FAINT, font)
     sheet.save(path)
+
+
+def _fit(text: str, font: ImageFont.ImageFont, width: float) -> str:
+    """As much of a text as has room, on one line."""
+    line = " ".join(text.split())
+    if font.getlength(line) <= width:
+        return line
+    while line and font.getlength(f"{line}…") > width:
+        line = line[:-1]
+    return f"{line}…"
 
 
 def _spread(jpegs: Sequence[bytes]) -> list[bytes]:

@@ -7,10 +7,12 @@ and asks the tables. It ends with an error when something that it promises did n
 from __future__ import annotations
 
 import contextlib
+import csv
 import os
+import shlex
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ import pyarrow.dataset as ds
 from rich.console import Console
 from rich.table import Table
 
+from vidpipe import tracking
 from vidpipe.config import load_settings
 from vidpipe.errors import BadInputError, UsageError
 from vidpipe.lake.query import run_query
@@ -58,6 +61,7 @@ class Demo:
     phases: list[tuple[str, float]] = field(default_factory=list)
     broken_promises: list[str] = field(default_factory=list)
     has_sheet: bool = False
+    queries: Sequence[str] = ()
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -158,32 +162,39 @@ def _made_videos(demo: Demo, clips: int, seed: int) -> None:
     _check_tables(demo, data)
     _show_results(demo, results)
     _draw_sheet(demo, "motion")
+    demo.queries = (
+        "select task, label, count(*) from current_labels group by all",
+        "select status, reason, count(*) from outcomes group by all",
+        "select video_codec, width, height, count(*) from videos group by all",
+    )
 
 
 def _own_videos(demo: Demo, videos: Path, labels: Path | None, seed: int) -> None:
     with demo.phase("Start the stack"):
         stack.up(demo.root, echo=demo.console.print)
-        _upload(videos, videos.resolve().name)
+        own = f"starts_with(source_uri, {_quote(_upload(videos, videos.resolve().name))})"
     with demo.phase("ingest: videos become frames and audio"):
         demo.start_schedule("ingest")
     outcomes = run_query(
-        """
-        select status, reason, count(*) as videos from outcomes where stage = 'extract'
+        f"""
+        select status, reason, count(*) as videos from outcomes where stage = 'extract' and {own}
         group by all order by all
         """
     ).to_pylist()
     for outcome in outcomes:
         why = f": {outcome['reason']}" if outcome["reason"] else ""
         demo.console.print(f"{outcome['videos']} {outcome['status']}{why}")
+    demo.queries = (
+        "select source_uri, duration_s, width, height, video_codec from current_videos",
+        "select source_uri, status, reason, message from outcomes where status <> 'done'",
+        "select video_id, count(*) as frames from frames group by 1",
+    )
     demo.promise(
         any(outcome["status"] == "done" for outcome in outcomes),
         "not one video could be extracted (vidpipe changes tells why)",
     )
     if labels is None:
-        demo.console.print(
-            "\nNo labels were given. Write a CSV with the columns video,label (video: the file"
-            "\nname) and go on with: make demo VIDEOS=… LABELS=file.csv"
-        )
+        _ask_for_labels(demo, videos, own)
         return
     with demo.phase("annotate: what people say of them"):
         demo.run_dag("annotate", task="label", file=upload_annotations(Lake(), labels))
@@ -193,6 +204,31 @@ def _own_videos(demo: Demo, videos: Path, labels: Path | None, seed: int) -> Non
         demo.start_schedule("label_nightly")
     _show_results(demo, [("label", "attention", "your videos", done["evaluate"], done["promote"])])
     _draw_sheet(demo, "label")
+    demo.queries = (
+        "select source_uri, label, score from current_labels join current_videos using (video_id)"
+        " where task = 'label'",
+        *demo.queries[:2],
+    )
+
+
+def _ask_for_labels(demo: Demo, videos: Path, own: str) -> None:
+    """Writes a file that lacks nothing but the labels, and says what to do with it."""
+    file = demo.root / "labels.csv"
+    if not file.exists():
+        extracted = run_query(
+            f"select source_uri from current_videos where {own} order by 1"
+        ).to_pylist()
+        with file.open("w", encoding="utf-8", newline="") as opened:
+            rows = csv.writer(opened)
+            rows.writerow(["video", "label"])
+            rows.writerows([row["source_uri"], ""] for row in extracted)
+    demo.console.print(
+        f"\nNo labels were given. {file} lists the videos: write a label beside each (delete the"
+        f"\nrows of those that you do not label), and go on with:"
+        f"\n  make demo VIDEOS={shlex.quote(str(videos))} LABELS={file}",
+        soft_wrap=True,
+        markup=False,
+    )
 
 
 def _start_and_make(demo: Demo, clips: int, seed: int) -> DemoData:
@@ -224,16 +260,27 @@ def _videos_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
 
 
-def _upload(folder: Path, prefix: str) -> None:
-    """Puts the videos of a folder into the watched bucket; known ones stay as they are."""
+def _quote(text: str) -> str:
+    """Text as SQL has it."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _upload(folder: Path, prefix: str) -> str:
+    """Puts the videos of a folder into the watched bucket; known ones stay as they are.
+
+    Returns:
+        Where in the bucket they are.
+    """
     load_settings.cache_clear()  # `up` has just written it
     settings = load_settings()
     store, bucket = open_store(settings), settings.sources.uris[0]
-    known = {found.uri: found.size_bytes for found in store.list(f"{bucket}/{prefix}/")}
+    target = f"{bucket}/{prefix}/"
+    known = {found.uri: found.size_bytes for found in store.list(target)}
     for path in _videos_in(folder):
-        uri = f"{bucket}/{prefix}/{path.relative_to(folder).as_posix()}"
+        uri = f"{target}{path.relative_to(folder).as_posix()}"
         if known.get(uri) != path.stat().st_size:
             store.upload(path, uri)
+    return target
 
 
 def _check_tables(demo: Demo, data: DemoData) -> None:
@@ -258,8 +305,9 @@ def _check_tables(demo: Demo, data: DemoData) -> None:
 
 def _show_results(demo: Demo, results: list[tuple]) -> None:
     table = Table(title="Accuracy on the test split", title_justify="left")
-    for heading in ("task", "architecture", "what it sees", "accuracy", "chance", "champion"):
+    for heading in ("task", "architecture", "what it sees", "accuracy", "videos", "chance", "now"):
         table.add_column(heading)
+    alias_of = {(m["task"], m["version"]): m["alias"] for m in tracking.list_models()}
     for task, architecture, lesson, evaluated, promoted in results:
         accuracy, chance = evaluated["metrics"]["accuracy"], 1 / evaluated["classes"]
         table.add_row(
@@ -267,8 +315,9 @@ def _show_results(demo: Demo, results: list[tuple]) -> None:
             architecture,
             lesson,
             f"{accuracy:.2f}",
+            str(evaluated["test_videos"]),
             f"{chance:.2f}",
-            "yes" if promoted["promoted"] else "no",
+            alias_of[task, promoted["model_version"]],
         )
         if task == "label":
             continue
@@ -287,8 +336,8 @@ def _show_results(demo: Demo, results: list[tuple]) -> None:
 def _draw_sheet(demo: Demo, task: str) -> None:
     rows = run_query(
         f"""
-        select l.video_id, l.label, l.score, any_value(a.label) as truth
-        from current_labels l left join current_annotations a
+        select l.video_id, v.source_uri, l.label, l.score, any_value(a.label) as truth
+        from current_labels l join current_videos v using (video_id) left join current_annotations a
           on a.video_id = l.video_id and a.task = l.task and a.start_s is null
         where l.task = '{task}'
         group by all order by l.video_id limit {STRIPS}
@@ -306,7 +355,14 @@ def _draw_sheet(demo: Demo, task: str) -> None:
     for frame in frames.sort_by([("video_id", "ascending"), ("time_s", "ascending")]).to_pylist():
         jpegs.setdefault(frame["video_id"], []).append(frame["jpeg"])
     strips = [
-        Strip(jpegs[row["video_id"]], row["label"], row["score"], row["truth"]) for row in rows
+        Strip(
+            jpegs[row["video_id"]],
+            row["source_uri"].rpartition("/")[2],
+            row["label"],
+            row["score"],
+            row["truth"],
+        )
+        for row in rows
     ]
     draw_contact_sheet(SHEET, f"{task}: what the champion found in {len(strips)} videos", strips)
     demo.has_sheet = True
@@ -327,10 +383,8 @@ def _show_end(demo: Demo) -> None:
         print_(f"Picture  {SHEET}")
     print_(
         "\nThree queries to try (.venv/bin/vidpipe):\n"
-        '  vidpipe query "select task, label, count(*) from current_labels group by all"\n'
-        '  vidpipe query "select status, reason, count(*) from outcomes group by all"\n'
-        '  vidpipe query "select video_codec, width, height, count(*) from videos group by all"\n'
-        "\nThe stack goes on running. Stop it: make down. Remove it with its data: make clean.",
+        + "".join(f'  vidpipe query "{sql}"\n' for sql in demo.queries)
+        + "\nThe stack goes on running. Stop it: make down. Remove it with its data: make clean.",
         markup=False,
         soft_wrap=True,
     )

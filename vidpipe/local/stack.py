@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import importlib.metadata
+import os
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sized
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -404,7 +405,7 @@ def doctor(root: Path = ROOT) -> list[Check]:
             f"{memory_bytes / 1e9:.1f} GB free of {NEEDED_MEMORY_BYTES / 1e9:.0f} GB needed",
         )
     )
-    return [*checks, *_check_ports(root)]
+    return [*checks, *_check_parts(root), *_check_services(root)]
 
 
 def print_doctor(root: Path = ROOT, console: Console | None = None) -> bool:
@@ -446,20 +447,42 @@ def _check_ffmpeg() -> Check:
     return Check("ffmpeg", True, answer.stdout.partition("\n")[0])
 
 
-def _check_ports(root: Path) -> list[Check]:
+def _check_parts(root: Path) -> list[Check]:
     state = StackState.load(root)
-    if state is None:
-        return []
-    rows = {row.name: row for row in status(root)}
     checks = []
-    for server, port in state.ports.items():
-        if rows[server].state == "running":
-            ok = _ask(state.url(server)) is not None
-            found = "answers" if ok else f"no answer; see {_log(root, server)}"
-        elif rows[server].state == "died":
-            ok, found = False, f"it died; see {_log(root, server)}, start it again: vidpipe up"
-        else:
-            ok = is_free(port)
-            found = "free" if ok else "taken by another program; `vidpipe up` finds another"
-        checks.append(Check(f"port {port} of {server}", ok, found))
+    for row in status(root):
+        port = state.ports.get(row.name)
+        name = f"{row.name} (port {port})" if port else row.name
+        ok, found = True, row.state
+        if row.state == "died":
+            ok, found = False, f"it died; see {_log(root, row.name)}, start it again: vidpipe up"
+        elif port and row.state == "running":
+            ok = _ask(row.url) is not None
+            found = "answers" if ok else f"no answer; see {_log(root, row.name)}"
+        elif port and not is_free(port):
+            ok, found = False, "its port was taken by another program; `vidpipe up` finds another"
+        checks.append(Check(name, ok, found))
+    return checks
+
+
+def _check_services(root: Path) -> list[Check]:
+    """Asks the configured lake and MLflow, unless they are those of a stack that is down."""
+    if any(row.state != "running" for row in status(root)):
+        return []
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # whoever asks is waiting
+    from vidpipe import tracking  # MLflow takes a second to import
+
+    def check(name: str, counted: str, ask: Callable[[], Sized]) -> Check:
+        try:
+            return Check(name, True, f"{len(ask())} {counted}")
+        except (VidpipeError, OSError) as error:
+            return Check(name, False, " ".join(str(error).split()))
+
+    checks = []
+    with contextlib.suppress(VidpipeError):  # told by the check of the configuration
+        settings = load_settings()
+        if settings.lake.uri:
+            checks.append(check("lake", "tables published", lambda: Lake(settings).published()))
+        if settings.mlflow.tracking_uri:
+            checks.append(check("MLflow", "champions", tracking.champions))
     return checks

@@ -41,7 +41,7 @@ class StageOperator(BaseOperator):
     """Runs one stage, as `vidpipe STAGE` does by hand, and reads its report.
 
     Returns the URIs of shards where the stage planned some, else the result in its report. The
-    report's own URI is the XCom `report`.
+    report's own URI is the XCom `report`, and what came of it, in words, the XCom `summary`.
 
     Args:
         stage: The stage, as in `vidpipe STAGE`.
@@ -76,9 +76,14 @@ class StageOperator(BaseOperator):
     def execute(self, context: Context) -> Any:
         try:
             report = self._run(context)
+        except AirflowSkipException as skip:
+            context["ti"].xcom_push(key="summary", value=str(skip))
+            raise
         except VidpipeError as error:
             raise _exception(error.exit_code, str(error)) from error
         context["ti"].xcom_push(key="report", value=report.uri)
+        if summary := report.result.get("summary"):
+            context["ti"].xcom_push(key="summary", value=summary)
         self.mlflow_url = report.result.get("mlflow_url")
         return report.result.get("shards", report.result)
 

@@ -60,8 +60,9 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
                 rows.append(_row(attempt, task, name, annotation))
     attempt.write("annotations", rows)
     more = len(shown) - CHANGES_SHOWN
-    print("\n".join(shown[:CHANGES_SHOWN] + ([f"… and {more} more"] if more > 0 else [])))
-    print(f"{task}: " + ", ".join(f"{n} {change}" for change, n in changes.items()), flush=True)
+    for line in shown[:CHANGES_SHOWN] + ([f"… and {more} more"] if more > 0 else []):
+        print(line)
+    attempt.conclude(f"{task}: " + ", ".join(f"{n} {change}" for change, n in changes.items()))
     attempt.result |= {"changes": changes, "base": snapshots}
 
 
@@ -85,7 +86,7 @@ def _video_names(lake: Lake, snapshots: dict[str, int]) -> VideoNames:
 
 def _change(annotation: Annotation, before: str | None) -> tuple[str, str]:
     span = "" if annotation.start_s is None else f" {annotation.start_s:g}–{annotation.end_s:g} s"
-    about = f"line {annotation.line}: {annotation.video_id[:12]}{span}"
+    about = f"line {annotation.line}: {annotation.video}{span}"
     if annotation.delete:
         if before is None:
             return "unchanged", ""

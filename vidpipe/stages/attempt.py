@@ -126,11 +126,16 @@ class Attempt:
         if self.manifest.items:
             self._tell(self.manifest.stage, self.manifest.shard, done=done, planned=0)
 
-    def announce(self, stage: str, items: int) -> None:
+    def announce(self, stage: str, items: int, unit: str = "videos") -> None:
         """Tells how many items were planned for a stage, for those who watch the run."""
-        self._tell(stage, PLAN, done=0, planned=items)
+        self._tell(stage, PLAN, done=0, planned=items, unit=unit)
 
-    def _tell(self, stage: str, shard: str, **told: int) -> None:
+    def conclude(self, summary: str) -> None:
+        """Says in one line what came of it; those who watch the run see it at the end."""
+        print(f"{self.manifest.stage}: {summary}", flush=True)
+        self.result["summary"] = summary
+
+    def _tell(self, stage: str, shard: str, **told: int | str) -> None:
         uri = layout.progress_uri(self.lake_uri, self.manifest.run_key, stage, shard)
         # Only for people: no work is given up because it cannot be told.
         with contextlib.suppress(VidpipeError):

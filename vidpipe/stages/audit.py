@@ -77,6 +77,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         "failure": failure,
     }
     lake.store.put_json(uri, publication)
+    attempt.conclude(", ".join(f"{n} {status}" for status, n in sorted(counts.items())) or "whole")
     attempt.result |= {
         "publication": uri,
         "rows": dict(rows),

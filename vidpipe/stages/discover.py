@@ -80,7 +80,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         ).write(lake.store, uri)
         uris.append(uri)
     counts |= {"new": len(fresh), "selected": len(items), "backlog": len(fresh) - len(items)}
-    print("discover: " + ", ".join(f"{n} {name}" for name, n in counts.items()), flush=True)
+    attempt.conclude(", ".join(f"{n} {name}" for name, n in counts.items()))
     attempt.announce("extract", len(items))
     attempt.result |= {"shards": uris, "base": snapshots, "counts": counts}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pyarrow.dataset as ds
+
 from vidpipe import tracking
 from vidpipe.datasets.labelled import Dataset
 from vidpipe.datasets.splits import TEST
@@ -18,8 +20,9 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
 
     Config: dataset (URI), train (URI of the training's manifest).
 
-    Result: what the training's report holds, metrics, classes, test_videos, champion_version and
-    champion_metrics (null while there is no champion).
+    Result: what the training's report holds, metrics, classes, test_videos, champion_version,
+    champion_metrics (null while there is no champion) and champion_learnt: how many of the test
+    videos the champion learnt from, which another seed or share of the split brings about.
 
     Raises:
         BadInputError: The training did not end.
@@ -39,8 +42,9 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         "test_videos": len(result.truth),
         "champion_version": None,
         "champion_metrics": None,
+        "champion_learnt": 0,
     }
-    print(f"evaluate: {_shown(result)}, on {len(result.truth)} videos", flush=True)
+    summary = f"{_shown(result)} on {len(result.truth)} test videos"
     if champion:
         of_champion = _evaluate(champion.uri, dataset, attempt, lake, None)
         mlflow_run.log_metrics(
@@ -49,8 +53,10 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         attempt.result |= {
             "champion_version": champion.version,
             "champion_metrics": of_champion.metrics(),
+            "champion_learnt": _learnt_by(champion, dataset, lake),
         }
-        print(f"evaluate: the champion, version {champion.version}, has {_shown(of_champion)}")
+        summary += f"; the champion, version {champion.version}: {_shown(of_champion)}"
+    attempt.conclude(summary)
     attempt.outcome(item["item"], item["work_key"])
 
 
@@ -79,8 +85,33 @@ def _evaluate(
         mlflow_run.log_metrics({f"test_{name}": v for name, v in result.metrics().items()})
         mlflow_run.log_json(result.per_class(), "per_class.json")
         mlflow_run.log_figure(draw_confusion(result, title), "confusion.png")
-        mlflow_run.log_figure(draw_mistakes(result, clips, title), "misclassified.png")
+        names = _names(lake, dataset, [video.video_id for video in videos])
+        mlflow_run.log_figure(draw_mistakes(result, clips, names, title), "misclassified.png")
     return result
+
+
+def _names(lake: Lake, dataset: Dataset, video_ids: list[str]) -> list[str]:
+    """File names of videos."""
+    rows = lake.dataset("videos", snapshots=dataset.snapshots).to_table(
+        columns=["video_id", "source_uri"], filter=ds.field("video_id").isin(video_ids)
+    )
+    name_of = {row["video_id"]: row["source_uri"].rpartition("/")[2] for row in rows.to_pylist()}
+    return [name_of[video_id] for video_id in video_ids]
+
+
+def _learnt_by(champion: tracking.Version, dataset: Dataset, lake: Lake) -> int:
+    """How many of the test videos a champion was trained on."""
+    version = tracking.open_run(champion.run_id).param("dataset_version")
+    if version is None:
+        return 0  # made elsewhere
+    learnt = lake.dataset("splits").to_table(
+        columns=["video_id"],
+        filter=(ds.field("dataset") == dataset.task)
+        & (ds.field("version") == version)
+        & (ds.field("split") != TEST),
+    )
+    test = {video.video_id for video in dataset.videos if video.split == TEST}
+    return len(test & set(learnt["video_id"].to_pylist()))
 
 
 def _shown(result: Evaluation) -> str:

@@ -60,6 +60,7 @@ def _plan(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     snapshots = lake.published()
     uris: list[str] = []
     selected = backlog = 0
+    by: list[str] = []
     for task, champion in champions.items():
         videos = videos_without_labels(lake, snapshots, task, champion.version, config)
         room = (config.get("max_videos") or len(videos) + selected) - selected
@@ -67,8 +68,10 @@ def _plan(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         _record_promotion(attempt, lake, snapshots, task, champion)
         selected += len(videos[:room])
         backlog += len(videos[room:])
+        by.append(f"{task} by version {champion.version}: {len(videos[:room])} videos")
     attempt.announce("label", selected)
     counts = {"selected": selected, "backlog": backlog}
+    attempt.conclude(f"{', '.join(by)}; {backlog} left to later runs")
     attempt.result |= {"shards": uris, "base": snapshots, "counts": counts}
 
 
@@ -117,7 +120,6 @@ def _plan_task(
         uri = layout.manifest_uri(lake.uri, manifest.run_key, "label", attempt.name, name)
         dataclasses.replace(manifest, shard=name, config=config, items=shard).write(lake.store, uri)
         uris.append(uri)
-    print(f"label: {len(items)} videos by {champion.name} version {champion.version}", flush=True)
     return uris
 
 

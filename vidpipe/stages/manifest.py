@@ -125,15 +125,30 @@ def read_result(store: ObjectStore, lake_uri: str, manifest_uri: str) -> dict[st
     return report.result
 
 
-def read_progress(store: ObjectStore, lake_uri: str, run_key: str) -> dict[str, tuple[int, int]]:
-    """Items done and items planned of each stage of a run."""
-    progress: dict[str, tuple[int, int]] = {}
+@dataclass
+class Progress:
+    """How far a stage of a run is, all its shards together.
+
+    Attributes:
+        unit: What is counted, such as videos or epochs.
+    """
+
+    done: int = 0
+    planned: int = 0
+    unit: str = ""
+
+
+def read_progress(store: ObjectStore, lake_uri: str, run_key: str) -> dict[str, Progress]:
+    """How far each stage of a run is, by its name."""
+    progress: dict[str, Progress] = {}
     prefix = layout.progress_uri(lake_uri, run_key)
     for found in store.list(prefix):
         stage = found.uri.removeprefix(prefix).partition("/")[0]
         told = store.get_json(found.uri)
-        done, planned = progress.get(stage, (0, 0))
-        progress[stage] = (done + told["done"], planned + told["planned"])
+        of_stage = progress.setdefault(stage, Progress())
+        of_stage.done += told["done"]
+        of_stage.planned += told["planned"]
+        of_stage.unit = told.get("unit", of_stage.unit)
     return progress
 
 

@@ -27,12 +27,9 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         promoted, why = True, "It was made the champion by an earlier attempt of this run."
     else:
         promoted, why = _decide(evaluated, champion, manifest.config["margin"])
-    tracking.set_alias(version, tracking.CHAMPION if promoted else tracking.CHALLENGER)
-    print(
-        f"promote: {version.name} version {version.version} is the"
-        f" {tracking.CHAMPION if promoted else tracking.CHALLENGER}. {why}",
-        flush=True,
-    )
+    alias = tracking.CHAMPION if promoted else tracking.CHALLENGER
+    tracking.set_alias(version, alias)
+    attempt.conclude(f"{version.name} version {version.version} is the {alias}. {why}")
     if promoted:
         attempt.write(
             "promotions",
@@ -72,7 +69,11 @@ def _decide(evaluated: dict, champion: tracking.Version | None, margin: float) -
         )
     before = evaluated["champion_metrics"]["accuracy"]
     better = accuracy - before > margin
-    return better, (
+    learnt = evaluated["champion_learnt"]
+    why = (
         f"Its accuracy is {accuracy:.3f}, that of version {champion.version} is {before:.3f}, on"
         f" the same {videos} test videos: {'' if better else 'not '}better by more than {margin:g}."
     )
+    if learnt:
+        why += f" The champion had learnt from {learnt} of them, which is no fair comparison."
+    return better, why

@@ -21,5 +21,5 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     if pinned["failure"]:
         raise BadInputError(pinned["failure"])
     rows = pinned["rows"]
-    print("published " + (", ".join(f"{n} {t}" for t, n in sorted(rows.items())) or "nothing"))
+    attempt.conclude(", ".join(f"{n} {t}" for t, n in sorted(rows.items())) or "nothing")
     attempt.result |= {"rows": rows}

@@ -83,16 +83,15 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         "promote",
         {"evaluate": evaluate_uri, "margin": config.get("margin") or 0.0},
     )
-    attempt.announce("train", tuned["epochs"])
+    attempt.announce("train", tuned["epochs"], unit="epochs")
     counts = {
         **collections.Counter(splits.values()),
         "tied": len(tied),
         "without_frames": len(agreed) - len(labels),
     }
-    print(
-        f"snapshot: dataset {dataset.version} of {task}, {len(dataset.labels)} classes, "
-        + ", ".join(f"{n} {name}" for name, n in counts.items()),
-        flush=True,
+    attempt.conclude(
+        f"dataset {dataset.version} of {task}, {len(dataset.labels)} classes, videos: "
+        + ", ".join(f"{n} {name}" for name, n in counts.items())
     )
     attempt.result |= {
         "shards": [train_uri, evaluate_uri, promote_uri],

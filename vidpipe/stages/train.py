@@ -42,7 +42,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
             mlflow_run.log_params(_params(manifest, dataset))
             _train(config, dataset, mlflow_run, attempt, lake).log(mlflow_run.id)
             version = tracking.version_of_run(dataset.task, mlflow_run.id)
-    print(f"train: registered {version.name} version {version.version}", flush=True)
+    attempt.conclude(f"{version.name} version {version.version}, {mlflow_run.url}")
     attempt.outcome(item["item"], item["work_key"])
     attempt.result |= {
         "mlflow_run_id": mlflow_run.id,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 
 from airflow.sdk import Param, dag, task
+from airflow.sdk.exceptions import AirflowFailException
 
 
 @dag(
@@ -13,18 +15,22 @@ from airflow.sdk import Param, dag, task
     params={
         "shards": Param(2, type="integer", minimum=0, maximum=10),
         "fail": Param(False, type="boolean"),
+        "retry": Param(False, type="boolean"),
         "word": Param("one", type="string"),
     },
 )
 def tiny():
     @task
-    def plan(params: dict) -> list[int]:
+    def plan(params: dict, ti=None) -> list[int]:
+        ti.xcom_push(key="summary", value=f"{params['shards']} shards")
         return list(range(params["shards"]))
 
-    @task
-    def work(number: int, params: dict) -> str:
+    @task(retries=1, retry_delay=timedelta(seconds=5))
+    def work(number: int, params: dict, ti=None) -> str:
+        if params["retry"] and number == 1 and ti.try_number == 1:
+            raise ValueError("not at the first try")
         if params["fail"] and number == 1:
-            raise ValueError("a failure on request")
+            raise AirflowFailException("a failure on request")
         return f"{params['word']} {os.environ['VIDPIPE_CONFIG']}"
 
     work.expand(number=plan())

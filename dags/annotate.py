@@ -21,7 +21,7 @@ was there before stays readable in the table's history.
 show" the log of `annotate` lists what would change, and nothing is published.
 
 **When it fails**, the log of `annotate` lists what is wrong by line: a video that is not known, a
-label that is empty, a range outside the video. Mend the file, upload it, and trigger again.
+label that is empty, a range outside the video. Correct the file, upload it, and trigger again.
 """
 
 from __future__ import annotations

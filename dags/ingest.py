@@ -17,7 +17,7 @@ below failed.
 **Running it again** is always safe: what is done is recognised and not done twice. Two objects with
 the same bytes are one video with two sources.
 
-**When it fails**, read the log of the failed task, mend the cause, and clear the task or wait for
+**When it fails**, read the log of the failed task, remove the cause, and clear the task or wait for
 the next run. `vidpipe changes --since today` lists what was quarantined and why.
 """
 

@@ -16,7 +16,7 @@ once, in the tables `labels` and `outcomes`.
 **Running it again** the same night labels nothing twice. A new champion does not label again what
 has a label.
 
-**When it fails**, read the log of the failed task, mend the cause, and clear the task or wait for
+**When it fails**, read the log of the failed task, remove the cause, and clear the task or wait for
 the next night.
 """
 

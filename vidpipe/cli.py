@@ -6,6 +6,7 @@ Exit codes: 0 done, 2 wrong usage, 65 bad input, 75 try again later, 99 nothing 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -292,6 +293,7 @@ def _run_stage(name: str, shard: str | None, run_key: str | None, params: str) -
     from vidpipe.stages.manifest import Manifest, now
     from vidpipe.version import code_version
 
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # warnings, not remarks on processors
     runner.obey_stop_signals()
     lake = Lake()
     if bool(shard) == bool(run_key):

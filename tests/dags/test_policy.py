@@ -64,7 +64,7 @@ def test_tasks_are_owned_tried_again_and_end(dag):
     for task in dag.tasks:
         assert task.owner == "vidpipe"
         assert task.retries == 2
-        assert task.retry_delay == timedelta(seconds=30)
+        assert task.retry_delay == timedelta(seconds=300), "Airflow's own setting"
         assert task.execution_timeout <= timedelta(hours=12)
 
 

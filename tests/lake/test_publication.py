@@ -89,7 +89,8 @@ def publish_and_die(settings: Settings, uri: str, commits: int) -> None:
 
 
 @pytest.mark.parametrize("commits", [1, 2, 3])
-def test_a_publication_that_was_killed_is_finished_by_the_next(lake, commits):
+def test_a_publication_that_was_killed_is_finished_by_the_next(lake, commits, monkeypatch):
+    monkeypatch.setattr(publication, "_PATIENCE_S", 1.0)
     cut_off = label_rows(lake, f"{RUN}.cut-off", ["a", "b"])
     other = label_rows(lake, f"{RUN}.other", ["b", "c"])
     process = multiprocessing.get_context("spawn").Process(

@@ -131,6 +131,8 @@ def test_interrupting_leaves_the_run_running(stack):
         text=True,
         cwd=stack.root.parent,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        # Whoever starts tests in the background of a script has them ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         assert process.stdout.readline().startswith("tiny: http://")
         assert process.stdout.readline().startswith("  plan: ")

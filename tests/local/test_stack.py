@@ -158,7 +158,11 @@ def test_doctor_asks_the_services_that_are_configured(tmp_path):
     asked = subprocess.run(
         [sys.executable, "-m", "vidpipe", "doctor"],
         cwd=tmp_path,
-        env={**os.environ, "VIDPIPE_MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"},
+        env={
+            **os.environ,
+            "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+            "VIDPIPE_MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}",
+        },
         capture_output=True,
         text=True,
     )

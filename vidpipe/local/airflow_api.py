@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -76,7 +77,10 @@ class AirflowClient:
         self._call("PATCH", f"/dags/{quote(dag_id)}", json={"is_paused": False})
 
     def trigger(self, dag_id: str, conf: dict[str, Any]) -> str:
-        """Starts a run of a DAG.
+        """Starts a run of a DAG and unpauses it.
+
+        Unpausing a DAG begins with a run of its schedule, and one runs at a time: this one comes
+        first, or else it would find the work done, and not with its own parameters.
 
         Args:
             conf: Values of its parameters; the others keep their defaults.
@@ -88,7 +92,17 @@ class AirflowClient:
             UsageError: Airflow refuses the values.
         """
         body = {"logical_date": None, "conf": conf}
-        return self._call("POST", f"/dags/{quote(dag_id)}/dagRuns", json=body)["dag_run_id"]
+        dag = self._get(f"/dags/{quote(dag_id)}")
+        if dag["is_paused"] and dag["next_dagrun_run_after"]:
+            due = datetime.fromisoformat(dag["next_dagrun_run_after"])
+            now = datetime.now(UTC)
+            if due <= now:
+                # Airflow starts queued runs in this order, and names them by it.
+                before = due - timedelta(seconds=1, microseconds=now.microsecond)
+                body["run_after"] = before.isoformat()
+        run_id = self._call("POST", f"/dags/{quote(dag_id)}/dagRuns", json=body)["dag_run_id"]
+        self.unpause(dag_id)
+        return run_id
 
     def runs(self, dag_id: str) -> list[dict[str, Any]]:
         """The runs of a DAG, the newest first."""
@@ -215,7 +229,6 @@ def run_dag(
     client = connect(root)
     conf = parse_params(params, client.params(dag_id))
     run_id = client.trigger(dag_id, conf)
-    client.unpause(dag_id)  # only now, or a run of its schedule might come first
     return watch(client, dag_id, run_id, console=console)
 
 
@@ -391,7 +404,7 @@ def _show_lines(client: AirflowClient, dag_id: str, run_id: str, console: Consol
     def tell(name: str, text: str, note: str = "") -> None:
         if shown.get(name) != text:
             shown[name] = text
-            console.print(text + note, markup=False)
+            console.print(text + note, markup=False, soft_wrap=True)
 
     def show(state: str, tasks: list[TaskProgress], items: Items) -> None:
         for stage, of in items.items():

@@ -79,7 +79,6 @@ class Demo:
         """
         client = airflow_api.connect(self.root)
         run_id = client.trigger(dag_id, conf)
-        client.unpause(dag_id)
         return self._watch(client, dag_id, run_id)
 
     def start_schedule(self, dag_id: str, **conf: Any) -> None:

@@ -134,6 +134,7 @@ def _airflow_settings(state: StackState, dags_folder: Path) -> dict[str, dict[st
             "parallelism": max(2, os.cpu_count() or 2),
             "load_examples": False,
             "fernet_key": state.airflow_fernet_key,
+            "default_task_retry_delay": 10,
             "execution_api_server_url": f"{url}/execution/",
             "simple_auth_manager_users": f"{state.airflow_user}:admin",
             "simple_auth_manager_passwords_file": home / "passwords.json",

@@ -24,8 +24,8 @@ def dag_settings() -> dict[str, Any]:
         "max_active_runs": 1,
         "default_args": {
             "owner": "vidpipe",
+            # How long a retry waits at first is Airflow's setting [core] default_task_retry_delay.
             "retries": 2,
-            "retry_delay": timedelta(seconds=30),
             "retry_exponential_backoff": 2.0,
             "max_retry_delay": timedelta(minutes=10),
             "execution_timeout": timedelta(hours=1),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -114,6 +115,11 @@ class StageOperator(BaseOperator):
             arguments = ["--run-key", run_key, "--params", json.dumps(manifest.config)]
         self._runtime = RUNTIMES[settings.runtime]()
         exit_code, last_line = self._runtime.run([self.stage, *arguments], self.log)
+        if exit_code < 0:
+            why = "; the kernel does that where memory runs out" * (exit_code == -signal.SIGKILL)
+            raise AirflowException(
+                f"{self.stage} was ended by signal {-exit_code}{why}. It said last: {last_line}"
+            )
         if exit_code:
             raise _exception(exit_code, f"{self.stage} ended with {exit_code}: {last_line}")
         report = find_report(store, settings.lake.uri, manifest)

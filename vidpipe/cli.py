@@ -267,7 +267,7 @@ for _name, _help, _params in STAGES:
 def annotate(
     file: Path | None, task: str | None, diff: bool, run_key: str | None, params: str
 ) -> None:
-    """Import labels from FILE: CSV or JSON Lines with video, label and what else is known.
+    """Import labels that people gave, from CSV or JSON Lines.
 
     \b
     Columns: video (URI, key or file name), label, start_s, end_s, annotator, delete.

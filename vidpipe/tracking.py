@@ -35,8 +35,6 @@ from vidpipe.errors import BadInputError, StoppedError, TemporaryError, UsageErr
 CHAMPION, CHALLENGER = "champion", "challenger"
 WORK_KEY = "vidpipe.work_key"
 _PREFIX = "vidpipe-"
-# Else MLflow's pages open an experiment as one of language models, with no run in sight.
-_SHOWN_AS_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 _MISSING = {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}
 _TEMPORARY = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"}
 
@@ -197,7 +195,7 @@ def _experiment(client: mlflow.MlflowClient, name: str) -> str:
     if found is not None:
         return found.experiment_id
     try:
-        return client.create_experiment(name, tags=_SHOWN_AS_TRAINING)
+        return client.create_experiment(name)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise

@@ -20,6 +20,7 @@ from rich.console import Console
 
 from vidpipe.config import load_settings
 from vidpipe.errors import TemporaryError, UsageError
+from vidpipe.lake.store import open_store
 from vidpipe.local import processes
 from vidpipe.local.stack import doctor, down, print_status, status, up
 from vidpipe.local.state import StackState, free_ports
@@ -93,6 +94,18 @@ def test_servers_answer_with_the_written_configuration(stack):
     uri = f"{settings.mlflow.tracking_uri}/api/2.0/mlflow-artifacts/artifacts/proof/a.txt"
     assert requests.put(uri, data=b"kept", timeout=30).ok
     assert s3.get_object(Bucket="mlflow", Key="artifacts/proof/a.txt")["Body"].read() == b"kept"
+
+
+def test_a_video_copied_into_the_folder_is_in_the_bucket(stack):
+    store = open_store(load_settings())
+    assert list(store.list("s3://videos/copied")) == []  # and so it is remembered
+    file = stack.root / "s3" / "videos" / "copied.mp4"
+    file.write_bytes(b"video")
+    deadline = time.monotonic() + 20
+    while not (found := list(store.list("s3://videos/copied"))) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    file.unlink()
+    assert [(copy.uri, copy.size_bytes) for copy in found] == [("s3://videos/copied.mp4", 5)]
 
 
 def test_up_twice_changes_nothing(stack):

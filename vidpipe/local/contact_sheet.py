@@ -58,7 +58,7 @@ def draw_contact_sheet(path: Path, title: str, strips: Sequence[Strip], columns:
         score = f"  {strip.score:.2f}"
         label = _fit(strip.label, font, half - font.getlength(score)) + score
         draw.text((left, upper), label, color, font)
-        note = f"truth: {strip.truth}" if known and not right else strip.name
+        note = f"truth: {strip.truth}, {strip.name}" if known and not right else strip.name
         draw.text((left + half, upper), _fit(note, font, half), FAINT, font)
     sheet.save(path)
 

@@ -377,7 +377,7 @@ def _show_end(demo: Demo) -> None:
     print_(table)
     print_(f"Airflow  {state.url('airflow')}  user {state.airflow_user}  password", end=" ")
     print_(state.airflow_password, markup=False)
-    print_(f"MLflow   {state.url('mlflow')}")
+    print_(f"MLflow   {state.url('mlflow')}  (choose Model training at the top left)")
     if demo.has_sheet:
         print_(f"Picture  {SHEET}")
     print_(

@@ -42,6 +42,7 @@ def parts(state: StackState) -> list[Part]:
     s3 = (
         *(str(SCRIPTS / "rclone"), "serve", "s3", str(state.root / "s3")),
         *("--config", "", "--addr", f"{HOST}:{state.ports['s3']}"),
+        *("--dir-cache-time", "5s"),  # people copy videos into the folder behind its back
     )
     mlflow = (
         *(str(SCRIPTS / "mlflow"), "server", "--workers", "1"),

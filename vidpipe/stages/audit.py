@@ -77,7 +77,8 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         "failure": failure,
     }
     lake.store.put_json(uri, publication)
-    attempt.conclude(", ".join(f"{n} {status}" for status, n in sorted(counts.items())) or "whole")
+    told = ", ".join(f"{n} {status}" for status, n in sorted(counts.items()))
+    attempt.conclude(told or "nothing was planned")
     attempt.result |= {
         "publication": uri,
         "rows": dict(rows),

@@ -155,11 +155,15 @@ def _made_videos(demo: Demo, clips: int, seed: int) -> None:
     for task, architecture, lesson in LESSONS:
         with demo.phase(f"train: {task} by {architecture}, {lesson}"):
             done = demo.run_dag("train", task=task, architecture=architecture, seed=seed)
-            results.append((task, architecture, lesson, done["evaluate"], done["promote"]))
+            results.append((task, architecture, done["evaluate"], done["promote"]))
     with demo.phase("label_nightly: the champion labels every video"):
         demo.start_schedule("label_nightly")
     _check_tables(demo, data)
     _show_results(demo, results)
+    demo.console.print(
+        "cnn sees one frame at a time: enough for the appearance, and blind to motion."
+        "\ncnn_rnn and attention see the frames in their order."
+    )
     _draw_sheet(demo, "motion")
     demo.queries = (
         "select task, label, count(*) from current_labels group by all",
@@ -201,7 +205,7 @@ def _own_videos(demo: Demo, videos: Path, labels: Path | None, seed: int) -> Non
         done = demo.run_dag("train", task="label", architecture="attention", seed=seed)
     with demo.phase("label_nightly: the champion labels every video"):
         demo.start_schedule("label_nightly")
-    _show_results(demo, [("label", "attention", "your videos", done["evaluate"], done["promote"])])
+    _show_results(demo, [("label", "attention", done["evaluate"], done["promote"])])
     _draw_sheet(demo, "label")
     demo.queries = (
         "select source_uri, label, score from current_labels join current_videos using (video_id)"
@@ -304,18 +308,17 @@ def _check_tables(demo: Demo, data: DemoData) -> None:
 
 def _show_results(demo: Demo, results: list[tuple]) -> None:
     table = Table(title="Accuracy on the test split", title_justify="left")
-    for heading in ("task", "architecture", "what it sees", "accuracy", "videos", "chance", "now"):
-        table.add_column(heading)
+    for heading in ("task", "architecture", "accuracy", "chance", "videos", "alias"):
+        table.add_column(heading, no_wrap=True)
     alias_of = {(m["task"], m["version"]): m["alias"] for m in tracking.list_models()}
-    for task, architecture, lesson, evaluated, promoted in results:
+    for task, architecture, evaluated, promoted in results:
         accuracy, chance = evaluated["metrics"]["accuracy"], 1 / evaluated["classes"]
         table.add_row(
             task,
             architecture,
-            lesson,
             f"{accuracy:.2f}",
-            str(evaluated["test_videos"]),
             f"{chance:.2f}",
+            str(evaluated["test_videos"]),
             alias_of[task, promoted["model_version"]],
         )
         if task == "label":

@@ -150,6 +150,8 @@ def _airflow_settings(state: StackState, dags_folder: Path) -> dict[str, dict[st
         },
         "api_auth": {"jwt_secret": state.airflow_secret},
         "logging": {"base_log_folder": home / "logs"},
+        # A run is a dozen short tasks here, and people watch.
+        "scheduler": {"scheduler_idle_sleep_time": 0.5},
         # After a restart tasks may begin before the API server answers: they wait, and no try of
         # theirs is lost.
         "workers": {"execution_api_retries": 10, "execution_api_timeout": 30.0},

@@ -26,10 +26,10 @@ from vidpipe.local.state import ROOT, load_running
 from vidpipe.stages.manifest import Progress, read_progress
 
 FINISHED = ("success", "failed")
-POLL_S = 1.0
+POLL_S = 2.0
 PAGE = 100
 LOG_TAIL_LINES = 15
-TRIES_WHILE_AWAY = 80
+TRIES_WHILE_AWAY = 40
 
 Items = dict[str, Progress]
 

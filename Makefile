@@ -24,8 +24,9 @@ demo: $(STAMP)  ## the whole loop, from videos to labels; VIDEOS=folder LABELS=f
 	@$(BIN)/vidpipe demo $(if $(VIDEOS),--videos "$(VIDEOS)") $(if $(LABELS),--labels "$(LABELS)") \
 		$(if $(SEED),--seed "$(SEED)")
 
+# Two at a time, a file each: most tests wait for a server, and the longest file comes first.
 test: $(STAMP)  ## all tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP)  ## style and common mistakes
 	@$(BIN)/ruff check .

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import os
 import shlex
 import threading
 import time
@@ -81,10 +80,10 @@ class Demo:
         run_id = client.trigger(dag_id, conf)
         return self._watch(client, dag_id, run_id)
 
-    def start_schedule(self, dag_id: str, **conf: Any) -> None:
+    def start_schedule(self, dag_id: str) -> None:
         """Unpauses a DAG and shows the run that its schedule begins with.
 
-        One that has run before is triggered, with the parameters given.
+        One that has run before is triggered.
         """
         client = airflow_api.connect(self.root)
         if client.dags()[dag_id]["is_paused"] and not client.runs(dag_id):
@@ -94,7 +93,7 @@ class Demo:
                     self._watch(client, dag_id, runs[0]["dag_run_id"])
                     return
                 time.sleep(1)
-        self.run_dag(dag_id, **conf)
+        self.run_dag(dag_id)
 
     def _watch(self, client: airflow_api.AirflowClient, dag_id: str, run_id: str) -> dict[str, Any]:
         state = airflow_api.watch(client, dag_id, run_id, console=self.console)
@@ -129,7 +128,7 @@ def run(root: Path, *, videos: Path | None, labels: Path | None, clips: int, see
     if videos and not _videos_in(videos):
         raise UsageError(f"{videos} holds no videos ({', '.join(sorted(VIDEO_SUFFIXES))}).")
     if labels and not labels.is_file():
-        raise UsageError(f"{labels} is no file of labels.")
+        raise UsageError(f"LABELS is a CSV or JSON Lines file. There is none called {labels}.")
     demo = Demo(root, Console(highlight=False))
     if videos:
         _own_videos(demo, videos, labels, seed)
@@ -141,13 +140,11 @@ def run(root: Path, *, videos: Path | None, labels: Path | None, clips: int, see
 
 
 def _made_videos(demo: Demo, clips: int, seed: int) -> None:
-    # A stack that starts now has them as its defaults, so that its schedule uses them, too.
-    os.environ |= {f"VIDPIPE_EXTRACT_{name.upper()}": str(EXTRACT[name]) for name in EXTRACT}
     with demo.phase(f"Start the stack, and make {clips} videos beside it"):
         data = _start_and_make(demo, clips, seed)
-        _upload(data.folder, "demo")
+        own = _upload(data.folder, "demo")
     with demo.phase("ingest: videos become frames and audio"):
-        demo.start_schedule("ingest", **EXTRACT)
+        demo.run_dag("ingest", **EXTRACT)
     with demo.phase("annotate: what people say of them"):
         for task, file in (("motion", data.motion_csv), ("appearance", data.appearance_csv)):
             demo.run_dag("annotate", task=task, file=upload_annotations(Lake(), file))
@@ -164,7 +161,7 @@ def _made_videos(demo: Demo, clips: int, seed: int) -> None:
         "cnn sees one frame at a time: enough for the appearance, and blind to motion."
         "\ncnn_rnn and attention see the frames in their order."
     )
-    _draw_sheet(demo, "motion")
+    _draw_sheet(demo, "motion", own)
     demo.queries = (
         "select task, label, count(*) from current_labels group by all",
         "select status, reason, count(*) from outcomes group by all",
@@ -175,13 +172,13 @@ def _made_videos(demo: Demo, clips: int, seed: int) -> None:
 def _own_videos(demo: Demo, videos: Path, labels: Path | None, seed: int) -> None:
     with demo.phase("Start the stack"):
         stack.up(demo.root, echo=demo.console.print)
-        own = f"starts_with(source_uri, {_quote(_upload(videos, videos.resolve().name))})"
+        own = _upload(videos, videos.resolve().name)
     with demo.phase("ingest: videos become frames and audio"):
         demo.start_schedule("ingest")
     outcomes = run_query(
         f"""
-        select status, reason, count(*) as videos from outcomes where stage = 'extract' and {own}
-        group by all order by all
+        select status, reason, count(*) as videos from outcomes
+        where stage = 'extract' and {_is_in(own)} group by all order by all
         """
     ).to_pylist()
     for outcome in outcomes:
@@ -192,10 +189,9 @@ def _own_videos(demo: Demo, videos: Path, labels: Path | None, seed: int) -> Non
         "select source_uri, status, reason, message from outcomes where status <> 'done'",
         "select video_id, count(*) as frames from frames group by 1",
     )
-    demo.promise(
-        any(outcome["status"] == "done" for outcome in outcomes),
-        "not one video could be extracted (vidpipe changes tells why)",
-    )
+    if not any(outcome["status"] == "done" for outcome in outcomes):
+        demo.promise(False, "not one video could be extracted (vidpipe changes tells why)")
+        return
     if labels is None:
         _ask_for_labels(demo, videos, own)
         return
@@ -206,29 +202,40 @@ def _own_videos(demo: Demo, videos: Path, labels: Path | None, seed: int) -> Non
     with demo.phase("label_nightly: the champion labels every video"):
         demo.start_schedule("label_nightly")
     _show_results(demo, [("label", "attention", done["evaluate"], done["promote"])])
-    _draw_sheet(demo, "label")
+    _draw_sheet(demo, "label", own)
     demo.queries = (
         "select source_uri, label, score from current_labels join current_videos using (video_id)"
-        " where task = 'label'",
+        f" where task = 'label' and {_is_in(own)}",
         *demo.queries[:2],
     )
 
 
 def _ask_for_labels(demo: Demo, videos: Path, own: str) -> None:
     """Writes a file that lacks nothing but the labels, and says what to do with it."""
-    file = demo.root / "labels.csv"
+    file = demo.root / "labels" / f"{videos.resolve().name}.csv"
+    extracted = run_query(
+        f"select source_uri from current_videos where {_is_in(own)} order by 1"
+    ).to_pylist()
     if not file.exists():
-        extracted = run_query(
-            f"select source_uri from current_videos where {own} order by 1"
-        ).to_pylist()
+        file.parent.mkdir(exist_ok=True)
         with file.open("w", encoding="utf-8", newline="") as opened:
             rows = csv.writer(opened)
             rows.writerow(["video", "label"])
             rows.writerows([row["source_uri"], ""] for row in extracted)
+    else:
+        filled_in = file.read_text(encoding="utf-8", errors="replace")
+        if new := [row["source_uri"] for row in extracted if row["source_uri"] not in filled_in]:
+            demo.console.print(
+                f"\n{file} was written before and is kept; videos that came since:",
+                *(f"  {uri}" for uri in new),
+                sep="\n",
+                soft_wrap=True,
+                markup=False,
+            )
     demo.console.print(
         f"\nNo labels were given. {file} lists the videos: write a label beside each (delete the"
         f"\nrows of those that you do not label), and go on with:"
-        f"\n  make demo VIDEOS={shlex.quote(str(videos))} LABELS={file}",
+        f"\n  make demo VIDEOS={shlex.quote(str(videos))} LABELS={shlex.quote(str(file))}",
         soft_wrap=True,
         markup=False,
     )
@@ -260,12 +267,16 @@ def _start_and_make(demo: Demo, clips: int, seed: int) -> DemoData:
 
 
 def _videos_in(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()
+    )
 
 
-def _quote(text: str) -> str:
-    """Text as SQL has it."""
-    return "'" + text.replace("'", "''") + "'"
+def _is_in(prefix: str) -> str:
+    """The condition, in SQL, for sources below a prefix."""
+    return "starts_with(source_uri, '" + prefix.replace("'", "''") + "')"
 
 
 def _upload(folder: Path, prefix: str) -> str:
@@ -335,13 +346,13 @@ def _show_results(demo: Demo, results: list[tuple]) -> None:
     demo.console.print(table)
 
 
-def _draw_sheet(demo: Demo, task: str) -> None:
+def _draw_sheet(demo: Demo, task: str, own: str) -> None:
     rows = run_query(
         f"""
         select l.video_id, v.source_uri, l.label, l.score, any_value(a.label) as truth
         from current_labels l join current_videos v using (video_id) left join current_annotations a
           on a.video_id = l.video_id and a.task = l.task and a.start_s is null
-        where l.task = '{task}'
+        where l.task = '{task}' and {_is_in(own)}
         group by all order by l.video_id limit {STRIPS}
         """
     ).to_pylist()

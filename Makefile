@@ -48,6 +48,6 @@ status: $(STAMP)  ## what runs, and where
 
 clean:  ## stop the stack, remove it with all its data, and .venv
 	@test ! -x $(BIN)/vidpipe || test ! -d .vidpipe || $(BIN)/vidpipe down
-	@rm -rf .vidpipe .venv build vidpipe.egg-info
+	@rm -rf .vidpipe .venv build vidpipe.egg-info demo.png
 
 .PHONY: help setup demo test lint lock up down status clean

@@ -26,9 +26,9 @@ from datetime import timedelta
 
 from airflow.sdk import DAG, Param
 
+from vidpipe.lake.layout import TASK_PATTERN
 from vidpipe.orchestration.common import (
     SHARD_NAME,
-    TASK_PATTERN,
     audit_what_is_done,
     budget_params,
     dag_settings,

@@ -1,14 +1,15 @@
-"""`vidpipe …`: the one entry that people, Airflow's tasks and pods run.
+"""`vidpipe …`: the one entry that people and Airflow's tasks run.
 
-Exit codes: 0 done, 2 wrong usage, 65 bad input, 75 try again later, 99 nothing to do.
+Exit codes: 0 done, 1 what was asked about is not as it should be (a part of the stack, a DAG run),
+2 wrong usage, 65 bad input, 75 try again later, 99 nothing to do.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
-from datetime import datetime
 from pathlib import Path
 
 import click
@@ -43,6 +44,9 @@ def cli() -> None:
 
 def main() -> None:
     """Runs the command line; an error of vidpipe's own ends in one line and its exit code."""
+    # Importing makes objects by the hundred thousand that all stay: looking among them for garbage
+    # takes as long as the imports themselves.
+    gc.set_threshold(100_000, 20, 20)
     try:
         cli(prog_name="vidpipe")
     except (VidpipeError, StoppedError) as error:
@@ -51,6 +55,8 @@ def main() -> None:
     except OSError as error:  # a full disk, or pyarrow's word for a store that is away
         click.echo(f"vidpipe: {' '.join(str(error).split())[:500]}", err=True)
         sys.exit(EXIT_TEMPORARY)
+    finally:
+        gc.freeze()  # and so does looking once more at the end
 
 
 # --- The embedded stack ------------------------------------------------------------------------
@@ -119,11 +125,18 @@ def doctor() -> None:
 @click.option("--labels", type=click.Path(path_type=Path), help="Their labels, CSV or JSON Lines.")
 @click.option(
     "--clips",
+    type=click.IntRange(min=1),
     default=240,
     show_default=True,
     help="How many videos to make; far fewer teach too little for what the demo promises.",
 )
-@click.option("--seed", default=0, show_default=True, help="Seed of the videos and the training.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**31 - 1),
+    default=0,
+    show_default=True,
+    help="Seed of the videos and the training.",
+)
 def demo(videos: Path | None, labels: Path | None, clips: int, seed: int) -> None:
     """Run the whole loop on made videos, or on your own.
 
@@ -165,6 +178,7 @@ def tables() -> None:
     """
     from vidpipe.lake import results
 
+    _require_parts("s3")
     results.print_tables()
 
 
@@ -178,8 +192,8 @@ def tables() -> None:
     show_default=True,
 )
 @click.option("--output", type=click.Path(path_type=Path), help="A file instead of the screen.")
-@click.option("--at", type=click.DateTime(), help="The tables as they were at this time (UTC).")
-def query(sql: str, output_format: str, output: Path | None, at: datetime | None) -> None:
+@click.option("--at", help="The tables as they were at this time: yesterday, 2026-01-31T18:00Z, …")
+def query(sql: str, output_format: str, output: Path | None, at: str | None) -> None:
     """Ask the tables in SQL (DuckDB's), read-only.
 
     \b
@@ -188,8 +202,11 @@ def query(sql: str, output_format: str, output: Path | None, at: datetime | None
     """
     from vidpipe.lake.query import run_query
     from vidpipe.lake.results import write_result
+    from vidpipe.lake.times import parse_time
 
-    write_result(run_query(sql, at=at), output_format, output)
+    at_time = parse_time(at) if at else None
+    _require_parts("s3")
+    write_result(run_query(sql, at=at_time), output_format, output)
 
 
 @cli.command()
@@ -203,6 +220,7 @@ def changes(since: str) -> None:
     """
     from vidpipe.lake import changes as changing
 
+    _require_parts("s3")
     changing.print_changes(since)
 
 
@@ -217,7 +235,18 @@ def models(task: str | None) -> None:
     """
     from vidpipe import tracking
 
+    _require_parts("mlflow")
     tracking.print_models(task)
+
+
+def _require_parts(*parts: str) -> None:
+    """Tells at once that a part is down, where the configuration is that of the embedded stack."""
+    from vidpipe.config import find_config
+    from vidpipe.local.state import require_running
+
+    config = find_config()
+    if config is not None and config.resolve() == (ROOT / "vidpipe.toml").resolve():
+        require_running(ROOT, *parts)
 
 
 # --- Stages ------------------------------------------------------------------------------------
@@ -284,6 +313,7 @@ def annotate(
         raise UsageError("Give a file and a task: vidpipe annotate labels.csv --task motion")
     from vidpipe.stages import by_hand
 
+    _require_parts("s3")
     by_hand.annotate(file, task, diff=diff)
 
 

@@ -13,8 +13,8 @@ import vidpipe
 def code_version() -> str:
     """The version of vidpipe, with the commit where it runs from a checkout.
 
-    `VIDPIPE_CODE_VERSION` replaces it: Airflow's operator and the image give it to every stage, so
-    that all tasks of a run name the same.
+    `VIDPIPE_CODE_VERSION` replaces it: Airflow's operator gives it to every stage, so that all
+    tasks of a run name the same.
     """
     return os.environ.get("VIDPIPE_CODE_VERSION") or f"{vidpipe.__version__}{_commit()}"
 

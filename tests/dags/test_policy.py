@@ -72,13 +72,6 @@ def test_nobody_is_told_unless_configured(dag):
     assert not any(task.on_failure_callback or task.on_success_callback for task in dag.tasks)
 
 
-def test_task_is_what_the_stages_take(airflow_home: Path):
-    from vidpipe.orchestration.common import task_param
-    from vidpipe.stages.annotate import TASK_PATTERN
-
-    assert task_param().schema["pattern"] == TASK_PATTERN
-
-
 def test_form_of_ingest_offers_the_configured_buckets(
     airflow_home: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from tests.lake.rows import DAY, publish_rows
 from tests.servers import new_lake
 from vidpipe.errors import UsageError
-from vidpipe.lake.changes import changes_since, parse_since, print_changes
+from vidpipe.lake.changes import changes_since, print_changes
+from vidpipe.lake.times import parse_time
 
 NOW = datetime(2026, 3, 5, 14, 30, tzinfo=timezone(timedelta(hours=2)))
 
@@ -140,16 +141,16 @@ def test_nothing_changed(lake, capsys):
     ],
 )
 def test_times_are_understood(text, expected):
-    assert parse_since(text, NOW) == datetime.fromisoformat(expected)
+    assert parse_time(text, NOW) == datetime.fromisoformat(expected)
 
 
 def test_a_time_without_zone_is_local():
-    assert parse_since("2026-01-31", NOW) == datetime(2026, 1, 31).astimezone()
+    assert parse_time("2026-01-31", NOW) == datetime(2026, 1, 31).astimezone()
 
 
 @given(st.text(max_size=20) | st.from_regex(r"\d{1,9} (hours|days) ago", fullmatch=True))
 def test_any_text_is_a_time_or_a_clear_error(text):
     try:
-        assert parse_since(text, NOW).tzinfo
+        assert parse_time(text, NOW).tzinfo
     except UsageError as error:
         assert "\n" not in str(error) and "Received" in str(error)

@@ -135,12 +135,6 @@ def test_broken_files_are_broken_as_told(demo):
         assert caught.value.reason == reason
 
 
-def test_progress_counts_to_the_end(tmp_path):
-    seen = []
-    make_demo_videos(tmp_path, clips=2, progress=lambda done, of: seen.append((done, of)))
-    assert seen == [(1, 2), (2, 2)]
-
-
 def test_words_are_spoken_where_the_truth_says(demo, truths):
     spoken = 0
     for truth in truths[:12]:

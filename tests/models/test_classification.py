@@ -1,4 +1,4 @@
-"""Networks: shapes, the article's very layers, and who knows the order of the frames."""
+"""Networks: shapes, the very layers of `cnn`, and who knows the order of the frames."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_clips_become_scores_that_add_up_to_one(architecture):
     np.testing.assert_allclose(scores, model.predict_on_batch(clips().astype("float32")), rtol=1e-5)
 
 
-def test_cnn_is_the_network_of_the_article():
+def test_cnn_has_the_layers_that_it_is_known_for():
     model = build_model("cnn", CLASSIFICATION["cnn"].sampling, classes=4)
     facts = [
         (type(layer).__name__, getattr(layer, number))

@@ -83,9 +83,10 @@ class VideoNames:
         Raises:
             ValueError: There is none, or more than one; says so in words.
         """
-        called = _composed(name)
         names = (self._by_uri, self._by_key, self._by_name)
-        found = next(filter(None, (known.get(called) for known in names)), set())
+        # A name may begin or end with a space; more often the space is a slip.
+        called = (_composed(name), _composed(name.strip()))
+        found = next(filter(None, (known.get(c) for c in called for known in names)), set())
         if not found:
             raise ValueError(f"no video is called {name!r}")
         if len(found) > 1:
@@ -177,11 +178,23 @@ def _csv_rows(text: str) -> Iterator[tuple[int, dict[str, Any]]]:
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
     names = [n.strip().lower() for n in reader.fieldnames or ()]
     reader.fieldnames = names
-    _check_names(names, 1)
+    if unknown := [n for n in names if n not in COLUMNS]:
+        raise ValueError(
+            f"line 1: there is no column {unknown[0]!r}; there are: {', '.join(COLUMNS)}"
+        )
+    if twice := [n for n in COLUMNS if names.count(n) > 1]:
+        raise ValueError(f"line 1: the column {twice[0]} is there twice")
     if not {"video", "label"} <= set(names):
         received = ", ".join(names)
         raise ValueError(f"line 1: columns video and label are needed. Received: {received}")
-    for row in reader:
+    while True:
+        begins = reader.line_num + 1
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise ValueError(f"line {begins}: {error}; look for a quote too many") from error
         if None in row:
             row = {"video": "", "fault": "more fields than columns"}
         yield reader.line_num, row
@@ -197,13 +210,6 @@ def _json_rows(text: str) -> Iterator[tuple[int, dict[str, Any]]]:
         except (json.JSONDecodeError, RecursionError):
             row = None
         yield number, row if isinstance(row, dict) else {"fault": "not a JSON object"}
-
-
-def _check_names(names: list[str], line: int) -> None:
-    if unknown := [n for n in names if n not in COLUMNS]:
-        raise ValueError(
-            f"line {line}: there is no column {unknown[0]!r}; there are: {', '.join(COLUMNS)}"
-        )
 
 
 def _annotation(line: int, row: dict[str, Any], videos: VideoNames) -> Annotation:

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-# The article's augmentation. It never mirrors: left and right may be classes.
+# It never mirrors: left and right may be classes.
 ROTATION_DEG = 20
 SHIFT = 0.1
 SHEAR = 0.1

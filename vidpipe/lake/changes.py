@@ -7,22 +7,19 @@ what held before is what the tables say without the rows of the runs published s
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pyarrow as pa
 
 from vidpipe.config import Settings
-from vidpipe.errors import UsageError
 from vidpipe.lake.query import run_query
 from vidpipe.lake.results import show_rows
 from vidpipe.lake.tables import Lake
+from vidpipe.lake.times import parse_time
 from vidpipe.lake.views import VIEWS
 
 ROWS_SHOWN = 20
-
-_AGO = re.compile(r"(\d{1,6}) (hour|day|week)s? ago")
 
 # Each is asked with the runs published since as `new_runs (run_key)`.
 _SECTIONS = {
@@ -58,7 +55,8 @@ _SECTIONS = {
         " = 1"
     ),
     "Not done": """
-        select status, stage, reason, count(*) as items, min(message) as "for example"
+        select status, stage, reason, count(*) as items, min(source_uri) as "such as",
+            first(message order by source_uri nulls last) as message
         from outcomes
         where status <> 'done' and run_key in (from new_runs)
         group by status, stage, reason
@@ -124,34 +122,9 @@ def changes_since(since: datetime, settings: Settings | None = None) -> Changes:
     )
 
 
-def parse_since(text: str, now: datetime | None = None) -> datetime:
-    """Understands `today`, `yesterday`, `3 days ago` (hours, weeks), and ISO dates and times.
-
-    Days begin at midnight where the command runs, and so do times without a zone.
-
-    Raises:
-        UsageError: It is none of these.
-    """
-    now = now or datetime.now().astimezone()
-    words = " ".join(text.lower().split())
-    midnight = datetime(now.year, now.month, now.day, tzinfo=now.tzinfo)
-    if words in ("today", "yesterday"):
-        return midnight - timedelta(days=words == "yesterday")
-    try:
-        if match := _AGO.fullmatch(words):
-            return now - timedelta(**{f"{match[2]}s": int(match[1])})
-        since = datetime.fromisoformat(text.strip())
-        return since if since.tzinfo else since.astimezone()
-    except (ValueError, OverflowError) as error:
-        raise UsageError(
-            "A time looks like yesterday, today, 3 days ago, 12 hours ago, 2026-01-31 or"
-            f" 2026-01-31T18:00. Received: {text!r}"
-        ) from error
-
-
 def print_changes(since: str, settings: Settings | None = None) -> None:
-    """Prints what changed since a time, as `parse_since` understands it."""
-    changes = changes_since(parse_since(since), settings)
+    """Prints what changed since a time, as `parse_time` understands it."""
+    changes = changes_since(parse_time(since), settings)
     count = len(changes.runs)
     runs = "1 run was" if count == 1 else f"{count or 'no'} runs were"
     print(f"Since {changes.since:%Y-%m-%d %H:%M %Z}, {runs} published.")

@@ -12,6 +12,9 @@ from __future__ import annotations
 import hashlib
 import re
 
+# A task names a model and is a part of keys.
+TASK_PATTERN = r"^[a-z][a-z0-9_]{0,62}$"
+
 _UNSAFE = re.compile(r"[^A-Za-z0-9_=-]+")
 
 

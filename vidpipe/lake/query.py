@@ -53,11 +53,12 @@ def run_query(
         >>> run_query("select label, count(*) as videos from current_labels group by 1").to_pandas()
     """
     names = _mentioned(sql)
+    read = _with_views(names)
     lake = Lake(settings)
     if at is not None and at.tzinfo is None:
         at = at.replace(tzinfo=UTC)
     try:
-        with _connect(lake, names, lake.published(at)) as connection:
+        with _connect(lake, read, lake.published(at)) as connection:
             return connection.sql(sql).to_arrow_table()
     except (duckdb.Error, RuntimeError) as error:
         raise _translate(error, names) from error
@@ -116,7 +117,7 @@ def _describe(lake: Lake, name: str, snapshot_id: int | None) -> TableInfo:
 
 
 def _mentioned(sql: str) -> set[str]:
-    """Names of the tables and views that a statement reads, through views too.
+    """Names of the tables and views that a statement names.
 
     Raises:
         UsageError: It is not one statement that only reads.
@@ -142,9 +143,12 @@ def _mentioned(sql: str) -> set[str]:
             )
         if node["type"] == "BASE_TABLE":
             names.add(node["table_name"].lower())
-    for view in names & set(VIEWS):
-        names |= _mentioned(VIEWS[view])
     return names
+
+
+def _with_views(names: set[str]) -> set[str]:
+    """What is read where these are named: the tables that views are made of, too."""
+    return names.union(*(_with_views(_mentioned(VIEWS[name])) for name in names & set(VIEWS)))
 
 
 def _nodes(tree: Any) -> Iterator[dict[str, Any]]:

@@ -26,7 +26,6 @@ from vidpipe.config import Settings
 from vidpipe.errors import UsageError
 from vidpipe.lake.query import list_tables
 
-FORMATS = ("table", "csv", "json", "parquet")
 _BATCH_ROWS = 1_000
 _UNLIMITED = 1_000_000
 

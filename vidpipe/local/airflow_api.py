@@ -22,7 +22,7 @@ from vidpipe.config import load_settings
 from vidpipe.errors import TemporaryError, UsageError
 from vidpipe.lake.layout import make_run_key
 from vidpipe.lake.store import open_store
-from vidpipe.local.state import ROOT, load_running
+from vidpipe.local.state import ROOT, load_running, require_running
 from vidpipe.stages.manifest import Progress, read_progress
 
 FINISHED = ("success", "failed")
@@ -168,7 +168,7 @@ class AirflowClient:
         if not response.ok:
             raise TemporaryError(
                 f"Airflow answered {response.status_code} to {method} {path}. "
-                "Its logs tell more: .vidpipe/logs/api-server.log"
+                "Its log tells more: .vidpipe/logs/airflow.log"
             )
         return response.json()
 
@@ -226,6 +226,7 @@ def run_dag(
         UsageError: There is no such DAG or parameter, or a value does not fit.
         TemporaryError: The stack does not run.
     """
+    require_running(root)
     client = connect(root)
     conf = parse_params(params, client.params(dag_id))
     run_id = client.trigger(dag_id, conf)

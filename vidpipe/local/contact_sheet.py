@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
 TILE = 96
@@ -14,6 +16,8 @@ FRAMES = 4
 GAP = 4
 CAPTION = 20
 MARGIN = 16
+# Most of the world's letters; Pillow's own font has those of Western Europe.
+FONT = Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"
 INK, FAINT, RIGHT, WRONG = "#1d2733", "#7a8794", "#1a7f4b", "#c0392b"
 
 
@@ -44,8 +48,8 @@ def draw_contact_sheet(path: Path, title: str, strips: Sequence[Strip], columns:
     top = MARGIN + 34
     sheet = Image.new("RGB", (width, top + rows * (TILE + CAPTION + MARGIN)), "white")
     draw = ImageDraw.Draw(sheet)
-    draw.text((MARGIN, MARGIN - 2), title, INK, ImageFont.load_default(20))
-    font = ImageFont.load_default(13)
+    draw.text((MARGIN, MARGIN - 2), title, INK, ImageFont.truetype(FONT, 19))
+    font = ImageFont.truetype(FONT, 12)
     for number, strip in enumerate(strips):
         left = MARGIN + (number % columns) * (strip_width + MARGIN)
         upper = top + (number // columns) * (TILE + CAPTION + MARGIN)
@@ -65,7 +69,7 @@ def draw_contact_sheet(path: Path, title: str, strips: Sequence[Strip], columns:
 
 def _fit(text: str, font: ImageFont.ImageFont, width: float) -> str:
     """As much of a text as has room, on one line."""
-    line = " ".join(text.split())
+    line = unicodedata.normalize("NFC", " ".join(text.split()))
     if font.getlength(line) <= width:
         return line
     while line and font.getlength(f"{line}…") > width:

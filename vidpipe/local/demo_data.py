@@ -16,7 +16,6 @@ import os
 import subprocess
 import tempfile
 import wave
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,7 +102,6 @@ def make_demo_videos(
     *,
     clips: int = 240,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
 ) -> DemoData:
     """Makes `clips` good clips and a few broken files; the same pixels for the same seed.
 
@@ -111,17 +109,13 @@ def make_demo_videos(
         folder: Made if it does not exist.
         clips: Number of good clips; motions and colours are as even among them as they can be.
         seed: Another seed gives other clips of the same distribution.
-        progress: Called with the number of clips done and of all.
     """
     folder.mkdir(parents=True, exist_ok=True)
     spoken = speak(WORDS)
     plan = [_plan_clip(number, seed, spoken) for number in range(clips)]
     # Each thread mostly waits for an encoder, which is a process of its own.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        made = pool.map(lambda clip: _make_clip(folder, clip, spoken), plan)
-        for done, _ in enumerate(made, 1):
-            if progress:
-                progress(done, clips)
+        list(pool.map(lambda clip: _make_clip(folder, clip, spoken), plan))
     truth_json = folder / "truth.json"
     truth_json.write_text(json.dumps([_truth(clip, spoken) for clip in plan]), encoding="utf-8")
     return DemoData(

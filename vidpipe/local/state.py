@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vidpipe.errors import TemporaryError, UsageError
+from vidpipe.local import processes
 
 ROOT = Path(".vidpipe")
 HOST = "127.0.0.1"
@@ -81,6 +82,28 @@ def load_running(root: Path = ROOT) -> StackState:
     if state is None or not state.processes:
         raise TemporaryError(f"No stack runs in {root.resolve()}. Start it: vidpipe up")
     return state
+
+
+def require_running(root: Path = ROOT, *parts: str) -> None:
+    """Tells at once that parts do not run, where whoever asks them would have to wait to learn it.
+
+    Args:
+        root: Folder of the stack.
+        parts: Those that are needed; none named: all.
+
+    Raises:
+        TemporaryError: One of them died, or the stack was never started.
+    """
+    state = load_running(root)
+    died = [
+        name
+        for name, started in state.processes.items()
+        if (not parts or name in parts) and not processes.is_alive(*started)
+    ]
+    if died:
+        raise TemporaryError(
+            f"{' and '.join(died)} died; {state.root / 'logs'} tells why. Start again: vidpipe up"
+        )
 
 
 def write_private(path: Path, text: str) -> None:

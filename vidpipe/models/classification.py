@@ -38,7 +38,7 @@ def build_model(architecture: str, sampling: Sampling, classes: int) -> keras.Mo
 
 
 def _cnn(images, frames: int, classes: int):
-    """The network of the article, which sees single frames; their scores are averaged."""
+    """Three convolutions and two dense layers, on single frames; their scores are averaged."""
     x = images
     for filters in (32, 64, 128):
         x = layers.Conv2D(filters, 3, activation="relu")(x)

@@ -8,12 +8,12 @@ from typing import Any
 import pendulum
 from airflow.sdk import Param, XComArg
 
+from vidpipe.lake.layout import TASK_PATTERN
 from vidpipe.orchestration import notify
 from vidpipe.orchestration.operator import StageOperator
 
 # Set by StageOperator when it has read the manifest.
 SHARD_NAME = "{{ shard_name }}"
-TASK_PATTERN = "^[a-z][a-z0-9_]{0,62}$"
 
 
 def dag_settings() -> dict[str, Any]:
@@ -40,7 +40,7 @@ def task_param() -> Param:
         type="string",
         pattern=TASK_PATTERN,
         title="Task",
-        description="What the labels tell, in one word, such as motion or emotion.",
+        description="What the labels tell, in one word of small letters, such as motion.",
     )
 
 

@@ -15,6 +15,7 @@ from vidpipe.version import code_version
 
 STOP_WITHIN_S = 20
 LINE_CHARS = 8192
+SAID_CHARS = 500
 
 
 class LocalProcess:
@@ -31,7 +32,8 @@ class LocalProcess:
             log: The log of the task.
 
         Returns:
-            Exit code (minus the signal where one ended it) and last line of output.
+            Exit code (minus the signal where one ended it) and last line of output, with the
+            indented lines that belong to it, at most 500 characters.
         """
         self._process = process = subprocess.Popen(
             [sys.executable, "-m", "vidpipe", *arguments],
@@ -50,7 +52,11 @@ class LocalProcess:
             while line := process.stdout.readline(LINE_CHARS):
                 if line := line.rstrip():
                     log.info("%s", line)
-                    last = line
+                    if line.startswith("  ") and last:
+                        last += (" " if last.endswith(":") else "; ") + line.strip()
+                    else:
+                        last = line
+                    last = last[:SAID_CHARS]
             return process.wait(), last
         finally:
             self.stop()

@@ -121,7 +121,8 @@ class StageOperator(BaseOperator):
                 f"{self.stage} was ended by signal {-exit_code}{why}. It said last: {last_line}"
             )
         if exit_code:
-            raise _exception(exit_code, f"{self.stage} ended with {exit_code}: {last_line}")
+            why = last_line.removeprefix("vidpipe: ")
+            raise _exception(exit_code, f"{self.stage} ended with {exit_code}: {why}")
         report = find_report(store, settings.lake.uri, manifest)
         if report is None:
             raise AirflowException(f"{self.stage} ended well but left no report.")

@@ -23,7 +23,6 @@ from vidpipe.lake.tables import Lake
 from vidpipe.stages.attempt import Attempt
 from vidpipe.stages.manifest import Manifest
 
-TASK_PATTERN = r"^[a-z][a-z0-9_]{0,62}$"
 CHANGES_SHOWN = 40
 
 
@@ -38,8 +37,8 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         BadInputError: The file has faults, listed by line; nothing is imported.
     """
     task, file = manifest.config.get("task") or "", manifest.config.get("file") or ""
-    if not re.match(TASK_PATTERN, task):
-        raise UsageError(f"A task is a word such as motion or emotion. Received: {task!r}")
+    if not re.match(layout.TASK_PATTERN, task):
+        raise UsageError(f"A task is a word of small letters, such as motion. Received: {task!r}")
     name = file.rpartition("/")[2]
     snapshots = lake.published()
     videos = _video_names(lake, snapshots)

@@ -77,7 +77,9 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         "failure": failure,
     }
     lake.store.put_json(uri, publication)
-    told = ", ".join(f"{n} {status}" for status, n in sorted(counts.items()))
+    # Some stages end items while they plan, such as those that lie beyond the budget.
+    ended = counts + collections.Counter(plan.counts)
+    told = ", ".join(f"{n} {status}" for status, n in sorted(ended.items()))
     attempt.conclude(told or "nothing was planned")
     attempt.result |= {
         "publication": uri,

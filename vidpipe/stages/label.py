@@ -69,7 +69,7 @@ def _plan(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         selected += len(videos[:room])
         backlog += len(videos[room:])
         by.append(f"{task} by version {champion.version}: {len(videos[:room])} videos")
-    attempt.announce("label", selected)
+    attempt.announce("label", selected, unit="labels")
     counts = {"selected": selected, "backlog": backlog}
     attempt.conclude(f"{', '.join(by)}; {backlog} left to later runs")
     attempt.result |= {"shards": uris, "base": snapshots, "counts": counts}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from vidpipe import tracking
 from vidpipe.lake.tables import Lake
 from vidpipe.stages.attempt import Attempt
-from vidpipe.stages.manifest import Manifest, read_result
+from vidpipe.stages.manifest import Manifest, now, read_result
 
 
 def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
@@ -38,7 +38,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
                     "task": task,
                     "model": version.name,
                     "model_version": version.version,
-                    "promoted_at": manifest.planned_time,
+                    "promoted_at": now(),
                     "promoted_by": manifest.run_key,
                     "replaced_version": evaluated["champion_version"],
                     "why": why,
@@ -61,7 +61,9 @@ def _decide(evaluated: dict, champion: tracking.Version | None, margin: float) -
     accuracy = evaluated["metrics"]["accuracy"]
     videos = evaluated["test_videos"]
     if champion is None:
-        return True, f"There was no champion to beat; its accuracy is {accuracy:.3f}."
+        return True, (
+            f"There was no champion to beat. Accuracy {accuracy:.3f} on {videos} test videos."
+        )
     if champion.version != evaluated["champion_version"]:
         return False, (
             f"Version {champion.version} became the champion after this one was evaluated against"

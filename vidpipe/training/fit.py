@@ -76,7 +76,7 @@ def fit(
         on_epoch: Called after each epoch.
 
     Raises:
-        BadInputError: The loss is no number any more.
+        BadInputError: The loss is NaN or infinite.
     """
     model.compile(
         keras.optimizers.Adam(settings.learning_rate),
@@ -129,7 +129,7 @@ class _Watch(keras.callbacks.Callback):
         number = epoch + 1
         if not np.isfinite(metrics["train_loss"]):
             raise BadInputError(
-                f"The loss is no number any more in epoch {number}: try a lower learning rate."
+                f"The loss is NaN or infinite in epoch {number}: try a lower learning rate."
             )
         each_s = (time.monotonic() - self._started_s) / number
         self._on_epoch(Epoch(number, metrics, each_s * (self._epochs - number)))

@@ -86,6 +86,41 @@ def test_parameters_of_a_stage_are_checked(lake, tmp_path, params, words):
     assert told.count("\n") == 1
 
 
+@pytest.mark.parametrize("arguments", [("--seed", "-1"), ("--clips", "0"), ("--seed", "x")])
+def test_numbers_of_the_demo_are_checked_before_anything_starts(tmp_path, arguments):
+    exit_code, told = vidpipe(tmp_path, "demo", *arguments)
+    assert exit_code == EXIT_USAGE and arguments[0] in told
+    assert "Traceback" not in told and not any(tmp_path.iterdir())
+
+
+def test_query_takes_times_as_changes_does(lake, tmp_path):
+    lake.create_tables()
+    config_file(lake, tmp_path / "vidpipe.toml")
+    for when in ("yesterday", "2 hours ago", "2026-01-31T18:00Z"):
+        assert vidpipe(tmp_path, "query", "select 1", "--at", when) == (0, "")
+    exit_code, told = vidpipe(tmp_path, "query", "select 1", "--at", "soon")
+    assert exit_code == EXIT_USAGE and "Received: 'soon'" in told
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("tables",),
+        ("changes",),
+        ("query", "select 1"),
+        ("models",),
+        ("annotate", "labels.csv", "--task", "motion"),
+        ("run", "ingest"),
+    ],
+)
+def test_a_stack_that_is_down_is_told_as_such(lake, tmp_path, command):
+    (tmp_path / ".vidpipe").mkdir()
+    config_file(lake, tmp_path / ".vidpipe" / "vidpipe.toml")
+    exit_code, told = vidpipe(tmp_path, *command)
+    assert exit_code == EXIT_TEMPORARY
+    assert told.startswith("vidpipe: No stack runs in ") and told.endswith("vidpipe up\n")
+
+
 @pytest.mark.parametrize("command", ["tables", "changes"])
 def test_a_store_that_is_away_is_one_line(lake, tmp_path, command):
     lake.create_tables()

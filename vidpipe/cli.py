@@ -55,8 +55,6 @@ def main() -> None:
     except OSError as error:  # a full disk, or pyarrow's word for a store that is away
         click.echo(f"vidpipe: {' '.join(str(error).split())[:500]}", err=True)
         sys.exit(EXIT_TEMPORARY)
-    finally:
-        gc.freeze()  # and so does looking once more at the end
 
 
 # --- The embedded stack ------------------------------------------------------------------------
@@ -342,4 +340,7 @@ def _run_stage(name: str, shard: str | None, run_key: str | None, params: str) -
         manifest = Manifest(
             run_key, name, config=config, planned_at=now().isoformat(), code_version=code_version()
         )
-    runner.run_stage(manifest, lake)
+    try:
+        runner.run_stage(manifest, lake)
+    finally:
+        gc.freeze()  # nor look once more at the end (DuckDB, which no stage uses, would complain)

@@ -65,6 +65,8 @@ def test_json_lines_say_the_same_as_csv():
         ("video,label\none.mp4,wave,more\n", 2, "more fields than columns"),
         ("video,name\none.mp4,wave\n", 1, "there is no column 'name'"),
         ("video\none.mp4\n", 1, "columns video and label are needed"),
+        ("video,label,Label\none.mp4,wave,nod\n", 1, "the column label is there twice"),
+        ('video,label\none.mp4,wave\nsix.mp4,"nod\nand on\n', 3, "look for a quote too many"),
     ],
 )
 def test_each_fault_is_listed_with_its_line(text, line, words):
@@ -84,6 +86,12 @@ def test_spreadsheets_write_separators_and_capitals_of_their_own(separator):
 @pytest.mark.parametrize("name", ["caf\u00e9.mp4", "cafe\u0301.mp4", "s3://videos/caf\u00e9.mp4"])
 def test_an_accent_may_be_written_in_either_way(name):
     assert parse(f"video,label\n{name},wave\n")[0].video_id == "6" * 64
+
+
+def test_spaces_around_a_name_are_a_slip_unless_they_are_the_name():
+    assert parse("video,label\n one.mp4 ,wave\n")[0].video_id == "1" * 64
+    videos = VideoNames({"s3://b/a.mp4": "1", "s3://b/ a.mp4": "2"}, {"1": 1.0, "2": 1.0})
+    assert [videos.find(name) for name in ("a.mp4", " a.mp4", "a.mp4 ")] == ["1", "2", "1"]
 
 
 def test_all_faults_are_listed_at_once_and_the_good_rows_are_not_imported():

@@ -55,7 +55,7 @@ def publish_rows(
             for part in parts.values():
                 attempt.write(table, part)
         for item, reason in (not_done or {}).items():
-            with attempt.item({"item": item}):
+            with attempt.item({"item": item, "source_uri": f"s3://b/{item}"}):
                 raise MediaError(reason, f"{item} is {reason}")
         report = attempt.finish()
     tables = collections.defaultdict(list)

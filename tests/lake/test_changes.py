@@ -90,6 +90,7 @@ def test_all_that_changed_and_nothing_else(changed):
         ("failed", "denied", 1),
         ("skipped", "vanished", 1),
     ]
+    assert _rows(changes, "Not done", "such as")[0] == ("s3://b/a",)
     assert _rows(changes, "Promoted", "version") == [("2",)]
 
 

@@ -2,10 +2,17 @@ from __future__ import annotations
 
 import socket
 
+import psutil
 import pytest
 
 from vidpipe.errors import TemporaryError, UsageError
-from vidpipe.local.state import StackState, free_ports, is_free, load_running
+from vidpipe.local.state import (
+    StackState,
+    free_ports,
+    is_free,
+    load_running,
+    require_running,
+)
 
 
 def test_state_survives_saving(tmp_path):
@@ -29,6 +36,16 @@ def test_damaged_state_says_what_to_do(tmp_path):
 def test_no_stack_is_one_clear_line(tmp_path):
     with pytest.raises(TemporaryError, match="vidpipe up"):
         load_running(tmp_path)
+
+
+def test_a_part_that_died_is_named_to_those_who_need_it(tmp_path):
+    me = psutil.Process()
+    processes = {"s3": (me.pid, me.create_time()), "scheduler": (me.pid, 1.0)}
+    StackState(tmp_path.resolve(), processes=processes).save()
+    require_running(tmp_path, "s3")
+    for parts in (("scheduler",), ("s3", "scheduler"), ()):
+        with pytest.raises(TemporaryError, match="^scheduler died.*vidpipe up"):
+            require_running(tmp_path, *parts)
 
 
 def test_ports(tmp_path):

@@ -47,6 +47,14 @@ def test_lines_go_to_the_log(program, caplog: pytest.LogCaptureFixture):
     assert [record.getMessage() for record in caplog.records] == ["one", "two %s", "�three"]
 
 
+def test_indented_lines_belong_to_what_is_said_last(program):
+    program("echo working; printf 'vidpipe: 2 faults:\\n  line 2: x\\n  line 9: y\\n'; exit 65")
+    assert LocalProcess().run(["annotate"], LOG) == (
+        65,
+        "vidpipe: 2 faults: line 2: x; line 9: y",
+    )
+
+
 def test_command_and_environment(program):
     program('echo "$@ $VIDPIPE_CODE_VERSION"')
 

@@ -204,6 +204,15 @@ def test_audit_refuses_a_canary_that_came_out_wrong(lake, bucket, media):
         audit_and_publish(lake, "one", plan)
 
 
+def test_an_object_that_two_sources_list_is_one_item(lake, bucket, media):
+    bucket.put("inner/a.mp4", media.videos[0])
+    sources = SourceSettings((bucket.uri, f"{bucket.uri}/inner"))
+    lake.settings = dataclasses.replace(lake.settings, sources=sources)
+    plan = ingest(lake, "one", **OPTIONS)
+    assert plan.result["counts"]["new"] == plan.result["counts"]["listed"] == 1
+    assert len(rows(lake, "frames")) == rows(lake, "videos")[0]["extracted_frames"]
+
+
 def test_a_bucket_that_does_not_exist_is_told_in_one_line(lake, bucket):
     lake.settings = dataclasses.replace(lake.settings, sources=SourceSettings(("s3://no-such",)))
     with pytest.raises(UsageError, match="'no-such' does not exist"):

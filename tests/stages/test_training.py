@@ -94,6 +94,12 @@ def test_a_training_is_pinned_run_measured_promoted_and_published(videos, task, 
     assert champion.version == promote.result["model_version"] == "1"
     (promotion,) = (row for row in rows(lake, "promotions") if row["task"] == task)
     assert promotion["model_version"] == "1" and promotion["replaced_version"] is None
+    evaluated_at = next(
+        row["finished_at"]
+        for row in rows(lake, "outcomes")
+        if row["run_key"] == promotion["run_key"] and row["stage"] == "evaluate"
+    )
+    assert promotion["promoted_at"] >= evaluated_at
     bundle = Bundle.load(champion.uri)
     bundle.check_canary()
     assert (bundle.labels, bundle.task) == (["a", "b"], task)

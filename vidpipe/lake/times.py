@@ -1,9 +1,9 @@
-"""Times as people type them."""
+"""Times as people type them, and as parameters of runs give them."""
 
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from vidpipe.errors import UsageError
 
@@ -33,3 +33,17 @@ def parse_time(text: str, now: datetime | None = None) -> datetime:
             "A time looks like yesterday, today, 3 days ago, 12 hours ago, 2026-01-31 or"
             f" 2026-01-31T18:00. Received: {text!r}"
         ) from error
+
+
+def parse_iso_time(text: str) -> datetime:
+    """Reads a parameter of a run: an ISO time, which means the same anywhere and whenever it is
+    read again. Without a zone it is UTC.
+
+    Raises:
+        UsageError: It is none.
+    """
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise UsageError(f"A time looks like 2026-01-31T00:00:00Z. Received: {text!r}") from error
+    return time if time.tzinfo else time.replace(tzinfo=UTC)

@@ -11,8 +11,8 @@ import pyarrow.dataset as ds
 
 from vidpipe.lake import layout
 from vidpipe.lake.tables import Lake
+from vidpipe.lake.times import parse_iso_time
 from vidpipe.stages import discover
-from vidpipe.stages.manifest import parse_time
 
 
 def ingest_backlog(lake: Lake) -> int:
@@ -73,9 +73,9 @@ def _videos(lake: Lake, snapshots: dict[str, int], config: dict[str, Any]) -> li
     if video_id := config.get("video_id"):
         condition &= ds.field("video_id") == video_id
     if after := config.get("ingested_after"):
-        condition &= ds.field("ingested_at") >= pa.scalar(parse_time(after))
+        condition &= ds.field("ingested_at") >= pa.scalar(parse_iso_time(after))
     if before := config.get("ingested_before"):
-        condition &= ds.field("ingested_at") < pa.scalar(parse_time(before))
+        condition &= ds.field("ingested_at") < pa.scalar(parse_iso_time(before))
     columns = ["video_id", "source_uri", "duration_s", "ingested_at", "work_key", "run_key"]
     rows = lake.dataset("videos", snapshots=snapshots).to_table(columns=columns, filter=condition)
     newest = {row["video_id"]: row for row in rows.sort_by("ingested_at").to_pylist()}

@@ -23,9 +23,10 @@ from vidpipe.errors import UsageError
 from vidpipe.lake import layout
 from vidpipe.lake.store import StoredObject, split_uri
 from vidpipe.lake.tables import Lake
+from vidpipe.lake.times import parse_iso_time
 from vidpipe.media import ExtractOptions, decoder_version
 from vidpipe.stages.attempt import Attempt
-from vidpipe.stages.manifest import Manifest, parse_time
+from vidpipe.stages.manifest import Manifest
 from vidpipe.stages.sharding import cut_shards
 
 # A short clip costs about as much to open as this many bytes cost to decode.
@@ -110,6 +111,9 @@ def compare(lake: Lake, snapshots: dict[str, int], config: dict[str, Any]) -> Co
     scopes = [_scope(uri, config.get("prefix") or "") for uri in _sources(lake, config)]
     for scope in scopes:
         for found in lake.store.list(scope):
+            # Sources may overlap, and a listing may name an object twice that is being replaced.
+            if found.uri in listed:
+                continue
             listed.add(found.uri)
             if found.uri.endswith("/") or not _wanted(found, config):
                 continue
@@ -152,8 +156,8 @@ def _wanted(found: StoredObject, config: dict[str, Any]) -> bool:
     after, before = config.get("modified_after"), config.get("modified_before")
     return (
         fnmatch.fnmatchcase(key, config.get("pattern") or "*")
-        and (not after or found.modified_at >= parse_time(after))
-        and (not before or found.modified_at < parse_time(before))
+        and (not after or found.modified_at >= parse_iso_time(after))
+        and (not before or found.modified_at < parse_iso_time(before))
     )
 
 

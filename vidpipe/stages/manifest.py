@@ -142,9 +142,10 @@ def read_progress(store: ObjectStore, lake_uri: str, run_key: str) -> dict[str, 
     """How far each stage of a run is, by its name."""
     progress: dict[str, Progress] = {}
     prefix = layout.progress_uri(lake_uri, run_key)
-    for found in store.list(prefix):
-        stage = found.uri.removeprefix(prefix).partition("/")[0]
-        told = store.get_json(found.uri)
+    # A listing may name an object twice while it is being replaced.
+    for uri in {found.uri for found in store.list(prefix)}:
+        stage = uri.removeprefix(prefix).partition("/")[0]
+        told = store.get_json(uri)
         of_stage = progress.setdefault(stage, Progress())
         of_stage.done += told["done"]
         of_stage.planned += told["planned"]
@@ -155,16 +156,3 @@ def read_progress(store: ObjectStore, lake_uri: str, run_key: str) -> dict[str, 
 def now() -> datetime:
     """The time, in UTC."""
     return datetime.now(UTC)
-
-
-def parse_time(text: str) -> datetime:
-    """Reads a time that somebody gave as a parameter; without a zone it is UTC.
-
-    Raises:
-        UsageError: It is none.
-    """
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise UsageError(f"A time looks like 2026-01-31T00:00:00Z. Received: {text!r}") from error
-    return time if time.tzinfo else time.replace(tzinfo=UTC)

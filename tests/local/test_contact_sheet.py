@@ -15,7 +15,7 @@ def drawn(path, name: str) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("one", "other"), [("відео", "видео"), ("βίντεο", "βιντεο"), ("Łódź", "Lodz"), ("a→b", "a←b")]
+    ("one", "other"), [("відео", "видео"), ("βίντεο", "βιντεο"), ("a→b", "a←b")]
 )
 def test_letters_of_other_alphabets_are_drawn_and_not_boxes(tmp_path, one, other):
     assert drawn(tmp_path / "a.png", one) != drawn(tmp_path / "b.png", other)

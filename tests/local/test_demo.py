@@ -13,7 +13,8 @@ from vidpipe.local.airflow_api import connect
 def test_a_dag_that_ran_before_runs_again(stack):
     shown = demo.Demo(stack.root, Console(quiet=True))
     client = connect(stack.root)
-    shown.run_dag("tiny")
+    shown.run_dag("tiny", word="two")
+    assert client.runs("tiny")[0]["conf"] == {"word": "two"}
     before = {run["dag_run_id"] for run in client.runs("tiny")}
     client._call("PATCH", "/dags/tiny", json={"is_paused": True})
     shown.start_schedule("tiny")

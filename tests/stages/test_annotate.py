@@ -90,7 +90,7 @@ def test_a_range_is_checked_against_the_video(ingested):
         annotate(ingested, "one", "video,label,start_s,end_s\n0.mp4,left,1,500\n")
 
 
-@pytest.mark.parametrize("task", ["", "Motion", "two words", "../up"])
+@pytest.mark.parametrize("task", ["", "Motion", "two words", "../up", "motion\n"])
 def test_a_task_is_a_word(ingested, task):
     with pytest.raises(UsageError, match="A task is a word"):
         stage(ingested, "one", "annotate", task=task, file="s3://lake/x.csv")

@@ -37,7 +37,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         BadInputError: The file has faults, listed by line; nothing is imported.
     """
     task, file = manifest.config.get("task") or "", manifest.config.get("file") or ""
-    if not re.match(layout.TASK_PATTERN, task):
+    if not re.fullmatch(layout.TASK_PATTERN, task):
         raise UsageError(f"A task is a word of small letters, such as motion. Received: {task!r}")
     name = file.rpartition("/")[2]
     snapshots = lake.published()

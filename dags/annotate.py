@@ -28,8 +28,9 @@ from __future__ import annotations
 
 from airflow.sdk import DAG, Param, task
 
-from vidpipe.orchestration.common import audit_and_publish, dag_settings, task_param
+from vidpipe.orchestration.common import audit_and_publish, dag_settings
 from vidpipe.orchestration.operator import StageOperator
+from vidpipe.orchestration.params import task_param
 
 PARAMS = {
     "task": task_param(),

@@ -31,11 +31,10 @@ from vidpipe.config import load_settings
 from vidpipe.orchestration.common import (
     SHARD_NAME,
     audit_what_is_done,
-    budget_params,
     dag_settings,
-    text_param,
 )
 from vidpipe.orchestration.operator import StageOperator
+from vidpipe.orchestration.params import budget_params, text_param
 
 SETTINGS = load_settings()
 EXTRACT = SETTINGS.extract

@@ -30,11 +30,10 @@ from vidpipe.lake.layout import TASK_PATTERN
 from vidpipe.orchestration.common import (
     SHARD_NAME,
     audit_what_is_done,
-    budget_params,
     dag_settings,
-    text_param,
 )
 from vidpipe.orchestration.operator import StageOperator
+from vidpipe.orchestration.params import budget_params, text_param
 
 PARAMS = {
     "task": text_param(

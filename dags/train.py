@@ -28,27 +28,14 @@ from datetime import timedelta
 
 from airflow.sdk import DAG, Param
 
-from vidpipe.models.architectures import CLASSIFICATION
 from vidpipe.orchestration import notify
-from vidpipe.orchestration.common import audit_what_is_done, dag_settings, task_param
+from vidpipe.orchestration.common import audit_what_is_done, dag_settings
 from vidpipe.orchestration.operator import StageOperator
-
-
-def _defaults(name: str) -> str:
-    values = (f"{getattr(spec, name):g} for {key}" for key, spec in CLASSIFICATION.items())
-    return f"Empty: {', '.join(values)}."
-
+from vidpipe.orchestration.params import architecture_param, task_param, training_params
 
 PARAMS = {
     "task": task_param(),
-    "architecture": Param(
-        "attention",
-        type="string",
-        enum=list(CLASSIFICATION),
-        values_display={key: f"{key}: {spec.description}" for key, spec in CLASSIFICATION.items()},
-        title="Architecture",
-        description="The kind of network.",
-    ),
+    "architecture": architecture_param(),
     "test_share": Param(
         0.2,
         type="number",
@@ -70,40 +57,7 @@ PARAMS = {
         ),
         section="Dataset",
     ),
-    "augmentation": Param(
-        True,
-        type="boolean",
-        title="Augmentation",
-        description="Turn, shift, shear and zoom the clips a little, so that it learns more.",
-        section="Training",
-    ),
-    "epochs": Param(
-        None,
-        type=["null", "integer"],
-        minimum=1,
-        maximum=1000,
-        title="Epochs",
-        description=f"Passes over the training videos. {_defaults('epochs')}",
-        section="Training",
-    ),
-    "batch_size": Param(
-        None,
-        type=["null", "integer"],
-        minimum=1,
-        maximum=1024,
-        title="Batch size",
-        description=f"Videos a step. {_defaults('batch_size')}",
-        section="Training",
-    ),
-    "learning_rate": Param(
-        None,
-        type=["null", "number"],
-        exclusiveMinimum=0,
-        maximum=1,
-        title="Learning rate",
-        description=f"Size of Adam's steps. {_defaults('learning_rate')}",
-        section="Training",
-    ),
+    **training_params(),
     "margin": Param(
         0.0,
         type="number",

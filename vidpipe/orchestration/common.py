@@ -1,4 +1,4 @@
-"""What all DAGs share: settings, parameters, and how a run ends."""
+"""What all DAGs share: settings, and how a run ends."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from datetime import timedelta
 from typing import Any
 
 import pendulum
-from airflow.sdk import Param, XComArg
+from airflow.sdk import XComArg
 
-from vidpipe.lake.layout import TASK_PATTERN
 from vidpipe.orchestration import notify
 from vidpipe.orchestration.operator import StageOperator
 
@@ -31,46 +30,6 @@ def dag_settings() -> dict[str, Any]:
             "execution_timeout": timedelta(hours=1),
             **notify.failed_task(),
         },
-    }
-
-
-def task_param() -> Param:
-    """What is to be learnt or labelled."""
-    return Param(
-        type="string",
-        pattern=TASK_PATTERN,
-        title="Task",
-        description="What the labels tell, in one word of small letters, such as motion.",
-    )
-
-
-def text_param(title: str, description: str, **kwargs: Any) -> Param:
-    """A text that may be left empty."""
-    return Param(None, type=["null", "string"], title=title, description=description, **kwargs)
-
-
-def budget_params(max_videos: int, max_hours: float) -> dict[str, Param]:
-    """How much a run takes on; the rest is left to the runs after it."""
-    return {
-        "max_videos": Param(
-            max_videos,
-            type=["null", "integer"],
-            minimum=1,
-            title="At most so many videos",
-            description="The newest come first; later runs take the others. Empty: no limit.",
-            section="Budget",
-        ),
-        "max_hours": Param(
-            max_hours,
-            type=["null", "number"],
-            exclusiveMinimum=0,
-            title="At most so many hours",
-            description=(
-                "After so many hours no further video is begun, and what is done is published; "
-                "later runs take the others. Empty: no limit."
-            ),
-            section="Budget",
-        ),
     }
 
 

@@ -1,0 +1,107 @@
+"""Fields of the trigger forms that several DAGs have, or that tell of what the code offers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import Param
+
+from vidpipe.lake.layout import TASK_PATTERN
+from vidpipe.models.architectures import CLASSIFICATION
+
+
+def task_param() -> Param:
+    """What is to be learnt or labelled."""
+    return Param(
+        type="string",
+        pattern=TASK_PATTERN,
+        title="Task",
+        description="What the labels tell, in one word of small letters, such as motion.",
+    )
+
+
+def text_param(title: str, description: str, **kwargs: Any) -> Param:
+    """A text that may be left empty."""
+    return Param(None, type=["null", "string"], title=title, description=description, **kwargs)
+
+
+def budget_params(max_videos: int, max_hours: float) -> dict[str, Param]:
+    """How much a run takes on; the rest is left to the runs after it."""
+    return {
+        "max_videos": Param(
+            max_videos,
+            type=["null", "integer"],
+            minimum=1,
+            title="At most so many videos",
+            description="The newest come first; later runs take the others. Empty: no limit.",
+            section="Budget",
+        ),
+        "max_hours": Param(
+            max_hours,
+            type=["null", "number"],
+            exclusiveMinimum=0,
+            title="At most so many hours",
+            description=(
+                "After so many hours no further video is begun, and what is done is published; "
+                "later runs take the others. Empty: no limit."
+            ),
+            section="Budget",
+        ),
+    }
+
+
+def architecture_param() -> Param:
+    """Which network is trained."""
+    return Param(
+        "attention",
+        type="string",
+        enum=list(CLASSIFICATION),
+        values_display={key: f"{key}: {spec.description}" for key, spec in CLASSIFICATION.items()},
+        title="Architecture",
+        description="The kind of network.",
+    )
+
+
+def training_params() -> dict[str, Param]:
+    """How a network is trained; what is left empty is chosen by its architecture."""
+    return {
+        "augmentation": Param(
+            True,
+            type="boolean",
+            title="Augmentation",
+            description="Turn, shift, shear and zoom the clips a little, so that it learns more.",
+            section="Training",
+        ),
+        "epochs": Param(
+            None,
+            type=["null", "integer"],
+            minimum=1,
+            maximum=1000,
+            title="Epochs",
+            description=f"Passes over the training videos. {_defaults('epochs')}",
+            section="Training",
+        ),
+        "batch_size": Param(
+            None,
+            type=["null", "integer"],
+            minimum=1,
+            maximum=1024,
+            title="Batch size",
+            description=f"Videos a step. {_defaults('batch_size')}",
+            section="Training",
+        ),
+        "learning_rate": Param(
+            None,
+            type=["null", "number"],
+            exclusiveMinimum=0,
+            maximum=1,
+            title="Learning rate",
+            description=f"Size of Adam's steps. {_defaults('learning_rate')}",
+            section="Training",
+        ),
+    }
+
+
+def _defaults(name: str) -> str:
+    values = (f"{getattr(spec, name):g} for {key}" for key, spec in CLASSIFICATION.items())
+    return f"Empty: {', '.join(values)}."

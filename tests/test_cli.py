@@ -128,3 +128,13 @@ def test_a_store_that_is_away_is_one_line(lake, tmp_path, command):
     exit_code, told = vidpipe(tmp_path, command, VIDPIPE_S3_ENDPOINT_URL="http://127.0.0.1:9")
     assert exit_code == EXIT_TEMPORARY
     assert told.startswith("vidpipe: ") and told.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [("tables",), ("query", "from sources"), ("changes",)])
+def test_a_wrong_key_is_told_as_such(lake, tmp_path, arguments):
+    lake.create_tables()
+    config_file(lake, tmp_path / "vidpipe.toml")
+    exit_code, told = vidpipe(tmp_path, *arguments, VIDPIPE_S3_SECRET_ACCESS_KEY="wrong")
+    assert exit_code == EXIT_USAGE
+    assert told.startswith("vidpipe: The object store refuses these credentials: look at [s3]")
+    assert told.count("\n") == 1 and "wrong" not in told

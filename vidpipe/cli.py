@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 
-from vidpipe.errors import EXIT_TEMPORARY, StoppedError, UsageError, VidpipeError
+from vidpipe.errors import StoppedError, UsageError, VidpipeError
 
 # Libraries are imported by the command that needs them: TensorFlow alone takes seconds.
 
@@ -52,9 +52,12 @@ def main() -> None:
     except (VidpipeError, StoppedError) as error:
         click.echo(f"vidpipe: {error}", err=True)
         sys.exit(error.exit_code)
-    except OSError as error:  # a full disk, or pyarrow's word for a store that is away
-        click.echo(f"vidpipe: {' '.join(str(error).split())[:500]}", err=True)
-        sys.exit(EXIT_TEMPORARY)
+    except OSError as error:
+        from vidpipe.lake.store import os_error
+
+        meant = os_error(str(error))
+        click.echo(f"vidpipe: {meant}", err=True)
+        sys.exit(meant.exit_code)
 
 
 # --- The embedded stack ------------------------------------------------------------------------

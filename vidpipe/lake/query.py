@@ -18,7 +18,8 @@ import duckdb
 import pyarrow as pa
 
 from vidpipe.config import Settings
-from vidpipe.errors import TemporaryError, UsageError
+from vidpipe.errors import UsageError
+from vidpipe.lake.store import os_error
 from vidpipe.lake.tables import PUBLISHED, Lake
 from vidpipe.lake.views import VIEWS
 from vidpipe.schemas import TABLES
@@ -46,6 +47,7 @@ def run_query(
     Raises:
         UsageError: It is no such statement, it names what does not exist, or it needs too much
             memory.
+        DeniedError: The object store refuses the credentials.
         TemporaryError: The object store or the catalog does not answer.
 
     Example:
@@ -63,7 +65,7 @@ def run_query(
     except (duckdb.Error, RuntimeError) as error:
         raise _translate(error, names) from error
     except OSError as error:
-        raise TemporaryError(f"The tables cannot be read: {_one_line(str(error))}") from error
+        raise os_error(f"The tables cannot be read: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -190,7 +192,7 @@ def _translate(error: Exception, names: set[str]) -> BaseException:
     if message == "Query interrupted":
         return KeyboardInterrupt()
     if "failed: IOError" in message or "failed: OSError" in message:
-        return TemporaryError(f"The tables cannot be read: {message}")
+        return os_error(f"The tables cannot be read: {message}")
     if isinstance(error, duckdb.OutOfMemoryException):
         return UsageError(
             "The query needs more than half of the memory: ask for fewer columns or rows."

@@ -52,6 +52,17 @@ def split_uri(uri: str) -> tuple[str, str]:
     return bucket, key
 
 
+def os_error(told: str) -> VidpipeError:
+    """What the words of an `OSError` mean: a full disk, or pyarrow's store is away or denies."""
+    told = " ".join(told.split())[:500]
+    if "AWS Error ACCESS_DENIED" in told:  # all that an answer without a body can tell
+        return DeniedError(
+            "The object store refuses these credentials: look at [s3], or at the AWS profile."
+            f" {told}"
+        )
+    return TemporaryError(told)
+
+
 class ObjectStore:
     """The S3 operations that vidpipe needs, by URI.
 

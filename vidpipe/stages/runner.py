@@ -9,7 +9,8 @@ import threading
 import time
 from types import FrameType
 
-from vidpipe.errors import EXIT_TEMPORARY, StoppedError, TemporaryError
+from vidpipe.errors import EXIT_TEMPORARY, StoppedError
+from vidpipe.lake.store import os_error
 from vidpipe.lake.tables import Lake
 from vidpipe.stages.attempt import Attempt
 from vidpipe.stages.manifest import Manifest, Report, find_report
@@ -32,8 +33,8 @@ def run_stage(manifest: Manifest, lake: Lake) -> Report:
         try:
             stage.run(manifest, attempt, lake)
             report = attempt.finish()
-        except OSError as error:  # a full disk, or pyarrow's word for a store that is away
-            raise TemporaryError(f"{manifest.stage}: {error}") from error
+        except OSError as error:
+            raise os_error(f"{manifest.stage}: {error}") from error
     counts = ", ".join(f"{n} {status}" for status, n in sorted(report.counts.items()))
     print(f"{manifest.stage} {manifest.shard}: {counts or 'finished'} in {report.seconds:.1f} s")
     return report

@@ -67,7 +67,8 @@ def run(*command: str, env: dict[str, str] | None = None) -> None:
     if status:
         sys.exit(
             f"Set-up stopped: `{' '.join(command[1:5])}` ended with {status}, its own words stand "
-            "above. Running it again goes on from here."
+            "above (versions that conflict may mean that no package index answers). "
+            "Running it again goes on from here."
         )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import shlex
+import signal
+import subprocess
 import sys
 import threading
 import time
@@ -86,15 +88,32 @@ def test_stop_ends_all(program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     program(f"{trap} sleep 600 & echo $! > {shlex.quote(str(pid))}; wait")
     process = LocalProcess()
     ended = []
-    runner = threading.Thread(target=lambda: ended.append(process.run(["extract"], LOG)[0]))
+    runner = threading.Thread(
+        target=lambda: ended.append(process.run(["extract"], LOG)[0]), daemon=True
+    )
     runner.start()
     child = wait_for(pid)
 
     process.stop()
-    runner.join()
+    runner.join(60)
 
     assert ended == [-9 if stubborn else -15]
     wait_for_end(child)
+
+
+def test_stop_while_it_starts_ends_it(program, monkeypatch: pytest.MonkeyPatch):
+    """A stop signal may come when the process is there and nobody holds it yet."""
+    program("exec sleep 60")
+    process = LocalProcess()
+    start = subprocess.Popen
+
+    def start_and_stop(*args, **kwargs):
+        started = start(*args, **kwargs)
+        process.stop()
+        return started
+
+    monkeypatch.setattr(subprocess, "Popen", start_and_stop)
+    assert process.run(["extract"], LOG)[0] == -signal.SIGTERM
 
 
 def test_stop_before_the_start_and_after_the_end(program):

@@ -23,6 +23,7 @@ class LocalProcess:
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
+        self._stopped = False
 
     def run(self, arguments: Sequence[str], log: Logger) -> tuple[int, str]:
         """Runs a command to its end; its lines go to the log as they come.
@@ -35,6 +36,7 @@ class LocalProcess:
             Exit code (minus the signal where one ended it) and last line of output, with the
             indented lines that belong to it, at most 500 characters.
         """
+        self._stopped = False
         self._process = process = subprocess.Popen(
             [sys.executable, "-m", "vidpipe", *arguments],
             stdout=subprocess.PIPE,
@@ -49,6 +51,8 @@ class LocalProcess:
         threading.Thread(target=self._end_group_with_leader, daemon=True).start()
         last = ""
         try:
+            if self._stopped:  # while it started
+                self.stop()
             while line := process.stdout.readline(LINE_CHARS):
                 if line := line.rstrip():
                     log.info("%s", line)
@@ -64,6 +68,7 @@ class LocalProcess:
 
     def stop(self) -> None:
         """Asks the stage to end, and kills what is left of it after 20 s."""
+        self._stopped = True
         process = self._process
         if process is None or process.poll() is not None:
             return

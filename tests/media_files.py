@@ -102,9 +102,9 @@ def refer_elsewhere(source: Path, target: Path, other: Path) -> Path:
 
 def decoders() -> list[psutil.Process]:
     """The programs that read media and are children of this process now."""
-    found = []
-    for child in psutil.Process().children():
-        told = child.as_dict(["name", "cmdline"])
-        if "ffmpeg" in (told["name"] or "") or "limits.py" in " ".join(told["cmdline"] or []):
-            found.append(child)
-    return found
+    return [
+        child
+        for child in psutil.Process().children()
+        if "limits.py" in (line := " ".join(child.as_dict(["cmdline"])["cmdline"] or []))
+        or "vidpipe.media.worker" in line
+    ]

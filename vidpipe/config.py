@@ -65,7 +65,9 @@ class ExtractSettings:
     """Defaults of extraction; the form of the `ingest` DAG starts with them.
 
     Attributes:
-        ffmpeg_path: The ffmpeg to run; empty: the one that the imageio-ffmpeg wheel carries.
+        ffmpeg_path: The ffmpeg that makes canaries and the demo's clips; empty: the one that the
+            imageio-ffmpeg wheel carries. (Videos are decoded by the libraries in PyAV's wheel.)
+        workers: Videos that one task decodes at a time; 0: as many as there are cores.
         fps: Frames kept per second of video.
         short_side: Pixels of the shorter side of the kept frames; 0 keeps the size.
         jpeg_quality: 1 (worst) to 100.
@@ -74,6 +76,7 @@ class ExtractSettings:
     """
 
     ffmpeg_path: str = ""
+    workers: int = 0
     fps: float = 2.0
     short_side: int = 224
     jpeg_quality: int = 90

@@ -76,6 +76,13 @@ TABLES: dict[str, Table] = {
             ("extracted_frames", pa.int64()),
             ("extracted_audio_s", pa.float64()),
             ("decode_errors", pa.int64()),  # pictures and packets lost or spoilt; 0: it is whole
+            ("missing_frames", pa.int64(), True),  # that should have been kept and did not decode
+            ("dropped_frames", pa.int64(), True),  # of the missing ones: left out
+            ("repeated_frames", pa.int64(), True),  # … replaced by the last good one
+            ("interpolated_frames", pa.int64(), True),  # … replaced by a blend of their neighbours
+            ("missing_audio_s", pa.float64(), True),  # late starts, gaps, sound that did not decode
+            ("truncated", pa.bool_(), True),  # the file ends before its end
+            ("decoder_words", pa.string(), True),  # what FFmpeg said first of what is wrong
             ("ingested_at", TIMESTAMP),
             *_KEYS,
         ),
@@ -89,6 +96,9 @@ TABLES: dict[str, Table] = {
             ("pts", pa.int64(), True),  # presentation time in the stream's own time base
             ("time_s", pa.float64()),  # presentation time since the start of the container
             ("key_frame", pa.bool_()),
+            ("sampling", pa.string(), True),  # why it is kept, such as fps=2
+            ("damaged", pa.bool_(), True),  # something since the last key frame did not decode
+            ("imputed_by", pa.string(), True),  # repeat, interpolate; null: it was decoded
             ("width", pa.int32()),
             ("height", pa.int32()),
             ("jpeg", pa.binary()),
@@ -105,6 +115,7 @@ TABLES: dict[str, Table] = {
             ("video_id", pa.string()),
             ("start_s", pa.float64()),
             ("end_s", pa.float64()),
+            ("imputed_by", pa.string(), True),  # silence; null: it was decoded
             ("samples", pa.binary()),  # 16 kHz, mono, signed 16 bit, little endian
             ("ingested_at", TIMESTAMP),
             *_KEYS,
@@ -211,6 +222,7 @@ REASONS = {
     "empty": "quarantined",  # no bytes
     "unreadable": "quarantined",  # no container that ffmpeg knows
     "truncated": "quarantined",  # the container ends before its index or its frames
+    "damaged": "quarantined",  # it lacks more of its frames than is allowed
     "no_video": "quarantined",  # no video stream
     "no_frames": "quarantined",  # a video stream of which nothing could be decoded
     "unsupported_codec": "quarantined",

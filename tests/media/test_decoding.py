@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import os
-import shlex
 import shutil
 import socket
 import subprocess
@@ -34,19 +34,20 @@ from vidpipe.media import (
     Summary,
     VideoInfo,
     decode,
-    decoding,
     ffmpeg_path,
     probe,
 )
+from vidpipe.media.options import MISSING_FRAMES
 
-EVERY_FRAME = ExtractOptions(fps=1000, short_side=0, jpeg_quality=100)
+EVERY_FRAME = ExtractOptions(sampling="all", short_side=0, jpeg_quality=100)
 
 
 class Decoded:
     """All that comes of a decode."""
 
     def __init__(self, path: Path, options: ExtractOptions = EVERY_FRAME):
-        *parts, self.summary = decode(path, probe(path), options)
+        self.info, *parts, self.summary = decode(path, options)
+        assert isinstance(self.info, VideoInfo)
         assert isinstance(self.summary, Summary)
         self.frames = [part for part in parts if isinstance(part, Frame)]
         self.chunks = [part for part in parts if isinstance(part, AudioChunk)]
@@ -76,9 +77,13 @@ def picture(frame: Frame) -> np.ndarray:
         return np.asarray(image.convert("RGB"), dtype=float)
 
 
+def pitch_hz(samples: np.ndarray) -> float:
+    return np.argmax(np.abs(np.fft.rfft(samples))) * 16_000 / len(samples)
+
+
 def reason_of(path: Path, options: ExtractOptions = EVERY_FRAME) -> str:
     with pytest.raises(MediaError) as caught:
-        list(decode(path, probe(path), options))
+        list(decode(path, options))
     assert not decoders()
     return caught.value.reason
 
@@ -150,37 +155,6 @@ def test_the_first_frame_at_or_after_each_moment_of_the_grid_is_kept(uneven, fps
     expected_s = {next((t for t in every_s if t >= m - 0.0005), None) for m in moments_s}
     kept = Decoded(uneven, ExtractOptions(fps=fps, short_side=0, jpeg_quality=90))
     assert kept.times_s == sorted(expected_s - {None})
-
-
-def _with_log_edited(tmp_path: Path, monkeypatch, sed: str) -> None:
-    """Lets what ffmpeg says of a decode be edited on its way."""
-    program = tmp_path / "ffmpeg"
-    program.write_text(
-        "#!/bin/bash\nset -o pipefail\n"
-        f'{{ {shlex.quote(ffmpeg_path())} "$@" 2>&1 1>&3 | sed -u {shlex.quote(sed)} >&2; }} 3>&1\n'
-    )
-    program.chmod(0o755)
-    monkeypatch.setattr(decoding, "ffmpeg_path", lambda: str(program))
-
-
-@pytest.mark.parametrize("frame", [0, 1, 19])
-def test_a_time_told_in_the_middle_of_another_line_is_not_missed(tmp_path, monkeypatch, frame):
-    # As seen once in 500 decodes on a busy machine: without its prefix, in the line of a thread
-    # that describes the sound.
-    clip = make_ramp(tmp_path / "a.mkv")
-    _with_log_edited(
-        tmp_path, monkeypatch, f"s/^.*showinfo.* n: *{frame} /  Stream #1n:   {frame} /"
-    )
-    decoded = Decoded(clip)
-    assert decoded.numbers == list(range(20))
-    assert decoded.times_s == [n / 10 for n in range(20)]
-
-
-@pytest.mark.parametrize("frame", [0, 1, 19])
-def test_a_time_that_is_not_told_fails_the_decode_and_shifts_no_other(tmp_path, monkeypatch, frame):
-    clip = make_ramp(tmp_path / "a.mkv")
-    _with_log_edited(tmp_path, monkeypatch, f"/showinfo.* n: *{frame} /d")
-    assert reason_of(clip) == "internal"
 
 
 # Pictures
@@ -327,8 +301,7 @@ def test_sound_is_16_khz_of_the_right_length_and_pitch(tmp_path, output):
     decoded = Decoded(make_clip(tmp_path / "a.mkv", *output.split(), duration_s=2.0, tone_hz=600))
     assert len(decoded.samples) / 16_000 == pytest.approx(2.0, abs=0.05)
     assert decoded.summary.audio_s == decoded.chunks[-1].end_s == len(decoded.samples) / 16_000
-    spectrum = np.abs(np.fft.rfft(decoded.samples))
-    assert np.argmax(spectrum) * 16_000 / len(decoded.samples) == pytest.approx(600, abs=2)
+    assert pitch_hz(decoded.samples) == pytest.approx(600, abs=2)
 
 
 def test_sound_comes_in_chunks_that_follow_each_other(tmp_path):
@@ -354,16 +327,19 @@ def test_sound_that_starts_late_or_has_gaps_stays_where_it_belongs(tmp_path):
 def test_a_video_without_sound_yields_none(tmp_path):
     decoded = Decoded(make_clip(tmp_path / "a.mp4", tone_hz=None))
     assert decoded.chunks == []
-    assert decoded.summary == Summary(frames=10, audio_s=0.0, decode_errors=0)
+    assert (decoded.summary.frames, decoded.summary.audio_s) == (10, 0.0)
 
 
-def test_sound_whose_format_changes_midway_is_refused_and_not_put_at_wrong_times(tmp_path):
+def test_sound_whose_format_changes_midway_goes_on_at_its_time(tmp_path):
     mpeg2 = ("-c:v", "mpeg2video", "-r", "25", "-c:a", "mp2")
-    one = make_clip(tmp_path / "1.ts", *mpeg2, fps=25, duration_s=2.0)
+    one = make_clip(tmp_path / "1.ts", *mpeg2, fps=25, duration_s=2.0, tone_hz=600)
     other = ("-ac", "2", "-ar", "48000", "-output_ts_offset", "2")
-    two = make_clip(tmp_path / "2.ts", *mpeg2, *other, fps=25, duration_s=2.0)
+    two = make_clip(tmp_path / "2.ts", *mpeg2, *other, fps=25, duration_s=2.0, tone_hz=900)
     (tmp_path / "a.ts").write_bytes(one.read_bytes() + two.read_bytes())
-    assert reason_of(tmp_path / "a.ts") == "unsupported_codec"
+    decoded = Decoded(tmp_path / "a.ts")
+    assert decoded.summary.audio_s == pytest.approx(4.0, abs=0.1)
+    assert pitch_hz(decoded.samples[8000:24000]) == pytest.approx(600, abs=3)
+    assert pitch_hz(decoded.samples[40000:56000]) == pytest.approx(900, abs=3)
 
 
 # Bad videos
@@ -378,10 +354,14 @@ def test_a_video_that_was_cut_is_truncated(tmp_path, name):
     assert reason_of(cut(whole, tmp_path / name, 0.6)) == "truncated"
 
 
-def test_a_fragmented_mp4_that_was_cut_is_truncated(tmp_path):
+def test_a_fragmented_mp4_that_was_cut_yields_what_there_is_and_tells(tmp_path):
+    # How long it was, nothing tells.
     output = ("-g", "5", "-movflags", "frag_keyframe+empty_moov")
     whole = make_clip(tmp_path / "whole.mp4", *output, duration_s=3.0)
-    assert reason_of(cut(whole, tmp_path / "a.mp4", 0.6)) == "truncated"
+    assert not Decoded(whole).summary.truncated
+    summary = Decoded(cut(whole, tmp_path / "a.mp4", 0.6)).summary
+    assert summary.truncated
+    assert 15 <= summary.frames <= 20
 
 
 def test_an_index_without_frames_has_no_frames(tmp_path):
@@ -391,15 +371,66 @@ def test_an_index_without_frames_has_no_frames(tmp_path):
     assert reason_of(tmp_path / "a.mp4") == "no_frames"
 
 
-def test_a_damaged_video_decodes_as_far_as_it_can_and_tells(tmp_path):
-    whole = make_clip(tmp_path / "whole.mp4", duration_s=4.0, tone_hz=None)
-    damaged = damage(whole, tmp_path / "a.mp4")
-    summary = Decoded(damaged).summary
-    assert 0 < summary.frames <= 40
-    assert 0 < summary.decode_errors <= 40
-    # Where frames are missing or spoilt, no matter how many are kept.
-    few = ExtractOptions(fps=1, short_side=32, jpeg_quality=50)
-    assert Decoded(damaged, few).summary.decode_errors == summary.decode_errors
+@pytest.fixture(scope="module")
+def damaged(tmp_path_factory) -> Path:
+    """40 frames, 10 a second, of which those from 1.0 s to 2.5 s do not decode."""
+    folder = tmp_path_factory.mktemp("damaged")
+    whole = make_clip(folder / "whole.mp4", duration_s=4.0, tone_hz=None)
+    return damage(whole, folder / "a.mp4")
+
+
+@dataclasses.dataclass(frozen=True)
+class Leniently(ExtractOptions):
+    """Every frame of a video, however many are missing."""
+
+    short_side: int = 0
+    sampling: str = "all"
+    max_missing_share: float = 1.0
+
+
+def test_a_damaged_video_yields_what_is_before_and_after_the_damage(damaged):
+    decoded = Decoded(damaged, Leniently())
+    missing = [round(n / 10, 3) for n in range(10, 26)]
+    assert decoded.times_s == [t for t in (n / 10 for n in range(40)) if t not in missing]
+    assert decoded.summary.missing_frames == decoded.summary.dropped_frames == 16
+    assert decoded.summary.decode_errors > 0
+    assert "error while decoding" in decoded.summary.told
+    # What comes after it may show it.
+    assert [frame.time_s > 1 for frame in decoded.frames] == [f.damaged for f in decoded.frames]
+
+
+def test_what_lacks_too_much_is_refused(damaged):
+    assert reason_of(damaged, Leniently(max_missing_share=0.39)) == "damaged"
+    Decoded(damaged, Leniently(max_missing_share=0.4))
+
+
+def test_missing_frames_are_repeated(damaged):
+    decoded = Decoded(damaged, Leniently(missing_frames="repeat"))
+    assert decoded.times_s == [n / 10 for n in range(40)]
+    made = decoded.frames[10:26]
+    assert {frame.imputed_by for frame in made} == {"repeat"}
+    assert {frame.jpeg for frame in made} == {decoded.frames[9].jpeg}
+    assert {f.imputed_by for f in decoded.frames if f not in made} == {None}
+    assert decoded.summary.repeated_frames == decoded.summary.missing_frames == 16
+
+
+def test_missing_frames_are_interpolated(damaged):
+    decoded = Decoded(damaged, Leniently(missing_frames="interpolate"))
+    before, after = picture(decoded.frames[9]), picture(decoded.frames[26])
+    for n in range(10, 26):
+        frame = decoded.frames[n]
+        weight = (n - 9) / (26 - 9)
+        assert frame.imputed_by == "interpolate"
+        assert frame.time_s == pytest.approx(n / 10)
+        assert np.abs(picture(frame) - (before * (1 - weight) + after * weight)).mean() < 3
+    assert decoded.summary.interpolated_frames == 16
+
+
+@pytest.mark.parametrize("policy", MISSING_FRAMES)
+def test_what_is_missing_is_counted_by_the_frames_that_would_be_kept(damaged, policy):
+    decoded = Decoded(damaged, Leniently(sampling="fps", fps=1, missing_frames=policy))
+    assert decoded.summary.missing_frames == 1
+    assert decoded.times_s == [0.0, 2.6, 3.0] if policy == "drop" else [0.0, 1.0, 2.6, 3.0]
 
 
 def test_sound_that_does_not_decode_leaves_the_frames_of_use(tmp_path):
@@ -414,7 +445,7 @@ def test_a_video_that_is_too_long_is_refused(tmp_path):
     clip = make_clip(tmp_path / "a.mp4", duration_s=2.0)
     options = ExtractOptions(10, 0, 90, max_duration_s=1.0)
     with pytest.raises(MediaError) as caught:
-        next(decode(clip, probe(clip), options))
+        next(decode(clip, options))
     assert caught.value.reason == "too_long"
 
 
@@ -430,27 +461,14 @@ def test_a_video_that_is_too_large_is_refused(tmp_path):
     Decoded(clip, ExtractOptions(10, 0, 90, max_pixels=96 * 64))
 
 
-def test_what_a_title_says_is_not_taken_for_words_of_ffmpeg(tmp_path):
-    frame = "[Parsed_showinfo_4 @ 0x55] [info] n:   0 pts: 77 pts_time:77 d:1 s:1x1 i:P iskey:1 "
-    error = "x\n[h264 @ 0x55] [error] corrupt decoded frame; File ended prematurely"
-    began = f"[info] Stream mapping:\n[info] Stream mapping:\n{frame}\n{error}"
-    titles = (f"title={frame}", f"comment={error}", f"artist={began}")
-    of_file = [word for title in titles for word in ("-metadata", title)]
-    of_stream = [word for title in titles for word in ("-metadata:s:v", title)]
-    clip = make_ramp(tmp_path / "a.mkv", *of_file, *of_stream)
-    decoded = Decoded(clip)
-    assert decoded.times_s == [n / 10 for n in range(20)]
-    assert decoded.summary.decode_errors == 0
-
-
 # Nothing is left behind
 
 
 def test_leaving_early_leaves_no_process_thread_or_pipe(tmp_path):
     clip = make_clip(tmp_path / "a.mp4", fps=50, duration_s=20)
-    info, threads, files = probe(clip), threading.active_count(), len(os.listdir("/dev/fd"))
+    threads, files = threading.active_count(), len(os.listdir("/dev/fd"))
     for _ in range(3):
-        parts = decode(clip, info, EVERY_FRAME)
+        parts = decode(clip, EVERY_FRAME)
         next(parts)
         assert decoders()
         parts.close()
@@ -463,7 +481,7 @@ def test_an_error_of_the_consumer_leaves_no_process(tmp_path):
     clip = make_clip(tmp_path / "a.mp4", fps=50, duration_s=20)
     with (
         pytest.raises(ZeroDivisionError),
-        contextlib.closing(decode(clip, probe(clip), EVERY_FRAME)) as parts,
+        contextlib.closing(decode(clip, EVERY_FRAME)) as parts,
     ):
         for _ in parts:
             raise ZeroDivisionError
@@ -512,16 +530,12 @@ def dash(target: str) -> str:
 @pytest.mark.parametrize("script", [hls, concat, dash])
 @pytest.mark.parametrize("name", ["a.mp4", "a.m3u8"])
 def test_a_list_of_other_files_is_no_video(tmp_path, secret, listener, script, name):
-    good = VideoInfo("mpegts", "mpeg2video", "mp2", 96, 64, 0, 25.0, None, 1.0, None)
     for target in (str(secret), f"file://{secret}", secret.name, url(listener)):
         path = tmp_path / name
         path.write_text(script(target))
         with pytest.raises(MediaError) as caught:
             probe(path)
         assert caught.value.reason == "unreadable"
-        # Nor does the decoder follow it, whatever it was told.
-        with pytest.raises(MediaError):
-            list(decode(path, good, EVERY_FRAME))
     with pytest.raises(BlockingIOError):
         listener.accept()
 

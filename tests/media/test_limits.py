@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
-import time
+from pathlib import Path
 
 import psutil
 import pytest
 
 from tests.media_files import decoders, make_clip, run_ffmpeg
 from vidpipe.errors import MediaError
-from vidpipe.media import ExtractOptions, decode, decoding, limits, probe
+from vidpipe.media import Decoder, ExtractOptions, decode, decoding, limits
 
 OPTIONS = ExtractOptions(fps=100, short_side=0, jpeg_quality=90)
 
 
-def run_python(code: str, *, cpu_s: int = 60) -> tuple[int, str]:
-    process = limits.start_limited([sys.executable, "-c", code], cpu_s=cpu_s)
-    output, errors = process.communicate(timeout=60)
-    return process.returncode, (output + errors).decode()
+def run_python(code: str) -> tuple[int, str]:
+    told = "import sys; sys.stderr = sys.stdout\n"
+    process = limits.start_limited([sys.executable, "-c", told + code])
+    output, _ = process.communicate(timeout=60)
+    return process.returncode, output.decode()
 
 
 def test_cpu_is_limited():
-    returncode, _ = run_python("while True: pass", cpu_s=1)
+    returncode, _ = run_python(
+        "from vidpipe.media import limits; limits.limit_cpu(1)\nwhile True: pass"
+    )
     assert returncode == -signal.SIGXCPU
 
 
@@ -52,7 +56,7 @@ def test_stop_ends_a_program_with_its_children_and_may_be_called_twice():
     child = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'input()'], stdin=-1)"
     wait = "import time; time.sleep(600)"
     process = limits.start_limited(
-        [sys.executable, "-c", f"{child}; print('started', flush=True); {wait}"], cpu_s=60
+        [sys.executable, "-c", f"{child}; print('started', flush=True); {wait}"]
     )
     with process:
         process.stdout.readline()
@@ -71,7 +75,7 @@ def test_a_program_dies_with_a_parent_that_is_killed():
     code = f"""
 import sys, time
 from vidpipe.media import limits
-process = limits.start_limited([sys.executable, "-c", {sleeper!r}], cpu_s=60)
+process = limits.start_limited([sys.executable, "-c", {sleeper!r}])
 process.stdout.readline()
 print("started", flush=True)
 time.sleep(600)
@@ -84,26 +88,32 @@ time.sleep(600)
     assert gone == [child]
 
 
+def limited_otherwise(tmp_path: Path, monkeypatch, **values: float) -> None:
+    """Gives the decoder's process other limits, for they are constants."""
+    lines = "".join(f"limits.{name} = {value}\n" for name, value in values.items())
+    (tmp_path / "otherwise.py").write_text(
+        f"from vidpipe.media import limits, worker\n{lines}worker.main()\n"
+    )
+    monkeypatch.setattr(decoding, "COMMAND", [sys.executable, str(tmp_path / "otherwise.py")])
+
+
 def test_a_decoder_that_takes_too_much_cpu_is_ended(tmp_path, monkeypatch):
     second = make_clip(tmp_path / "second.mp4", size="1280x720", fps=50, tone_hz=None)
     clip = tmp_path / "a.mp4"
     run_ffmpeg("-stream_loop", "20", "-i", second, "-c", "copy", clip)
-    info = probe(clip)
-    monkeypatch.setattr(decoding, "BASE_S", 1.0)
-    monkeypatch.setattr(decoding, "S_PER_S", 0.0)
+    limited_otherwise(tmp_path, monkeypatch, BASE_S=1.0, S_PER_S=0.0)
     with pytest.raises(MediaError, match="CPU") as caught:
-        for _ in decode(clip, info, OPTIONS):
-            time.sleep(0.01)  # ffmpeg is never waited for, so the clock on the wall decides nothing
+        list(decode(clip, OPTIONS))
     assert caught.value.reason == "timed_out"
+    assert not decoders()
 
 
 def test_a_decoder_that_says_nothing_for_too_long_is_ended(tmp_path, monkeypatch):
     clip = make_clip(tmp_path / "a.mp4")
-    info = probe(clip)
-    monkeypatch.setattr(decoding, "BASE_S", 0.0)
-    monkeypatch.setattr(decoding, "S_PER_S", 0.0)
-    with pytest.raises(MediaError) as caught:
-        list(decode(clip, info, OPTIONS))
+    monkeypatch.setattr(limits, "BASE_S", 0.0)
+    monkeypatch.setattr(limits, "S_PER_S", 0.0)
+    with pytest.raises(MediaError, match="longer than") as caught:
+        list(decode(clip, OPTIONS))
     assert caught.value.reason == "timed_out"
     assert not decoders()
 
@@ -111,8 +121,36 @@ def test_a_decoder_that_says_nothing_for_too_long_is_ended(tmp_path, monkeypatch
 @pytest.mark.skipif(sys.platform != "linux", reason="macOS has no limit of the address space")
 def test_a_picture_that_needs_too_much_memory_is_told_as_such(tmp_path, monkeypatch):
     clip = make_clip(tmp_path / "a.mp4", "-frames:v", "1", size="8192x2304", tone_hz=None)
-    info = probe(clip)
     monkeypatch.setattr(limits, "MEMORY_BYTES", 280 << 20)
     with pytest.raises(MediaError) as caught:
-        list(decode(clip, info, OPTIONS))
+        list(decode(clip, OPTIONS))
     assert caught.value.reason == "out_of_memory"
+
+
+@pytest.mark.parametrize(
+    ("sent", "reason"), [(signal.SIGSEGV, "unreadable"), (signal.SIGKILL, "out_of_memory")]
+)
+def test_a_crash_is_the_outcome_of_its_video_and_the_next_one_is_decoded(tmp_path, sent, reason):
+    clip = make_clip(tmp_path / "a.mp4", fps=50, duration_s=20)
+    with Decoder() as decoder:
+        with pytest.raises(MediaError) as caught:
+            for _ in decoder.decode(clip, OPTIONS):
+                for child in (c for worker in decoders() for c in worker.children()):
+                    child.send_signal(sent)
+        assert caught.value.reason == reason
+        *_, summary = decoder.decode(clip, OPTIONS)
+        assert summary.frames == 1000
+    assert not decoders()
+
+
+def test_one_process_serves_many_videos_each_by_a_child_of_its_own(tmp_path):
+    good = make_clip(tmp_path / "a.mp4")
+    (tmp_path / "bad.mp4").write_bytes(b"no video")
+    served = set()
+    with Decoder() as decoder:
+        for path in (good, tmp_path / "bad.mp4", good):
+            with contextlib.suppress(MediaError):
+                list(decoder.decode(path, OPTIONS))
+            served |= {process.pid for process in decoders()}
+    assert len(served) == 1
+    assert not decoders()

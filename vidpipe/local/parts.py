@@ -181,6 +181,8 @@ def _vidpipe_toml(state: StackState) -> str:
     }
     values["mlflow"] = {"tracking_uri": state.url("mlflow")}
     values["sources"] = {"uris": ["s3://videos"]}
+    # As many tasks as there are cores run side by side.
+    values["extract"] = {"workers": 1, **values.get("extract", {})}
     lines = [
         "# Written by `vidpipe up`: vidpipe.toml of the folder above, with [lake], [s3], [mlflow]",
         "# and [sources] of the embedded stack. Change that file, not this one.",

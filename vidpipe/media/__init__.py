@@ -1,9 +1,10 @@
-"""ffmpeg: probe a video, decode it, within limits."""
+"""FFmpeg: probe a video and decode it, in a process of its own, within limits."""
 
 from __future__ import annotations
 
 __all__ = [
     "AudioChunk",
+    "Decoder",
     "ExtractOptions",
     "Frame",
     "Summary",
@@ -14,15 +15,24 @@ __all__ = [
     "probe",
 ]
 
+_MODULES = {
+    "AudioChunk": "parts",
+    "Decoder": "decoding",
+    "ExtractOptions": "options",
+    "Frame": "parts",
+    "Summary": "parts",
+    "VideoInfo": "parts",
+    "decode": "decoding",
+    "decoder_version": "version",
+    "ffmpeg_path": "binary",
+    "probe": "decoding",
+}
+
 
 def __getattr__(name: str):
-    # The process that probes imports this package too, and needs none of the rest.
-    if name in ("AudioChunk", "ExtractOptions", "Frame", "Summary", "decode"):
-        from vidpipe.media import decoding as module
-    elif name in ("VideoInfo", "probe"):
-        from vidpipe.media import probing as module
-    elif name in ("decoder_version", "ffmpeg_path"):
-        from vidpipe.media import binary as module
-    else:
+    # The process that decodes imports this package too, and needs few of its modules.
+    import importlib
+
+    if name not in _MODULES:
         raise AttributeError(name)
-    return getattr(module, name)
+    return getattr(importlib.import_module(f"vidpipe.media.{_MODULES[name]}"), name)

@@ -1,10 +1,9 @@
-"""Which ffmpeg is run."""
+"""Which ffmpeg makes clips: canaries, and those of the demo. Videos are decoded by PyAV."""
 
 from __future__ import annotations
 
 import functools
 import shutil
-import subprocess
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -40,12 +39,3 @@ def ffmpeg_path() -> str:
             " name one in the configuration, [extract] ffmpeg_path."
         )
     return carried
-
-
-@functools.cache
-def decoder_version() -> str:
-    """The version of ffmpeg, such as `ffmpeg 9.0.2`; two extractions by others are not the same."""
-    first_line = subprocess.run(
-        [ffmpeg_path(), "-version"], capture_output=True, text=True, check=True, timeout=60
-    ).stdout.partition("\n")[0]
-    return " ".join(first_line.replace(" version", "").split()[:2])

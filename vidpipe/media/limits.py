@@ -7,6 +7,7 @@ for that program alone, and no code runs between fork and exec of a process that
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import resource
 import signal
@@ -15,30 +16,34 @@ import sys
 from collections.abc import Sequence
 
 MEMORY_BYTES = 2 << 30
+# A decoder that is slower than this has lost its way.
+BASE_S, S_PER_S = 60.0, 20.0
 _PR_SET_PDEATHSIG = 1
 
 
-def start_limited(
-    command: Sequence[str], *, cpu_s: int, pass_fds: Sequence[int] = ()
-) -> subprocess.Popen[bytes]:
-    """Starts a program in a process group of its own, its output and its errors as pipes.
+def decoding_limit_s(duration_s: float) -> float:
+    """How long decoding a video of this length may take, by the clock and in CPU."""
+    return BASE_S + S_PER_S * duration_s
 
-    It gets `MEMORY_BYTES` of address space and `cpu_s` seconds of CPU, writes no file, sees no
-    variable of the environment that could hold a secret, and on Linux is killed when the calling
-    thread ends, however it ends.
+
+def start_limited(command: Sequence[str]) -> subprocess.Popen[bytes]:
+    """Starts a program in a process group of its own, its input and output as pipes.
+
+    It gets `MEMORY_BYTES` of address space, writes no file, sees no variable of the environment
+    that could hold a secret, and on Linux is killed when the calling thread ends, however it ends.
     """
-    limits = [str(os.getpid()), str(cpu_s), str(MEMORY_BYTES)]
+    limits = [str(os.getpid()), str(MEMORY_BYTES)]
     # Modules are found where this process finds them, and never in the working folder.
     environment = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONSAFEPATH": "1"}
     environment |= {n: os.environ[n] for n in ("PATH", "LD_LIBRARY_PATH") if n in os.environ}
+    environment |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     return subprocess.Popen(
         # -I -S: a bare interpreter starts in 10 ms.
         [sys.executable, "-I", "-S", __file__, *limits, *command],
         env=environment,
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        pass_fds=pass_fds,
+        stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
 
@@ -50,17 +55,28 @@ def stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _become(parent: int, cpu_s: int, memory_bytes: int, command: list[str]) -> None:
+def die_with_parent(parent: int) -> None:
+    """On Linux, has the calling process killed when its parent is gone."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
-            sys.exit(1)  # it ended before it could be watched
+            os._exit(1)  # it ended before it could be watched
+
+
+def limit_cpu(cpu_s: float) -> None:
+    """Has the calling process ended by SIGXCPU after so many seconds of CPU."""
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(cpu_s), hard))
+
+
+def _become(parent: int, memory_bytes: int, command: list[str]) -> None:
+    die_with_parent(parent)
+    if sys.platform == "linux":
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 5))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.execv(command[0], command)
 
 
 if __name__ == "__main__":
-    _become(*map(int, sys.argv[1:4]), sys.argv[4:])
+    _become(*map(int, sys.argv[1:3]), sys.argv[3:])

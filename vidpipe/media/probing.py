@@ -1,25 +1,19 @@
-"""What a video is: container, codecs, size, rotation, duration.
+"""What a video is: container, codecs, size, rotation, duration. Content decides, never the name.
 
-Content decides, never the name. The bytes are looked at by FFmpeg's libraries (PyAV) in a process
-of its own, so that a demuxer that crashes or hangs is that video's outcome and nobody else's.
+Runs in the process that decodes, for a demuxer may crash or hang, too.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import os
-import signal
 import struct
-import subprocess
-import sys
-from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
+
+import av
 
 from vidpipe.errors import MediaError
-from vidpipe.media import limits
+from vidpipe.media.parts import VideoInfo
 
-PROBE_WITHIN_S = 60
 # Containers that hold what they hold themselves. Playlists and lists of images, which name other
 # files, are left out; so a video cannot make us read anything but itself.
 FORMATS = (
@@ -31,71 +25,14 @@ PROTOCOLS = "file,pipe"
 _FIRST_BOXES = (b"ftyp", b"styp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot")
 
 
-@dataclass(frozen=True)
-class VideoInfo:
-    """What the container tells of a video.
-
-    Attributes:
-        container: Its format, as FFmpeg names it.
-        video_codec: Codec of the first video stream that is no cover picture.
-        audio_codec: Codec of the first audio stream; None where there is none.
-        width: Pixels as shown: rotation applied.
-        height: As width.
-        rotation_deg: By how much the stored picture is turned to be shown: 0, 90, 180 or 270.
-        fps: Average rate; None where the container does not tell.
-        frame_count: As the container states it; None where it does not.
-        duration_s: Of the longest stream.
-        bit_rate: Bits per second of all streams; None where unknown.
-    """
-
-    container: str
-    video_codec: str
-    audio_codec: str | None
-    width: int
-    height: int
-    rotation_deg: int
-    fps: float | None
-    frame_count: int | None
-    duration_s: float
-    bit_rate: int | None
-
-
-def probe(path: Path) -> VideoInfo:
-    """Looks at a video file.
+def open_container(path: str) -> Any:
+    """Opens a file that should be a video.
 
     Raises:
-        MediaError: It is none, or none that can be decoded.
+        MediaError: It is none, or cannot be opened.
     """
-    if path.stat().st_size == 0:
+    if os.path.getsize(path) == 0:
         raise MediaError("empty", "The object holds no bytes.")
-    process = limits.start_limited(
-        [sys.executable, "-B", "-m", "vidpipe.media.probing", str(path)], cpu_s=PROBE_WITHIN_S
-    )
-    try:
-        output, errors = process.communicate(timeout=PROBE_WITHIN_S)
-    except subprocess.TimeoutExpired as error:
-        raise MediaError(
-            "timed_out", f"Looking at it took longer than {PROBE_WITHIN_S} s."
-        ) from error
-    finally:
-        limits.stop(process)
-    if process.returncode == -signal.SIGXCPU:
-        raise MediaError("timed_out", f"Looking at it took more than {PROBE_WITHIN_S} s of CPU.")
-    if process.returncode < 0:
-        name = signal.Signals(-process.returncode).name
-        raise MediaError("unreadable", f"The demuxer crashed on it ({name}).")
-    if process.returncode:
-        words = errors.decode(errors="replace").strip().rpartition("\n")[2]
-        raise MediaError("out_of_memory" if "MemoryError" in words else "unreadable", words)
-    told = json.loads(output)
-    if "reason" in told:
-        raise MediaError(**told)
-    return VideoInfo(**told)
-
-
-def _look(path: str) -> VideoInfo:
-    import av
-
     options = {"protocol_whitelist": PROTOCOLS, "format_whitelist": FORMATS}
     try:
         container = av.open(f"file:{path}", options=options)
@@ -105,58 +42,63 @@ def _look(path: str) -> VideoInfo:
         if _lacks_index(path):
             raise MediaError("truncated", "It ends before its index.") from error
         raise MediaError("unreadable", "It is no video, or too damaged to be opened.") from error
-    with container:
-        videos = [
-            stream
-            for stream in container.streams.video
-            if not stream.disposition & av.stream.Disposition.attached_pic
-        ]
-        if not container.streams and _lacks_index(path):
-            raise MediaError("truncated", "It ends before its index.")
-        if not videos:
-            raise MediaError("no_video", "There is no video stream in it.")
-        stream = videos[0]
-        if stream.codec_context is None:
-            raise MediaError("unsupported_codec", "There is no decoder for its video stream.")
-        audio = next(iter(container.streams.audio), None)
-        rotation_deg = _rotation(container, stream)
-        context = stream.codec_context
-        ratio = float(stream.sample_aspect_ratio or 1)
-        shown = round(context.width * ratio), context.height
-        width, height = shown if rotation_deg % 180 == 0 else shown[::-1]
-        return VideoInfo(
-            container=container.format.name,
-            video_codec=context.codec.canonical_name,
-            audio_codec=(
-                audio.codec_context.codec.canonical_name if audio and audio.codec_context else None
-            ),
-            width=width,
-            height=height,
-            rotation_deg=rotation_deg,
-            fps=float(stream.average_rate) if stream.average_rate else None,
-            frame_count=stream.frames or None,
-            duration_s=_duration_s(container, stream),
-            bit_rate=container.bit_rate or None,
-        )
+    if not container.streams and _lacks_index(path):
+        raise MediaError("truncated", "It ends before its index.")
+    return container
 
 
-def _rotation(container, stream) -> int:
-    """The rotation stands beside the first frame that decodes.
+def choose_streams(container: Any) -> tuple[Any, Any]:
+    """The first video stream that is no cover picture, and the first audio stream or None.
 
     Raises:
-        MediaError: The stream is encrypted: it would decode to noise, or not at all.
+        MediaError: There is no video, or no decoder for it.
     """
-    import av
+    videos = [
+        stream
+        for stream in container.streams.video
+        if not stream.disposition & av.stream.Disposition.attached_pic
+    ]
+    if not videos:
+        raise MediaError("no_video", "There is no video stream in it.")
+    if videos[0].codec_context is None:
+        raise MediaError("unsupported_codec", "There is no decoder for its video stream.")
+    audio = next((s for s in container.streams.audio if s.codec_context), None)
+    return videos[0], audio
 
-    try:
-        for packet in container.demux(stream):
-            if any(side.data_type == "encryption_info" for side in packet.iter_sidedata()):
-                raise MediaError("unsupported_codec", "It is encrypted.")
-            for frame in packet.decode():
-                return -frame.rotation % 360
-    except av.error.FFmpegError:
-        pass  # decoding will tell why
-    return 0
+
+def describe(container: Any, video: Any, audio: Any, rotation_deg: int) -> VideoInfo:
+    """What the container tells.
+
+    Args:
+        container: As `open_container` opened it.
+        video: The video stream.
+        audio: The audio stream or None.
+        rotation_deg: Of the first frame, beside which it stands.
+    """
+    context = video.codec_context
+    shown = round(context.width * float(video.sample_aspect_ratio or 1)), context.height
+    width, height = shown if rotation_deg % 180 == 0 else shown[::-1]
+    return VideoInfo(
+        container=container.format.name,
+        video_codec=context.codec.canonical_name,
+        audio_codec=audio.codec_context.codec.canonical_name if audio else None,
+        width=width,
+        height=height,
+        rotation_deg=rotation_deg,
+        fps=float(video.average_rate) if video.average_rate else None,
+        frame_count=video.frames or None,
+        duration_s=duration_s(container, video),
+        bit_rate=container.bit_rate or None,
+    )
+
+
+def duration_s(container: Any, stream: Any) -> float:
+    """How long the video is; 0 where nothing tells."""
+    if container.duration:
+        return max(0.0, container.duration / 1_000_000)
+    if stream.duration:
+        return max(0.0, float(stream.duration * stream.time_base))
+    return 0.0
 
 
 def _lacks_index(path: str) -> bool:
@@ -177,23 +119,3 @@ def _lacks_index(path: str) -> bool:
                 break
             start += size
         return end >= 8
-
-
-def _duration_s(container, stream) -> float:
-    if container.duration:
-        return max(0.0, container.duration / 1_000_000)
-    if stream.duration:
-        return max(0.0, float(stream.duration * stream.time_base))
-    return 0.0
-
-
-def _main(path: str) -> None:
-    try:
-        told = dataclasses.asdict(_look(path))
-    except MediaError as error:
-        told = {"reason": error.reason, "message": str(error)}
-    print(json.dumps(told))
-
-
-if __name__ == "__main__":
-    _main(sys.argv[1])

@@ -15,6 +15,7 @@ import dataclasses
 import hashlib
 import secrets
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Iterable, Iterator
@@ -62,6 +63,7 @@ class Attempt:
         self._started_s = time.monotonic()
         self._shown_s = 0.0
         self._files: list[dict[str, Any]] = []
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Attempt:
         return self
@@ -77,6 +79,8 @@ class Attempt:
     @contextlib.contextmanager
     def item(self, item: dict[str, Any]) -> Iterator[ItemRows]:
         """Works on one item: exactly one outcome comes of it, whatever happens inside.
+
+        Several threads may work on an item each.
 
         Stop signals and services that are away are no fault of the item and pass through.
         """
@@ -147,12 +151,7 @@ class Attempt:
         Raises:
             AssertionError: A planned item has no outcome.
         """
-        planned = [item["item"] for item in self.manifest.items]
-        if planned and set(planned) != set(self._outcomes):
-            missing = set(planned) ^ set(self._outcomes)
-            raise AssertionError(f"{len(missing)} items without outcome, such as {missing.pop()!r}")
-        if self._outcomes:
-            self.write("outcomes", self._outcomes.values())
+        self.end_items()
         self.upload()
         uri = layout.reports_uri(
             self.lake_uri, self.manifest.run_key, self.manifest.stage, self.manifest.shard
@@ -173,42 +172,59 @@ class Attempt:
         self.store.put_json(report.uri, dataclasses.asdict(report))
         return report
 
+    def end_items(self) -> None:
+        """Writes the outcomes of the items.
+
+        Raises:
+            AssertionError: A planned item has none.
+        """
+        planned = [item["item"] for item in self.manifest.items]
+        if planned and set(planned) != set(self._outcomes):
+            missing = set(planned) ^ set(self._outcomes)
+            raise AssertionError(f"{len(missing)} items without outcome, such as {missing.pop()!r}")
+        if self._outcomes:
+            self.write("outcomes", self._outcomes.values())
+
+    def merge(self) -> Iterator[tuple[str, Path]]:
+        """Yields a table and a local Parquet file of it, of all that was collected so far."""
+        for table in sorted(self._spools):
+            for path in _merge(table, self._spools.pop(table), self.scratch):
+                yield table, path
+
     def upload(self) -> list[dict[str, Any]]:
         """Writes what was collected so far; returns the files of this attempt, as in its report."""
-        for table in sorted(self._spools):
-            self._files += self._write_files(table, self._spools.pop(table))
-        return self._files
-
-    def _keep(self, rows: ItemRows) -> None:
-        if rows.name in self._outcomes:
-            raise AssertionError(f"two outcomes for {rows.name!r}")
-        self._outcomes[rows.name] = rows.outcome
-        if rows.outcome["status"] == "done":
-            for table, spool in rows.spools.items():
-                self._spools[table] += spool.paths
-
-    def _write_files(self, table: str, spools: list[Path]) -> Iterator[dict[str, Any]]:
-        folder = layout.data_uri(
-            self.lake_uri,
-            table,
-            self.manifest.run_key,
-            self.manifest.stage,
-            self.manifest.shard,
-            self.name,
-        )
-        for number, path in enumerate(_merge(table, spools, self.scratch), start=len(self._files)):
-            uri = f"{folder}/{number:05d}.parquet"
+        manifest = self.manifest
+        for table, path in self.merge():
+            folder = layout.data_uri(
+                self.lake_uri, table, manifest.run_key, manifest.stage, manifest.shard, self.name
+            )
+            uri = f"{folder}/{len(self._files):05d}.parquet"
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             self.store.upload(path, uri)
-            yield {
-                "table": table,
-                "uri": uri,
-                "size_bytes": path.stat().st_size,
-                "sha256": digest,
-                "rows": pq.read_metadata(path).num_rows,
-            }
+            self._files.append(
+                {
+                    "table": table,
+                    "uri": uri,
+                    "size_bytes": path.stat().st_size,
+                    "sha256": digest,
+                    "rows": pq.read_metadata(path).num_rows,
+                }
+            )
             path.unlink()
+        return self._files
+
+    def _keep(self, rows: ItemRows) -> None:
+        with self._lock:
+            if rows.name in self._outcomes:
+                raise AssertionError(f"two outcomes for {rows.name!r}")
+            self._outcomes[rows.name] = rows.outcome
+            if rows.outcome["status"] == "done":
+                for table, spool in rows.spools.items():
+                    self._spools[table] += spool.paths
+            else:
+                for spool in rows.spools.values():
+                    spool.discard()
 
 
 class ItemRows:
@@ -296,6 +312,11 @@ class Spool:
             self._stream.close()
             self._writer.close()
             self.paths = [self._path]
+
+    def discard(self) -> None:
+        """Removes what was written; it is closed already."""
+        for path in self.paths:
+            path.unlink()
 
     def _flush(self) -> None:
         if self._rows:

@@ -15,7 +15,7 @@ import ffmpeg
 import numpy as np
 from PIL import Image
 
-from vidpipe.media import AudioChunk, ExtractOptions, Frame, decode, ffmpeg_path, probe
+from vidpipe.media import AudioChunk, Decoder, ExtractOptions, Frame, ffmpeg_path
 
 DURATION_S = 2.0
 TONE_HZ = 440
@@ -24,12 +24,17 @@ STEP = 10
 FIRST = 30
 
 
-def extraction_problems(folder: Path) -> list[str]:
-    """Makes the clip, extracts it, and tells what did not come out as pinned; [] is well."""
+def extraction_problems(folder: Path, decoder: Decoder) -> list[str]:
+    """Makes the clip, extracts it, and tells what did not come out as pinned; [] is well.
+
+    Args:
+        folder: Where the clip lies meanwhile.
+        decoder: What is to be trusted.
+    """
     path = folder / "canary.mkv"
     _make_clip(path)
     options = ExtractOptions(fps=5, short_side=32, jpeg_quality=95)
-    parts = list(decode(path, probe(path), options))
+    parts = list(decoder.decode(path, options))
     path.unlink()
     frames = [part for part in parts if isinstance(part, Frame)]
     samples = array.array("h")

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
-import dataclasses
 import hashlib
+import itertools
+import os
+import queue
 import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from vidpipe.errors import MediaError, TemporaryError
+from vidpipe.errors import MediaError, StoppedError, TemporaryError
 from vidpipe.lake import layout
 from vidpipe.lake.store import DeniedError, NotFoundError
 from vidpipe.lake.tables import Lake
-from vidpipe.media import AudioChunk, ExtractOptions, Frame, Summary, decode, probe
+from vidpipe.media import AudioChunk, Decoder, ExtractOptions, Frame, Summary, VideoInfo
 from vidpipe.stages.attempt import Attempt, ItemRows
 from vidpipe.stages.canary import extraction_problems
 from vidpipe.stages.manifest import Manifest, now
 
 SPARE_BYTES = 200_000_000  # left free on the local disk beside the video
+
+# Gives an item as a local file, together with the hash of its bytes.
+Fetch = Callable[[dict[str, Any]], AbstractContextManager[tuple[Path, str]]]
 
 
 def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
@@ -28,19 +37,167 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     Config: `options` (of `ExtractOptions`), `decoder` (its version), `deadline` (null or the time
     after which no further video is begun).
     """
-    options = ExtractOptions(**manifest.config["options"])
-    attempt.result["canary_problems"] = extraction_problems(attempt.scratch)
-    done: set[str] = set()
+    stopped = threading.Event()
+
+    @contextlib.contextmanager
+    def fetch(item: dict[str, Any]) -> Iterator[tuple[Path, str]]:
+        with contextlib.ExitStack() as stack:
+            folder = attempt.scratch / hashlib.sha256(item["item"].encode()).hexdigest()
+            folder.mkdir()
+            stack.callback(shutil.rmtree, folder)
+            yield folder / "video", _download(lake, item, folder / "video", stopped)
+
     seen: list[dict[str, Any]] = []
-    for number, item in enumerate(manifest.items, 1):
-        with attempt.item(item) as rows:
-            _extract(manifest, item, options, done, rows, attempt, lake)
-        if rows.outcome["status"] == "done":
-            done.add(rows.outcome["work_key"])
-        if rows.outcome["reason"] in (None, "duplicate") or rows.outcome["status"] == "quarantined":
-            seen.append(_source_row(manifest, item, rows.outcome["video_id"]))
-        attempt.progress(number, len(manifest.items), _shown(item["source_uri"]))
+    with Extraction(manifest, attempt, fetch, lake.settings.extract.workers, stopped) as extraction:
+        attempt.result["canary_problems"] = extraction.check()
+        for number, (item, outcome) in enumerate(extraction.work(), 1):
+            duplicate = outcome["reason"] == "duplicate"
+            if outcome["status"] in ("done", "quarantined") or duplicate:
+                seen.append(_source_row(manifest, item, outcome["video_id"]))
+            attempt.progress(number, len(manifest.items), _shown(item["source_uri"]))
     attempt.write("sources", seen)
+
+
+class Extraction:
+    """Works on the items of a manifest side by side.
+
+    Args:
+        manifest: What is to be done.
+        attempt: Takes the rows and the outcomes.
+        fetch: Gives an item as a local file.
+        workers: How many videos are decoded at a time; 0: as many as there are cores.
+        stopped: Set when the work is given up, for those who fetch.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        attempt: Attempt,
+        fetch: Fetch,
+        workers: int,
+        stopped: threading.Event,
+    ):
+        self._manifest = manifest
+        self._attempt = attempt
+        self._fetch = fetch
+        self._stopped = stopped
+        self._options = ExtractOptions(**manifest.config["options"])
+        self._done: set[str] = set()
+        self._decoders = [Decoder() for _ in range(workers or _cores())]
+        self._idle: queue.SimpleQueue[Decoder] = queue.SimpleQueue()
+        for decoder in self._decoders:
+            self._idle.put(decoder)
+
+    def __enter__(self) -> Extraction:
+        return self
+
+    def __exit__(self, exc_type: type[BaseException] | None, *_exc_info) -> None:
+        for decoder in self._decoders:
+            decoder.close() if exc_type is None else decoder.kill()
+
+    def check(self) -> list[str]:
+        """Extracts a made clip; returns what did not come out as it always did."""
+        return extraction_problems(self._attempt.scratch, self._decoders[0])
+
+    def work(self) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+        """Yields each item with its outcome, as it ends."""
+        # Equal bytes have equal sizes: one after the other, so that one of them is extracted.
+        by_size = sorted(self._manifest.items, key=lambda item: item["size_bytes"])
+        lanes = [
+            list(items)
+            for _, items in itertools.groupby(by_size, key=lambda item: item["size_bytes"])
+        ]
+        # Largest first, so that none is left to be waited for at the end.
+        lanes.sort(key=lambda lane: sum(item["size_bytes"] for item in lane), reverse=True)
+        # Twice as many threads as decoders: while one video is decoded, the next is fetched.
+        with concurrent.futures.ThreadPoolExecutor(2 * len(self._decoders)) as pool:
+            futures = [pool.submit(self._work_on, lane) for lane in lanes]
+            try:
+                for future in concurrent.futures.as_completed(futures):
+                    yield from future.result()
+            except BaseException:
+                self._stopped.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                for decoder in self._decoders:
+                    decoder.kill()
+                raise
+
+    def _work_on(self, lane: list[dict[str, Any]]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+        ended = []
+        for item in lane:
+            with self._attempt.item(item) as rows:
+                self._extract(item, rows)
+            if rows.outcome["status"] == "done":
+                self._done.add(rows.outcome["work_key"])
+            ended.append((item, rows.outcome))
+        return ended
+
+    def _extract(self, item: dict[str, Any], rows: ItemRows) -> None:
+        if self._stopped.is_set():
+            raise StoppedError("Stopped; the work at hand was dropped.")
+        deadline = self._manifest.config["deadline"]
+        if deadline and now() > datetime.fromisoformat(deadline):
+            rows.skip("out_of_budget", f"The run was to begin nothing after {deadline}.")
+            return
+        try:
+            with self._fetch(item) as (path, video_id):
+                work_key = layout.make_work_key(
+                    video_id, "extract", _work_config(self._manifest.config)
+                )
+                rows.identify(work_key, video_id)
+                if work_key in self._done or work_key in item["published"]:
+                    rows.skip("duplicate", "The same bytes are extracted already.")
+                    return
+                self._decode(item, path, video_id, work_key, rows)
+                rows.done(work_key, video_id=video_id)
+        except NotFoundError as error:
+            rows.skip("vanished", str(error))
+        except DeniedError as error:
+            raise MediaError("denied", str(error)) from error
+
+    def _decode(
+        self, item: dict[str, Any], path: Path, video_id: str, work_key: str, rows: ItemRows
+    ) -> None:
+        manifest = self._manifest
+        common = {
+            "video_id": video_id,
+            "ingested_at": manifest.planned_time,
+            "work_key": work_key,
+            "run_key": manifest.run_key,
+        }
+        info: dict[str, Any] = {}
+        decoder = self._idle.get()
+        try:
+            with contextlib.closing(decoder.decode(path, self._options)) as parts:
+                for part in parts:
+                    columns = dict(vars(part))
+                    match part:
+                        case VideoInfo():
+                            info = columns
+                            continue
+                        case Frame():
+                            table = "frames"
+                            columns["frame_index"] = columns.pop("index")
+                            columns["sampling"] = self._options.label
+                        case AudioChunk():
+                            table = "audio"
+                        case Summary():
+                            table = "videos"
+                            columns["extracted_frames"] = columns.pop("frames")
+                            columns["extracted_audio_s"] = columns.pop("audio_s")
+                            columns["decoder_words"] = columns.pop("told")
+                            for name in ("source_uri", "source_version", "size_bytes"):
+                                columns[name] = item[name]
+                            columns |= info
+                    rows.write(table, [columns | common])
+        finally:
+            self._idle.put(decoder)
+
+
+def _cores() -> int:
+    """Those that this process may use."""
+    usable = getattr(os, "sched_getaffinity", None)
+    return len(usable(0)) if usable else os.cpu_count() or 1
 
 
 def _shown(uri: str) -> str:
@@ -48,45 +205,11 @@ def _shown(uri: str) -> str:
     return ascii(uri.rpartition("/")[2])[1:-1][:60]
 
 
-def _extract(
-    manifest: Manifest,
-    item: dict[str, Any],
-    options: ExtractOptions,
-    done: set[str],
-    rows: ItemRows,
-    attempt: Attempt,
-    lake: Lake,
-) -> None:
-    deadline = manifest.config["deadline"]
-    if deadline and now() > datetime.fromisoformat(deadline):
-        rows.skip("out_of_budget", f"The run was to begin nothing after {deadline}.")
-        return
-    path = attempt.scratch / "video"
-    try:
-        try:
-            video_id = _download(lake, item, path)
-        except NotFoundError as error:
-            rows.skip("vanished", str(error))
-            return
-        except DeniedError as error:
-            raise MediaError("denied", str(error)) from error
-        work_key = layout.make_work_key(video_id, "extract", _work_config(manifest))
-        rows.identify(work_key, video_id)
-        if work_key in done or work_key in item["published"]:
-            rows.skip("duplicate", "The same bytes are extracted already.")
-            return
-        _decode(manifest, item, path, options, video_id, work_key, rows)
-        rows.done(work_key, video_id=video_id)
-    finally:
-        path.unlink(missing_ok=True)
-
-
-def _work_config(manifest: Manifest) -> str:
-    config = manifest.config
+def _work_config(config: dict[str, Any]) -> str:
     return f"{config['decoder']} {sorted(config['options'].items())}"
 
 
-def _download(lake: Lake, item: dict[str, Any], path: Path) -> str:
+def _download(lake: Lake, item: dict[str, Any], path: Path, stopped: threading.Event) -> str:
     """Streams a source to local disk, hashing it on the way; returns the video id."""
     free_bytes = shutil.disk_usage(path.parent).free
     if free_bytes < item["size_bytes"] + SPARE_BYTES:
@@ -97,6 +220,8 @@ def _download(lake: Lake, item: dict[str, Any], path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("wb") as file:
         for chunk in lake.store.stream(item["source_uri"], version=item["source_version"]):
+            if stopped.is_set():
+                raise StoppedError("Stopped; the work at hand was dropped.")
             digest.update(chunk)
             file.write(chunk)
         size_bytes = file.tell()
@@ -105,49 +230,6 @@ def _download(lake: Lake, item: dict[str, Any], path: Path) -> str:
             f"{item['source_uri']} broke off after {size_bytes} of {item['size_bytes']} bytes."
         )
     return digest.hexdigest()
-
-
-def _decode(
-    manifest: Manifest,
-    item: dict[str, Any],
-    path: Path,
-    options: ExtractOptions,
-    video_id: str,
-    work_key: str,
-    rows: ItemRows,
-) -> None:
-    keys = {"work_key": work_key, "run_key": manifest.run_key}
-    common = {"video_id": video_id, "ingested_at": manifest.planned_time, **keys}
-    info = probe(path)
-    with contextlib.closing(decode(path, info, options)) as parts:
-        for part in parts:
-            match part:
-                case Frame():
-                    table = "frames"
-                    row = {
-                        "frame_index": part.index,
-                        "pts": part.pts,
-                        "time_s": part.time_s,
-                        "key_frame": part.key_frame,
-                        "width": part.width,
-                        "height": part.height,
-                        "jpeg": part.jpeg,
-                    }
-                case AudioChunk():
-                    table = "audio"
-                    row = dataclasses.asdict(part)
-                case Summary():
-                    table = "videos"
-                    row = {
-                        "source_uri": item["source_uri"],
-                        "source_version": item["source_version"],
-                        "size_bytes": item["size_bytes"],
-                        "extracted_frames": part.frames,
-                        "extracted_audio_s": part.audio_s,
-                        "decode_errors": part.decode_errors,
-                        **dataclasses.asdict(info),
-                    }
-            rows.write(table, [{**row, **common}])
 
 
 def _source_row(manifest: Manifest, item: dict[str, Any], video_id: str) -> dict[str, Any]:

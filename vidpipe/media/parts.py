@@ -1,0 +1,180 @@
+"""What comes of a video, and how it goes from the process that decodes to the one that asked.
+
+On the pipe a part is the sizes of two pieces (little endian, 32 bits each), JSON with its fields,
+and its bytes. Nothing of it can name code: the process that decodes is not trusted.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass
+from typing import BinaryIO
+
+_SIZES = struct.Struct("<II")
+MAX_PART_BYTES = 1 << 28
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What the container tells of a video.
+
+    Attributes:
+        container: Its format, as FFmpeg names it.
+        video_codec: Codec of the first video stream that is no cover picture.
+        audio_codec: Codec of the first audio stream; None where there is none.
+        width: Pixels as shown: rotation applied.
+        height: As width.
+        rotation_deg: By how much the stored picture is turned to be shown: 0, 90, 180 or 270.
+        fps: Average rate; None where the container does not tell.
+        frame_count: As the container states it; None where it does not.
+        duration_s: Of the longest stream.
+        bit_rate: Bits per second of all streams; None where unknown.
+    """
+
+    container: str
+    video_codec: str
+    audio_codec: str | None
+    width: int
+    height: int
+    rotation_deg: int
+    fps: float | None
+    frame_count: int | None
+    duration_s: float
+    bit_rate: int | None
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A kept frame.
+
+    Attributes:
+        index: 0, 1, 2 … among the kept.
+        pts: Presentation time in the time base of the stream, from the start of the container.
+        time_s: The same in seconds.
+        key_frame: Whether it was coded without reference to others.
+        damaged: Whether something since the last key frame did not decode, so that it may show it.
+        imputed_by: What made it, where the frame of this time did not decode; else None.
+        width: Pixels.
+        height: Pixels.
+        jpeg: The picture.
+    """
+
+    index: int
+    pts: int
+    time_s: float
+    key_frame: bool
+    damaged: bool
+    imputed_by: str | None
+    width: int
+    height: int
+    jpeg: bytes
+
+
+@dataclass(frozen=True)
+class AudioChunk:
+    """A stretch of sound, at most 30 s.
+
+    Attributes:
+        start_s: On the clock of the frames.
+        end_s: As start_s.
+        imputed_by: What made it, where there was no sound; else None.
+        samples: 16 kHz, mono, signed 16 bit, little endian.
+    """
+
+    start_s: float
+    end_s: float
+    imputed_by: str | None
+    samples: bytes
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The last part of a video that was decoded to its end.
+
+    Attributes:
+        frames: How many came.
+        audio_s: Length of the sound that came.
+        decode_errors: How many pictures and packets of sound did not decode, or only in part, among
+            those that had to be decoded; 0 where all of these are whole.
+        missing_frames: How many frames should have been kept and did not decode.
+        dropped_frames: How many of them were left out.
+        repeated_frames: How many of them the last good frame stands for.
+        interpolated_frames: How many of them a blend of their neighbours stands for.
+        missing_audio_s: How much sound is not there: late starts, gaps, packets that do not decode.
+        truncated: Whether the file ends before its end; how much is missing then, nothing may tell.
+        told: What the decoder said first of what is wrong; None where nothing is.
+    """
+
+    frames: int
+    audio_s: float
+    decode_errors: int
+    missing_frames: int
+    dropped_frames: int
+    repeated_frames: int
+    interpolated_frames: int
+    missing_audio_s: float
+    truncated: bool
+    told: str | None
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """The last part of a video that cannot be used.
+
+    Attributes:
+        reason: A word of the vocabulary of outcomes.
+        message: Why, for people.
+    """
+
+    reason: str
+    message: str
+
+
+Part = VideoInfo | Frame | AudioChunk | Summary | Refusal
+_KINDS = {kind.__name__: kind for kind in (VideoInfo, Frame, AudioChunk, Summary, Refusal)}
+_CONTENT = {"Frame": "jpeg", "AudioChunk": "samples"}
+
+
+def write_part(pipe: BinaryIO, part: Part) -> None:
+    """Writes a part."""
+    kind = type(part).__name__
+    fields = dict(vars(part))
+    content = fields.pop(_CONTENT[kind]) if kind in _CONTENT else b""
+    head = json.dumps({"kind": kind, **fields}).encode()
+    pipe.write(_SIZES.pack(len(head), len(content)))
+    pipe.write(head)
+    pipe.write(content)
+    pipe.flush()
+
+
+class PartReader:
+    """Puts parts together from the bytes of a pipe, however they are cut."""
+
+    def __init__(self) -> None:
+        self._bytes = bytearray()
+
+    def feed(self, content: bytes) -> list[Part]:
+        """Takes further bytes; returns the parts that are whole with them.
+
+        Raises:
+            ValueError: These are no parts.
+        """
+        self._bytes += content
+        parts, start = [], 0
+        while len(self._bytes) - start >= _SIZES.size:
+            head_size, content_size = _SIZES.unpack_from(self._bytes, start)
+            if max(head_size, content_size) > MAX_PART_BYTES:
+                raise ValueError("a part is too large")
+            content_start = start + _SIZES.size + head_size
+            end = content_start + content_size
+            if len(self._bytes) < end:
+                break
+            fields = json.loads(self._bytes[start + _SIZES.size : content_start])
+            kind = fields.pop("kind")
+            if kind in _CONTENT:
+                fields[_CONTENT[kind]] = bytes(self._bytes[content_start:end])
+            parts.append(_KINDS[kind](**fields))
+            start = end
+        del self._bytes[:start]
+        return parts

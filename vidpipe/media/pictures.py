@@ -1,0 +1,132 @@
+"""Decoded frames become JPEG files of one size, never by way of RGB."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import av
+import av.filter
+
+from vidpipe.media.options import ExtractOptions
+
+# What JPEG files hold, whatever the video did: full range, the matrix of BT.601 (JFIF 1.02).
+PIXELS = "yuvj420p"
+_TURNS = {90: "transpose=clock", 180: "hflip,vflip", 270: "transpose=cclock"}
+
+
+class Pictures:
+    """Makes pictures of one size: that of the first, where the size of the video changes midway.
+
+    Args:
+        options: Size, fit and quality.
+        rotation_deg: By how much, clockwise, a frame is turned to be shown.
+        pixel_aspect: Width of a pixel by its height.
+    """
+
+    def __init__(self, options: ExtractOptions, rotation_deg: int, pixel_aspect: Fraction):
+        self._options = options
+        self._rotation_deg = rotation_deg
+        self._pixel_aspect = pixel_aspect
+        self._size: tuple[int, int] | None = None
+        self._layout: tuple | None = None
+        self._graph: av.filter.Graph | None = None
+        self._encoder: Any = None
+        self._encoded = 0
+
+    def make(self, frame: av.VideoFrame) -> av.VideoFrame:
+        """Scales, turns, cuts or pads a frame; returns it as JPEG holds it."""
+        layout = (frame.width, frame.height, frame.format.name, frame.colorspace, frame.color_range)
+        if layout != self._layout:
+            self._graph = self._build(frame)
+            self._layout = layout
+        self._graph.vpush(frame)
+        return self._graph.vpull()
+
+    def encode(self, picture: av.VideoFrame) -> bytes:
+        """Encodes a picture that `make` made."""
+        if self._encoder is None:
+            encoder = av.CodecContext.create("mjpeg", "w")
+            encoder.width, encoder.height = picture.width, picture.height
+            encoder.pix_fmt = PIXELS
+            encoder.time_base = Fraction(1, 1000)
+            encoder.thread_count = 1
+            # 2 is the best that the encoder knows, 31 the worst.
+            encoder.qmin = round(2 + (100 - self._options.jpeg_quality) * 29 / 99)
+            encoder.qmax = encoder.qmin
+            self._encoder = encoder
+        picture.time_base = self._encoder.time_base
+        picture.pts = self._encoded  # it only has to rise
+        self._encoded += 1
+        return b"".join(bytes(packet) for packet in self._encoder.encode(picture))
+
+    def _build(self, frame: av.VideoFrame) -> av.filter.Graph:
+        width, height = frame.width * float(self._pixel_aspect), float(frame.height)
+        turned = self._rotation_deg % 180 != 0
+        shown = (height, width) if turned else (width, height)
+        scaled, cut = self._fit(*shown)
+        if self._size is None:
+            self._size = cut or scaled
+        elif not cut:
+            scaled = self._size
+        # Averaging takes every pixel into account where a picture gets smaller.
+        smaller = scaled[0] * scaled[1] < shown[0] * shown[1]
+        before_turn = scaled[::-1] if turned else scaled
+        filters = [
+            f"scale={before_turn[0]}:{before_turn[1]}:flags={'area' if smaller else 'bicubic'}"
+            ":out_range=full:out_color_matrix=bt601",
+            f"format={PIXELS}",
+            "setsar=1",
+        ]
+        if self._rotation_deg in _TURNS:
+            filters += _TURNS[self._rotation_deg].split(",")
+        if cut and self._options.fit == "crop":
+            filters.append(f"crop={cut[0]}:{cut[1]}:exact=1")
+        elif cut:
+            filters.append(f"pad={cut[0]}:{cut[1]}:-1:-1")
+        graph = av.filter.Graph()
+        graph.threads = 1
+        nodes = [
+            graph.add(
+                "buffer",
+                video_size=f"{frame.width}x{frame.height}",
+                pix_fmt=frame.format.name,
+                time_base="1/1000",
+                colorspace=str(int(frame.colorspace)),
+                range=str(int(frame.color_range)),
+            )
+        ]
+        for text in filters:
+            name, _, arguments = text.partition("=")
+            nodes.append(graph.add(name, arguments or None))
+        nodes.append(graph.add("buffersink"))
+        graph.link_nodes(*nodes).configure()
+        return graph
+
+    def _fit(self, width: float, height: float) -> tuple[tuple[int, int], tuple[int, int] | None]:
+        """The size to scale to, and the one to cut or pad to where an exact one is asked for."""
+        options = self._options
+        if options.width:
+            ratios = options.width / width, options.height / height
+            ratio = max(ratios) if options.fit == "crop" else min(ratios)
+            choose = max if options.fit == "crop" else min
+            exact = (options.width, options.height)
+            scaled = (
+                choose(exact[0], round(width * ratio)),
+                choose(exact[1], round(height * ratio)),
+            )
+            return (max(1, scaled[0]), max(1, scaled[1])), exact
+        ratio = 1.0
+        if options.short_side and min(width, height) > options.short_side:
+            ratio = options.short_side / min(width, height)
+        return (max(1, round(width * ratio)), max(1, round(height * ratio))), None
+
+
+def blend(before: av.VideoFrame, after: av.VideoFrame, weight: float) -> av.VideoFrame:
+    """A picture between two, nearer to `after` as the weight goes from 0 to 1."""
+    import numpy as np  # which nothing else here needs
+
+    planes = (picture.to_ndarray().astype(np.float32) for picture in (before, after))
+    first, second = planes
+    mixed = first + (second - first) * weight
+    return av.VideoFrame.from_ndarray(np.rint(mixed).astype(np.uint8), format=PIXELS)

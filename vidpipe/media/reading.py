@@ -1,0 +1,325 @@
+"""Reads a video once: frames and sound come as they are decoded, and a summary at the end.
+
+Frames carry their own presentation time, which counts from the start of the container, as a
+player's clock does; and so does the sound. A damaged video decodes as far as it can; what is
+missing is told frame by frame, and made up for as the options say.
+
+Runs in a process of its own (`vidpipe.media.worker`), in one thread, in memory that does not depend
+on the length of the video.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Hashable, Iterator
+from fractions import Fraction
+from typing import Any
+
+import av
+import av.logging
+
+from vidpipe.errors import MediaError
+from vidpipe.media.clock import Clock, FrameTimes
+from vidpipe.media.missing import Expected, Imputer, Kept
+from vidpipe.media.options import ExtractOptions
+from vidpipe.media.parts import Frame, Part, Summary, VideoInfo
+from vidpipe.media.pictures import Pictures
+from vidpipe.media.probing import choose_streams, describe, duration_s, open_container
+from vidpipe.media.sampling import ROUNDING_S, Decoded, make_sampler
+from vidpipe.media.sound import Sound
+
+WORDS_KEPT = 5
+WORD_CHARS = 200
+# Sound that comes before the first frame waits for it; so much, and no more.
+PARTS_HELD = 10
+_CUT = re.compile(r"partial file|File ended prematurely")
+_NO_MEMORY = "Cannot allocate memory"
+
+
+def read(path: str, options: ExtractOptions) -> Iterator[Part]:
+    """Yields what a video is, then its frames and its sound, then a summary.
+
+    Args:
+        path: A local file.
+        options: What to keep.
+
+    Raises:
+        MediaError: It cannot be used; what came before is then not to be used either.
+    """
+    words = _Words()
+    with open_container(path) as container:
+        yield from _Reader(container, options, words).parts()
+
+
+class _Words(logging.Handler):
+    """What the libraries say is wrong: the first of it tells why, the rest what came of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._words: dict[str, None] = {}
+        self.cut: str | None = None
+        self.out_of_memory = False
+        av.logging.set_level(av.logging.ERROR)
+        logger = logging.getLogger("libav")
+        logger.addHandler(self)
+        logger.propagate = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Hears a line."""
+        said = " ".join(record.getMessage().split())[:WORD_CHARS]
+        if self.cut is None and _CUT.search(said):
+            self.cut = said
+        self.out_of_memory = self.out_of_memory or _NO_MEMORY in said
+        if len(self._words) < WORDS_KEPT:
+            self._words[said] = None
+
+    @property
+    def told(self) -> str | None:
+        """The first words, or None."""
+        return "; ".join(self._words) or None
+
+
+class _Reader:
+    """The state of one reading."""
+
+    def __init__(self, container: Any, options: ExtractOptions, words: _Words):
+        self._container = container
+        self._options = options
+        self._words = words
+        self._video, self._audio = choose_streams(container)
+        for stream in filter(None, (self._video, self._audio)):
+            stream.codec_context.thread_count = 1
+        self._refuse_if_too_much()
+        self._base = self._video.time_base
+        self._clock = Clock(container)
+        self._frame_times = FrameTimes()
+        self._sampler = make_sampler(options, self._video, self._hold)
+        self._expected = Expected(self._sampler.moments_between)
+        # What a shot is without its frames nobody can tell.
+        scenes = options.sampling == "scenes"
+        self._imputer = Imputer("drop" if scenes else options.missing_frames)
+        self._sound = Sound(fill=options.missing_audio == "silence")
+        self._info: VideoInfo | None = None
+        self._pictures: Pictures | None = None
+        self._shift: int | None = None  # of times, where the container starts later than its frames
+        self._spoilt_s: float | None = None  # the last that did not decode, until a key frame
+        self._missing_s: list[float] = []  # since the last kept frame
+        self._errors = self._sound_errors = self._missing = self._good = self._frames = 0
+        self._seen_s = self._sound_seen_s = 0.0
+        self._encoded: tuple[Any, bytes] = (None, b"")
+
+    def parts(self) -> Iterator[Part]:
+        """Everything, what the video is first: beside its first frame stands how it is turned."""
+        held: list[Part] = []
+        begun = False
+        for part in self._read():
+            held.append(part)
+            if self._info is None and (len(held) > PARTS_HELD or isinstance(part, Summary)):
+                self._describe(0)
+            if self._info is not None:
+                if not begun:
+                    begun = True
+                    yield self._info
+                yield from held
+                held.clear()
+
+    def _refuse_if_too_much(self) -> None:
+        options = self._options
+        info = describe(self._container, self._video, self._audio, 0)
+        if info.duration_s > options.max_duration_s:
+            raise MediaError(
+                "too_long", f"{info.duration_s:.0f} s are more than {options.max_duration_s:.0f} s."
+            )
+        if info.width * info.height > options.max_pixels:
+            raise MediaError("too_large", f"{info.width}×{info.height} are too many pixels.")
+
+    def _describe(self, rotation_deg: int) -> None:
+        self._info = describe(self._container, self._video, self._audio, rotation_deg)
+        self._pictures = Pictures(
+            self._options, rotation_deg, self._video.sample_aspect_ratio or Fraction(1)
+        )
+
+    def _read(self) -> Iterator[Part]:
+        for packet in self._packets():
+            self._clock.set(packet)
+            if packet.stream_index == self._video.index:
+                yield from self._video_packet(packet)
+            else:
+                yield from self._audio_packet(packet)
+        yield from self._decode(None)
+        for decoded in self._sampler.end():
+            yield from self._keep(decoded)
+        yield from self._end()
+
+    def _packets(self) -> Iterator[Any]:
+        streams = list(filter(None, (self._video, self._audio)))
+        try:
+            for packet in self._container.demux(*streams):
+                if packet.size:  # one without content would end the decoder
+                    yield packet
+        except MemoryError:
+            raise
+        except av.error.FFmpegError as error:
+            self._words.cut = self._words.cut or f"It cannot be read further: {error.strerror}"
+
+    def _video_packet(self, packet: Any) -> Iterator[Part]:
+        if self._info is None and packet.has_sidedata("encryption_info"):
+            # It would decode to noise, or not at all.
+            raise MediaError("unsupported_codec", "It is encrypted.")
+        time_s = None
+        if packet.pts is not None:
+            if self._shift is None and not packet.is_discard:
+                self._shift = min(packet.pts, 0)
+            time_s = self._time_s(packet.pts)
+            self._seen_s = max(self._seen_s, time_s)
+            if not packet.is_discard:
+                moment = self._sampler.moment(packet, time_s)
+                if moment is not None:
+                    self._expected.promise(moment, time_s)
+        if packet.is_corrupt:
+            self._expected.spoil(self._seen_s if time_s is None else time_s, lost=True)
+        for waiting, skip in self._sampler.feed(packet, time_s, self._expected.spoilt):
+            self._video.codec_context.skip_frame = skip
+            yield from self._decode(waiting)
+
+    def _decode(self, packet: Any) -> Iterator[Part]:
+        try:
+            frames = self._video.codec_context.decode(packet)
+        except MemoryError:
+            raise
+        except av.error.FFmpegError:
+            self._require_memory()
+            told = packet is not None and packet.pts is not None
+            self._spoil(self._time_s(packet.pts) if told else self._seen_s)
+            return
+        for frame in frames:
+            yield from self._frame(frame)
+
+    def _frame(self, frame: Any) -> Iterator[Part]:
+        if self._info is None:
+            self._describe(-frame.rotation % 360)
+        pts = self._frame_times.of(frame)
+        if self._shift is None:
+            self._shift = min(pts, 0)
+        time_s = self._time_s(pts)
+        self._require_end(time_s)
+        if frame.is_corrupt:
+            self._spoil(time_s)
+            return
+        if frame.key_frame and self._spoilt_s is not None and time_s > self._spoilt_s:
+            self._spoilt_s = None
+        decoded = Decoded(frame, pts - self._shift, time_s, self._spoilt_s is not None)
+        self._note_missing(time_s, self._sampler.moment_of(decoded))
+        for chosen in self._sampler.choose(decoded):
+            yield from self._keep(chosen)
+
+    def _time_s(self, pts: int) -> float:
+        return float((pts - (self._shift or 0)) * self._base)
+
+    def _spoil(self, time_s: float) -> None:
+        self._errors += 1
+        self._spoilt_s = max(time_s, self._spoilt_s or 0.0)
+        self._expected.spoil(time_s)
+
+    def _note_missing(self, before_s: float, moment: Hashable = None) -> None:
+        missing = self._expected.missing_before(before_s, moment)
+        self._missing += len(missing)
+        self._missing_s += missing
+
+    def _hold(self, decoded: Decoded) -> None:
+        if decoded.picture is None:
+            decoded.picture = self._pictures.make(decoded.frame)
+            decoded.frame = None
+
+    def _keep(self, decoded: Decoded) -> Iterator[Part]:
+        self._hold(decoded)
+        self._good += 1
+        yield from self._impute(Kept(decoded, decoded.picture, decoded.time_s))
+
+    def _impute(self, kept: Kept | None) -> Iterator[Part]:
+        for one in self._imputer.add(self._missing_s, kept):
+            if one.picture is not self._encoded[0]:
+                self._encoded = one.picture, self._pictures.encode(one.picture)
+            pts = round(one.time_s / self._base) if one.imputed_by else one.decoded.pts
+            yield Frame(
+                index=self._frames,
+                pts=pts,
+                time_s=one.time_s,
+                key_frame=one.decoded.key_frame and not one.imputed_by,
+                damaged=one.decoded.damaged,
+                imputed_by=one.imputed_by,
+                width=one.picture.width,
+                height=one.picture.height,
+                jpeg=self._encoded[1],
+            )
+            self._frames += 1
+        self._missing_s = []
+
+    def _audio_packet(self, packet: Any) -> Iterator[Part]:
+        if packet.pts is not None:
+            end = packet.pts + (packet.duration or 0)
+            self._sound_seen_s = max(self._sound_seen_s, float(end * packet.time_base))
+        try:
+            frames = self._audio.codec_context.decode(packet)
+        except MemoryError:
+            raise
+        except av.error.FFmpegError:
+            self._require_memory()
+            self._errors += 1
+            self._sound_errors += 1
+            return
+        for frame in frames:
+            self._require_end(frame.time or 0.0)
+            yield from self._sound.add(frame, frame.time)
+
+    def _require_end(self, time_s: float) -> None:
+        # The container may have told of less.
+        if time_s > self._options.max_duration_s:
+            raise MediaError("too_long", f"It goes on after {self._options.max_duration_s:.0f} s.")
+
+    def _require_memory(self) -> None:
+        if self._words.out_of_memory:
+            raise MemoryError
+
+    def _end(self) -> Iterator[Part]:
+        self._require_memory()
+        end_s = self._seen_s
+        sound_end_s = self._sound_seen_s if self._sound_errors else 0.0
+        if self._words.cut:
+            told = self._video.duration
+            whole_s = float(told * self._base) if told else duration_s(self._container, self._video)
+            self._expected.spoil(end_s, lost=True)
+            end_s, sound_end_s = max(end_s, whole_s), max(sound_end_s, whole_s)
+        self._note_missing(end_s + ROUNDING_S)
+        yield from self._impute(None)
+        self._refuse_if_too_little()
+        if self._audio is not None:
+            yield from self._sound.end(sound_end_s)
+        yield Summary(
+            frames=self._frames,
+            audio_s=self._sound.length_s,
+            decode_errors=self._errors,
+            missing_frames=self._missing,
+            dropped_frames=self._imputer.counts["dropped"],
+            repeated_frames=self._imputer.counts["repeated"],
+            interpolated_frames=self._imputer.counts["interpolated"],
+            missing_audio_s=round(self._sound.missing_s, 3),
+            truncated=self._words.cut is not None,
+            told=self._words.told,
+        )
+
+    def _refuse_if_too_little(self) -> None:
+        share = self._missing / max(1, self._missing + self._good)
+        limit = self._options.max_missing_share
+        if self._words.cut and (share > limit or not self._good):
+            raise MediaError("truncated", f"{self._lacks(share)}: {self._words.cut}")
+        why = self._words.told or "the decoder gave no reason"
+        if not self._good:
+            raise MediaError("no_frames", f"There is a video stream, but no frame of it: {why}")
+        if share > limit:
+            raise MediaError("damaged", f"{self._lacks(share)}: {why}")
+
+    def _lacks(self, share: float) -> str:
+        limit = self._options.max_missing_share
+        return f"It lacks {share:.0%} of its frames, more than {limit:.0%}"

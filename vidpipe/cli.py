@@ -270,7 +270,6 @@ _SHARD_EXAMPLE = (
 _PLAN_EXAMPLE = "\n\n\b\nExample:\n    vidpipe {0} --run-key by-hand --params '{1}'"
 STAGES = (
     ("discover", "List the buckets and plan the extraction of what is new.", '{"max_videos": 10}'),
-    ("extract", "Turn the sources of a shard into frames and audio.", None),
     (
         "snapshot",
         "Pin a dataset and plan a training.",
@@ -316,6 +315,71 @@ def annotate(
 
     _require_parts("s3")
     by_hand.annotate(file, task, diff=diff)
+
+
+@cli.command()
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="[FILE]...")
+@click.option("--output", type=click.Path(path_type=Path), help="A new folder; with FILE.")
+@click.option("--fps", type=float, default=2.0, show_default=True, help="Frames a second.")
+@click.option("--short-side", type=int, default=224, show_default=True, help="Pixels; 0: native.")
+@click.option("--size", metavar="WIDTHxHEIGHT", help="An exact size instead, such as 224x224.")
+@click.option("--fit", default="crop", show_default=True, help="For --size: crop or pad.")
+@click.option(
+    "--sampling",
+    default="fps",
+    show_default=True,
+    help="fps, reference, keyframes, scenes or all.",
+)
+@click.option(
+    "--detector", default="content", show_default=True, help="For scenes: what finds them."
+)
+@click.option("--frames-per-shot", type=int, default=1, show_default=True, help="For scenes.")
+@click.option("--jpeg-quality", type=int, default=90, show_default=True, help="1 to 100.")
+@click.option(
+    "--missing-frames", default="drop", show_default=True, help="drop, repeat or interpolate."
+)
+@click.option("--missing-audio", default="silence", show_default=True, help="silence or drop.")
+@click.option(
+    "--max-missing-share",
+    type=float,
+    default=0.2,
+    show_default=True,
+    help="Refuse videos that lack a larger share of their frames.",
+)
+@click.option("--workers", type=int, default=0, help="Videos at a time; 0: one for each core.")
+@click.option("--shard", metavar="URI", help="As a task of a DAG: the shard to work on.")
+def extract(
+    files: tuple[Path, ...],
+    output: Path | None,
+    size: str | None,
+    workers: int,
+    shard: str | None,
+    **options,
+) -> None:
+    """Turn videos into frames and audio: files at hand, or the sources of a shard.
+
+    \b
+    FILE is a video, or a folder of them. Into the new folder OUTPUT come Parquet files of frames,
+    audio, videos and outcomes; a file that cannot be used is an outcome with its reason.
+
+    \b
+    Example:
+        vidpipe extract ~/clips --output frames --fps 2 --short-side 224
+    """
+    if shard:
+        _run_stage("extract", shard, None, "{}")
+        return
+    if not files or output is None:
+        raise UsageError("Give files and a folder: vidpipe extract a.mp4 b.mp4 --output frames")
+    from vidpipe.media import ExtractOptions
+    from vidpipe.stages import local_files
+
+    if size:
+        width, x, height = size.partition("x")
+        if not (x and width.isdecimal() and height.isdecimal()):
+            raise UsageError(f"--size looks like 224x224. Received: {size!r}")
+        options |= {"width": int(width), "height": int(height)}
+    local_files.extract(list(files), output, ExtractOptions(**options), workers=workers)
 
 
 def _run_stage(name: str, shard: str | None, run_key: str | None, params: str) -> None:

@@ -43,7 +43,7 @@ class Attempt:
 
     Args:
         manifest: What is to be done.
-        store: Where files and the report go.
+        store: Where files and the report go; None where nothing is uploaded (see `merge`).
         lake_uri: The lake.
 
     Attributes:
@@ -51,7 +51,7 @@ class Attempt:
         name: Unique among all attempts, so that no attempt ever writes over another.
     """
 
-    def __init__(self, manifest: Manifest, store: ObjectStore, lake_uri: str):
+    def __init__(self, manifest: Manifest, store: ObjectStore | None = None, lake_uri: str = ""):
         self.manifest = manifest
         self.store = store
         self.lake_uri = lake_uri

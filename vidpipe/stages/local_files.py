@@ -1,0 +1,145 @@
+"""The work of a stage on files at hand, with no stack: for trying, and for notebooks."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import hashlib
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from vidpipe.errors import BadInputError, MediaError, UsageError
+from vidpipe.lake.results import printable
+from vidpipe.media import ExtractOptions, decoder_version
+from vidpipe.stages.attempt import Attempt
+from vidpipe.stages.extract import Extraction
+from vidpipe.stages.manifest import Manifest, now
+from vidpipe.version import code_version
+
+
+def extract(files: list[Path], output: Path, options: ExtractOptions, *, workers: int) -> None:
+    """Extracts files at hand into a folder of Parquet files, without object store and catalog.
+
+    Below the folder are `frames`, `audio`, `videos` and `outcomes`, with the columns of the tables
+    of these names. A file that cannot be used is an outcome with its reason.
+
+    Args:
+        files: Videos, or folders of them.
+        output: A folder that is empty or not there yet.
+        options: What to keep.
+        workers: How many videos are decoded at a time; 0: as many as there are cores.
+
+    Raises:
+        UsageError: There is no such file, or the folder is not empty.
+        BadInputError: The decoder itself does not work as it should.
+    """
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UsageError(f"{output} must be an empty folder, or not be there. Name another.")
+    paths = _files_in(files)
+    manifest = Manifest(
+        run_key="by-hand",
+        stage="extract",
+        config={
+            "options": dataclasses.asdict(options),
+            "decoder": decoder_version(),
+            "deadline": None,
+        },
+        items=[_item_of(path) for path in paths],
+        planned_at=now().isoformat(),
+        code_version=code_version(),
+    )
+
+    @contextlib.contextmanager
+    def fetch(item: dict[str, Any]) -> Iterator[tuple[Path, str]]:
+        path = Path(item["item"])
+        try:
+            with path.open("rb") as file:
+                video_id = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise MediaError("denied", f"It cannot be read: {error.strerror}.") from error
+        yield path, video_id
+
+    console = Console(stderr=True)
+    counts: collections.Counter[str] = collections.Counter()
+    with (
+        _output_folder(output),
+        Attempt(manifest) as attempt,
+        Extraction(manifest, attempt, fetch, workers, threading.Event()) as extraction,
+        _progress(console) as progress,
+    ):
+        if problems := extraction.check():
+            raise BadInputError(f"The decoder does not work as it should: {problems[0]}")
+        task = progress.add_task("extract", total=len(paths))
+        for item, outcome in extraction.work():
+            counts[outcome["status"]] += 1
+            progress.advance(task)
+            if outcome["status"] != "done":
+                told = f"{item['item']}: {outcome['reason']}. {outcome['message']}"
+                progress.console.print(
+                    printable(told), markup=False, highlight=False, soft_wrap=True
+                )
+        attempt.end_items()
+        for number, (table, path) in enumerate(attempt.merge()):
+            (output / table).mkdir(exist_ok=True)
+            shutil.move(path, output / table / f"{number:05d}.parquet")
+    told = ", ".join(f"{n} {status}" for status, n in sorted(counts.items()))
+    tables = ", ".join(sorted(path.name for path in output.iterdir()))
+    console.print(f"{told}. {output} holds {tables}.", markup=False, highlight=False)
+
+
+def _files_in(named: list[Path]) -> list[Path]:
+    """The files named, and those below the folders named, each once."""
+    found: dict[Path, None] = {}
+    for path in named:
+        if path.is_dir():
+            found |= dict.fromkeys(sorted(p for p in path.rglob("*") if p.is_file()))
+        elif path.is_file():
+            found[path] = None
+        else:
+            raise UsageError(f"There is no file {str(path)!r}.")
+    if not found:
+        raise UsageError(f"There is no file in {', '.join(map(str, named))}.")
+    return list(found)
+
+
+def _item_of(path: Path) -> dict[str, Any]:
+    return {
+        "item": str(path),
+        "source_uri": path.resolve().as_uri(),
+        "source_version": str(path.stat().st_mtime_ns),
+        "size_bytes": path.stat().st_size,
+        "published": [],
+    }
+
+
+@contextlib.contextmanager
+def _output_folder(output: Path) -> Iterator[None]:
+    """Makes a folder, and leaves none behind where nothing came into it."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{output} cannot be made: {error.strerror}.") from error
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            output.rmdir()
+        raise
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("videos"),
+        TimeElapsedColumn(),
+        console=console,
+    )

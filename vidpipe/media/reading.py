@@ -170,7 +170,7 @@ class _Reader:
         time_s = None
         if packet.pts is not None:
             if self._shift is None and not packet.is_discard:
-                self._shift = min(packet.pts, 0)
+                self._shift = self._first_shift(packet)
             time_s = self._time_s(packet.pts)
             self._seen_s = max(self._seen_s, time_s)
             if not packet.is_discard:
@@ -182,6 +182,13 @@ class _Reader:
         for waiting, skip in self._sampler.feed(packet, time_s, self._expected.spoilt):
             self._video.codec_context.skip_frame = skip
             yield from self._decode(waiting)
+
+    def _first_shift(self, packet: Any) -> int:
+        """By how much the first time is off the clock of the container, which sound keeps."""
+        # AVI holds no presentation times; FFmpeg makes them up, later by what is reordered.
+        if self._container.format.name == "avi" and packet.dts is not None:
+            return packet.pts - packet.dts
+        return min(packet.pts, 0)
 
     def _decode(self, packet: Any) -> Iterator[Part]:
         try:

@@ -185,6 +185,62 @@ def test_the_short_side_is_cut_down(tmp_path, size, filters, short_side, expecte
         assert (info.width, info.height) == expected
 
 
+# Four quarters: red, green over blue, white.
+QUARTERS = (
+    "color=red:s={w}x{h}[a];color=lime:s={w}x{h}[b];color=blue:s={w}x{h}[c];color=white:s={w}x{h}[d];"
+    "[a][b]hstack[e];[c][d]hstack[f];[e][f]vstack,trim=end_frame=5"
+)
+
+
+def colours(pixels: np.ndarray) -> list[str]:
+    """What the corners of a picture show."""
+    names = {(1, 0, 0): "red", (0, 1, 0): "lime", (0, 0, 1): "blue", (1, 1, 1): "white"}
+    height, width = pixels.shape[:2]
+    corners = [(y, x) for y in (1, height - 2) for x in (1, width - 2)]
+    return [names.get(tuple(np.rint(pixels[at] / 255).astype(int)), "black") for at in corners]
+
+
+@pytest.mark.parametrize("turned_deg", [0, 90])
+@pytest.mark.parametrize(
+    ("size", "exact", "fit", "shown"),
+    [
+        ((64, 32), (48, 48), "crop", ["red", "lime", "blue", "white"]),
+        ((64, 32), (48, 48), "pad", ["black"] * 4),
+        ((32, 64), (48, 48), "crop", ["red", "lime", "blue", "white"]),
+        ((32, 64), (48, 48), "pad", ["black"] * 4),
+        ((64, 32), (33, 17), "crop", ["red", "lime", "blue", "white"]),
+        ((64, 32), (256, 128), "pad", ["red", "lime", "blue", "white"]),
+        ((64, 32), (1, 1), "crop", None),
+        ((64, 32), (2, 300), "crop", None),
+        ((64, 32), (300, 2), "pad", None),
+    ],
+)
+def test_an_exact_size_is_cut_or_padded_to(tmp_path, size, exact, fit, shown, turned_deg):
+    plain, clip = tmp_path / "plain.mp4", tmp_path / "a.mp4"
+    source = QUARTERS.format(w=size[0] // 2, h=size[1] // 2)
+    run_ffmpeg("-f", "lavfi", "-i", source, "-c:v", "libx264", "-qp", "1", plain)
+    run_ffmpeg("-display_rotation", -turned_deg, "-i", plain, "-c", "copy", clip)
+    width, height = exact if turned_deg == 0 else exact[::-1]
+    options = ExtractOptions(1, 0, 100, width=width, height=height, fit=fit)
+    [frame] = Decoded(clip, options).frames
+    assert (frame.width, frame.height) == (width, height)
+    found = picture(frame)
+    if shown:
+        # Turned clockwise, the corner below on the left comes up.
+        turned = [shown[n] for n in (2, 0, 3, 1)] if turned_deg else shown
+        assert colours(found) == turned
+    if shown == ["black"] * 4:
+        # The whole of it is there, in its shape, in the middle.
+        rows, columns = np.nonzero(found.max(axis=2) > 60)
+        seen = (columns.max() - columns.min() + 1, rows.max() - rows.min() + 1)
+        ratio = 48 / max(size)
+        expected = tuple(side * ratio for side in (size[::-1] if turned_deg else size))
+        assert seen == pytest.approx(expected, abs=2)
+        assert [columns.min() + columns.max(), rows.min() + rows.max()] == pytest.approx(
+            [47, 47], abs=2
+        )
+
+
 @pytest.mark.parametrize(("turned_deg", "quarters"), [(90, -1), (180, 2), (270, 1)])
 def test_a_picture_is_turned_as_players_turn_it(tmp_path, turned_deg, quarters):
     plain, turned = make_clip(tmp_path / "plain.mp4", tone_hz=None), tmp_path / "turned.mp4"
@@ -322,6 +378,35 @@ def test_sound_that_starts_late_or_has_gaps_stays_where_it_belongs(tmp_path):
     assert decoded.times_s[0] == 0.0
     loud = [np.abs(decoded.samples[s * 1600 : (s + 1) * 1600]).max() > 0.05 for s in range(20)]
     assert loud == [False] * 5 + [True] * 5 + [False] * 5 + [True] * 5
+    spans = [(round(c.start_s, 2), round(c.end_s, 2), c.imputed_by) for c in decoded.chunks]
+    silent = [(0.0, 0.5, "silence"), (1.0, 1.5, "silence")]
+    heard = [(0.5, 1.0, None), (1.5, 2.0, None)]
+    assert spans == sorted(silent + heard)
+    assert decoded.summary.missing_audio_s == pytest.approx(1.0, abs=0.01)
+    # Or the gaps are left.
+    dropped = Decoded(clip, ExtractOptions(1, 0, 90, missing_audio="drop"))
+    assert [(round(c.start_s, 2), round(c.end_s, 2), None) for c in dropped.chunks] == heard
+    assert dropped.chunks[0].samples == decoded.chunks[1].samples
+    assert dropped.summary.audio_s == pytest.approx(1.0, abs=0.01)
+    assert dropped.summary.missing_audio_s == decoded.summary.missing_audio_s
+
+
+def test_sound_that_does_not_decode_midway_is_a_gap_and_the_rest_stays_in_time(tmp_path):
+    beep = "sine=f=600:r=16000:d=4,volume=0.5"
+    run_ffmpeg("-f", "lavfi", "-i", beep, "-c:a", "flac", tmp_path / "a.mkv")
+    clip = make_clip(tmp_path / "v.mkv", duration_s=4.0, tone_hz=None)
+    run_ffmpeg(
+        *("-i", clip, "-i", tmp_path / "a.mkv", "-map", "0:v", "-map", "1:a", "-c", "copy"),
+        *("-bsf:a", "noise=amount='between(n,10,19)'", tmp_path / "c.mkv"),
+    )
+    decoded = Decoded(tmp_path / "c.mkv")
+    assert decoded.summary.frames == 40
+    assert decoded.summary.decode_errors > 0
+    assert decoded.summary.audio_s == pytest.approx(4.0, abs=0.05)
+    assert decoded.summary.missing_audio_s == pytest.approx(1.0, abs=0.2)
+    assert "silence" in {chunk.imputed_by for chunk in decoded.chunks}
+    loud = [np.abs(decoded.samples[s * 1600 : (s + 1) * 1600]).max() > 0.05 for s in range(40)]
+    assert all(loud[:9]) and all(loud[21:39])
 
 
 def test_a_video_without_sound_yields_none(tmp_path):

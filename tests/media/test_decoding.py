@@ -403,7 +403,7 @@ def test_sound_that_does_not_decode_midway_is_a_gap_and_the_rest_stays_in_time(t
     assert decoded.summary.frames == 40
     assert decoded.summary.decode_errors > 0
     assert decoded.summary.audio_s == pytest.approx(4.0, abs=0.05)
-    assert decoded.summary.missing_audio_s == pytest.approx(1.0, abs=0.2)
+    assert 0.5 < decoded.summary.missing_audio_s < 1.1
     assert "silence" in {chunk.imputed_by for chunk in decoded.chunks}
     loud = [np.abs(decoded.samples[s * 1600 : (s + 1) * 1600]).max() > 0.05 for s in range(40)]
     assert all(loud[:9]) and all(loud[21:39])

@@ -68,18 +68,40 @@ class ExtractSettings:
         ffmpeg_path: The ffmpeg that makes canaries and the demo's clips; empty: the one that the
             imageio-ffmpeg wheel carries. (Videos are decoded by the libraries in PyAV's wheel.)
         workers: Videos that one task decodes at a time; 0: as many as there are cores.
-        fps: Frames kept per second of video.
+        sampling: Which frames are kept: fps, reference, keyframes, scenes or all.
+        fps: Frames kept per second of video, for the samplings fps and reference.
+        detector: What finds the shots of the sampling scenes.
+        frames_per_shot: For the sampling scenes.
         short_side: Pixels of the shorter side of the kept frames; 0 keeps the size.
+        width: With height, an exact size in place of short_side; 0: none.
+        height: As width.
+        fit: How a picture of another shape gets an exact size: crop or pad.
         jpeg_quality: 1 (worst) to 100.
+        missing_frames: What stands for frames that do not decode: drop, repeat or interpolate.
+        missing_audio: What stands for sound that is not there: silence or drop.
+        max_missing_share: A video that lacks a larger share of its frames is quarantined.
+        max_duration_s: Longer videos are quarantined.
+        max_pixels: Larger pictures are quarantined.
         max_failed_share: A larger share of failed items fails the run and publishes outcomes only.
         max_tries: Runs after which a failed item is left alone.
     """
 
     ffmpeg_path: str = ""
     workers: int = 0
+    sampling: str = "fps"
     fps: float = 2.0
+    detector: str = "content"
+    frames_per_shot: int = 1
     short_side: int = 224
+    width: int = 0
+    height: int = 0
+    fit: str = "crop"
     jpeg_quality: int = 90
+    missing_frames: str = "drop"
+    missing_audio: str = "silence"
+    max_missing_share: float = 0.2
+    max_duration_s: float = 6 * 3600.0
+    max_pixels: int = 1 << 26
     max_failed_share: float = 0.2
     max_tries: int = 3
 

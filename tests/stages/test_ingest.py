@@ -56,6 +56,22 @@ def test_a_second_run_finds_nothing_to_do(lake, bucket, media):
     assert rows(lake, "outcomes") == before
 
 
+def test_tables_of_an_older_version_get_the_new_columns(lake, bucket, media):
+    new = {"frames": ["sampling", "imputed_by"], "videos": ["missing_frames", "truncated"]}
+    bucket.put("a.mp4", media.videos[0])
+    ingest(lake, "one", **OPTIONS)
+    for table, columns in new.items():
+        # As they were before there were such columns; its files are not read by these names.
+        with lake.iceberg(table).update_schema(allow_incompatible_changes=True) as update:
+            for column in columns:
+                update.delete_column(column)
+    bucket.put("b.mp4", media.videos[1])
+    ingest(lake, "two", **OPTIONS)
+    assert {row["sampling"] for row in rows(lake, "frames")} == {"fps=4"}
+    assert {row["truncated"] for row in rows(lake, "videos")} == {False}
+    assert len(rows(lake, "videos")) == 2
+
+
 def test_two_objects_with_the_same_bytes_are_one_video_with_two_sources(lake, bucket, media):
     bucket.put("a.mp4", media.videos[0])
     bucket.put("b.mp4", media.videos[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -15,7 +16,11 @@ import pyarrow.dataset as ds
 import pyarrow.fs
 from pyiceberg.catalog import Catalog, load_catalog
 from pyiceberg.conversions import from_bytes
-from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchTableError
+from pyiceberg.exceptions import (
+    CommitFailedException,
+    NamespaceAlreadyExistsError,
+    NoSuchTableError,
+)
 from pyiceberg.expressions import AlwaysTrue, BooleanExpression
 from pyiceberg.io.pyarrow import pyarrow_to_schema
 from pyiceberg.manifest import DataFile
@@ -121,18 +126,25 @@ class Lake:
     def iceberg(self, name: str) -> IcebergTable:
         """Loads a table as it is now, publications under way included; for writers.
 
-        In a new lake the tables are created.
+        In a new lake the tables are created; in one of an older version they get the new columns.
 
         Raises:
             UsageError: There is no such table.
         """
+        if name not in TABLES:
+            raise UsageError(_NO_TABLE.format(name, ", ".join(TABLES)))
         try:
-            return self.catalog.load_table(f"{NAMESPACE}.{name}")
-        except NoSuchTableError as error:
-            if name not in TABLES:
-                raise UsageError(_NO_TABLE.format(name, ", ".join(TABLES))) from error
+            table = self.catalog.load_table(f"{NAMESPACE}.{name}")
+        except NoSuchTableError:
             self.create_tables()
-            return self.catalog.load_table(f"{NAMESPACE}.{name}")
+            table = self.catalog.load_table(f"{NAMESPACE}.{name}")
+        spec = TABLES[name]
+        if not {*spec.schema.names} <= {*table.schema().column_names}:
+            # Two that do so at once make the same of it; the second finds it done.
+            with contextlib.suppress(CommitFailedException), table.update_schema() as update:
+                update.union_by_name(_iceberg_schema(spec))
+            table.refresh()
+        return table
 
     def publications(self) -> Iterator[Publication]:
         """Yields the publications that the history still holds, newest first."""

@@ -6,7 +6,9 @@ from typing import Any
 
 from airflow.sdk import Param
 
+from vidpipe.config import ExtractSettings
 from vidpipe.lake.layout import TASK_PATTERN
+from vidpipe.media import options
 from vidpipe.models.architectures import CLASSIFICATION
 
 
@@ -46,6 +48,98 @@ def budget_params(max_videos: int, max_hours: float) -> dict[str, Param]:
                 "later runs take the others. Empty: no limit."
             ),
             section="Budget",
+        ),
+    }
+
+
+def extraction_params(defaults: ExtractSettings) -> dict[str, Param]:
+    """What is kept of a video; what the form does not ask for is as configured."""
+
+    def number(name: str, title: str, description: str, low: float, high: float) -> Param:
+        default = getattr(defaults, name)
+        kind = "integer" if isinstance(default, int) else "number"
+        return Param(
+            default,
+            type=kind,
+            minimum=low,
+            maximum=high,
+            title=title,
+            description=description,
+            section="Extraction",
+        )
+
+    def choice(name: str, title: str, words: dict[str, str], description: str) -> Param:
+        return Param(
+            getattr(defaults, name),
+            type="string",
+            enum=list(words),
+            values_display={word: f"{word}: {told}" for word, told in words.items()},
+            title=title,
+            description=description,
+            section="Extraction",
+        )
+
+    return {
+        "sampling": choice(
+            "sampling",
+            "Sampling",
+            options.SAMPLINGS,
+            "Which frames are kept. Each keeps its own time, whatever is chosen.",
+        ),
+        "fps": number(
+            "fps",
+            "Frames a second",
+            "How many are kept of each second of video, for the samplings fps and reference.",
+            0.001,
+            120,
+        ),
+        "detector": choice(
+            "detector", "Shots are found by", options.DETECTORS, "For the sampling scenes."
+        ),
+        "frames_per_shot": number(
+            "frames_per_shot", "Frames a shot", "For the sampling scenes.", 1, 100
+        ),
+        "short_side": number(
+            "short_side",
+            "Shorter side in pixels",
+            "Kept frames are made this small, never larger; 0 keeps their size.",
+            0,
+            4320,
+        ),
+        "width": number(
+            "width",
+            "Exact width in pixels",
+            "With a height: all frames get this very size, whatever the shorter side; 0: no.",
+            0,
+            16384,
+        ),
+        "height": number("height", "Exact height in pixels", "With a width; 0: no.", 0, 16384),
+        "fit": choice("fit", "To get an exact size", options.FITS, "Nothing is ever stretched."),
+        "jpeg_quality": number(
+            "jpeg_quality",
+            "JPEG quality",
+            "1 is worst and smallest, 100 is best; 90 shows no loss.",
+            1,
+            100,
+        ),
+        "missing_frames": choice(
+            "missing_frames",
+            "Frames that do not decode",
+            options.MISSING_FRAMES,
+            "What stands for them; rows that are made up say so (imputed_by).",
+        ),
+        "missing_audio": choice(
+            "missing_audio",
+            "Sound that is not there",
+            options.MISSING_AUDIO,
+            "What stands for it; rows that are made up say so (imputed_by).",
+        ),
+        "max_missing_share": number(
+            "max_missing_share",
+            "Share of frames that may be missing",
+            "A video that lacks more of its frames is quarantined.",
+            0,
+            1,
         ),
     }
 

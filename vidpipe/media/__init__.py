@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = [
     "AudioChunk",
     "Decoder",
+    "DecoderKilledError",
     "ExtractOptions",
     "Frame",
     "Summary",
@@ -18,6 +19,7 @@ __all__ = [
 _MODULES = {
     "AudioChunk": "parts",
     "Decoder": "decoding",
+    "DecoderKilledError": "decoding",
     "ExtractOptions": "options",
     "Frame": "parts",
     "Summary": "parts",

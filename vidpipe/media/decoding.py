@@ -24,6 +24,10 @@ _READ_BYTES = 1 << 18
 ENDS_WITHIN_S = 5.0
 
 
+class DecoderKilledError(MediaError):
+    """Somebody killed the decoder: the kernel, where memory runs out, or whoever else can."""
+
+
 class Decoder:
     """Decodes videos, one at a time. Its process starts with the first, and anew after a crash.
 
@@ -70,6 +74,7 @@ class Decoder:
         Raises:
             MediaError: It is no video, too long, too large, too slow, lacks too much, or cannot be
                 decoded; what came before is then not to be used.
+            DecoderKilledError: Its process was killed, which may not be the video's fault.
         """
         whole = False
         try:
@@ -114,7 +119,7 @@ class Decoder:
         if code == -signal.SIGXCPU:
             return MediaError("timed_out", f"Decoding took more than {limit_s:.0f} s of CPU.")
         if code == -signal.SIGKILL:
-            return MediaError(
+            return DecoderKilledError(
                 "out_of_memory", "The system killed its decoder, most likely for memory."
             )
         if code < 0:

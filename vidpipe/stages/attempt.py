@@ -245,6 +245,13 @@ class ItemRows:
             self.spools[table] = Spool(self._attempt, table)
         self.spools[table].write(rows)
 
+    def clear(self) -> None:
+        """Drops the rows added so far: the item is begun anew."""
+        self.close()
+        for spool in self.spools.values():
+            spool.discard()
+        self.spools = {}
+
     def identify(self, work_key: str, video_id: str | None = None) -> None:
         """Tells what the item is as soon as it is known, for outcomes of any status."""
         self._known = {"work_key": work_key, "video_id": video_id}

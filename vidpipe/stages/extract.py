@@ -5,7 +5,6 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import hashlib
-import itertools
 import os
 import queue
 import shutil
@@ -20,11 +19,21 @@ from vidpipe.errors import MediaError, StoppedError, TemporaryError
 from vidpipe.lake import layout
 from vidpipe.lake.store import DeniedError, NotFoundError
 from vidpipe.lake.tables import Lake
-from vidpipe.media import AudioChunk, Decoder, ExtractOptions, Frame, Summary, VideoInfo
+from vidpipe.media import (
+    AudioChunk,
+    Decoder,
+    DecoderKilledError,
+    ExtractOptions,
+    Frame,
+    Summary,
+    VideoInfo,
+)
 from vidpipe.stages.attempt import Attempt, ItemRows
 from vidpipe.stages.canary import extraction_problems
 from vidpipe.stages.manifest import Manifest, now
 
+# One object that breaks off is no reason to begin its whole shard anew.
+DOWNLOAD_AGAIN_S = (1.0, 4.0)
 SPARE_BYTES = 200_000_000  # left free on the local disk beside the video
 
 # Gives an item as a local file, together with the hash of its bytes.
@@ -102,16 +111,12 @@ class Extraction:
     def work(self) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
         """Yields each item with its outcome, as it ends."""
         # Equal bytes have equal sizes: one after the other, so that one of them is extracted.
-        by_size = sorted(self._manifest.items, key=lambda item: item["size_bytes"])
-        lanes = [
-            list(items)
-            for _, items in itertools.groupby(by_size, key=lambda item: item["size_bytes"])
-        ]
-        # Largest first, so that none is left to be waited for at the end.
-        lanes.sort(key=lambda lane: sum(item["size_bytes"] for item in lane), reverse=True)
+        lanes: dict[int, list[dict[str, Any]]] = {}
+        for item in self._manifest.items:
+            lanes.setdefault(item["size_bytes"], []).append(item)
         # Twice as many threads as decoders: while one video is decoded, the next is fetched.
         with concurrent.futures.ThreadPoolExecutor(2 * len(self._decoders)) as pool:
-            futures = [pool.submit(self._work_on, lane) for lane in lanes]
+            futures = [pool.submit(self._work_on, lane) for lane in lanes.values()]
             try:
                 for future in concurrent.futures.as_completed(futures):
                     yield from future.result()
@@ -148,7 +153,19 @@ class Extraction:
                 if work_key in self._done or work_key in item["published"]:
                     rows.skip("duplicate", "The same bytes are extracted already.")
                     return
-                self._decode(item, path, video_id, work_key, rows)
+                common = {
+                    "video_id": video_id,
+                    "ingested_at": self._manifest.planned_time,
+                    "work_key": work_key,
+                    "run_key": self._manifest.run_key,
+                }
+                try:
+                    self._decode(item, path, common, rows)
+                except DecoderKilledError:
+                    # A video that takes too much memory does so again; one whose decoder was killed
+                    # for the memory of somebody else, or by a person, is not at fault.
+                    rows.clear()
+                    self._decode(item, path, common, rows)
                 rows.done(work_key, video_id=video_id)
         except NotFoundError as error:
             rows.skip("vanished", str(error))
@@ -156,15 +173,8 @@ class Extraction:
             raise MediaError("denied", str(error)) from error
 
     def _decode(
-        self, item: dict[str, Any], path: Path, video_id: str, work_key: str, rows: ItemRows
+        self, item: dict[str, Any], path: Path, common: dict[str, Any], rows: ItemRows
     ) -> None:
-        manifest = self._manifest
-        common = {
-            "video_id": video_id,
-            "ingested_at": manifest.planned_time,
-            "work_key": work_key,
-            "run_key": manifest.run_key,
-        }
         info: dict[str, Any] = {}
         decoder = self._idle.get()
         try:
@@ -210,7 +220,16 @@ def _work_config(config: dict[str, Any]) -> str:
 
 
 def _download(lake: Lake, item: dict[str, Any], path: Path, stopped: threading.Event) -> str:
-    """Streams a source to local disk, hashing it on the way; returns the video id."""
+    """Brings a source to local disk; returns the video id."""
+    for wait_s in DOWNLOAD_AGAIN_S:
+        with contextlib.suppress(TemporaryError):
+            return _stream(lake, item, path, stopped)
+        stopped.wait(wait_s)
+    return _stream(lake, item, path, stopped)
+
+
+def _stream(lake: Lake, item: dict[str, Any], path: Path, stopped: threading.Event) -> str:
+    """Writes a source to a file, hashing it on the way; returns the hash."""
     free_bytes = shutil.disk_usage(path.parent).free
     if free_bytes < item["size_bytes"] + SPARE_BYTES:
         raise TemporaryError(

@@ -106,7 +106,12 @@ class Extraction:
 
     def check(self) -> list[str]:
         """Extracts a made clip; returns what did not come out as it always did."""
-        return extraction_problems(self._attempt.scratch, self._decoders[0])
+        try:
+            return extraction_problems(self._attempt.scratch, self._decoders[0])
+        except DecoderKilledError as error:
+            raise TemporaryError(f"While the canary was decoded: {error}") from error
+        except MediaError as error:
+            return [f"it did not decode: {error}"]
 
     def work(self) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
         """Yields each item with its outcome, as it ends."""

@@ -1,0 +1,77 @@
+"""A stage that is told to stop, or whose parent is killed, ends and leaves no process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.runs import stage
+from tests.servers import config_file
+
+OPTIONS = {"fps": 4.0, "short_side": 64}
+
+
+def start(lake, folder: Path, *arguments: str) -> subprocess.Popen:
+    """Starts a stage as Airflow's operator does: a process group of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "vidpipe", *arguments],
+        env=os.environ | {"VIDPIPE_CONFIG": str(config_file(lake, folder / "vidpipe.toml"))},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+
+
+def test_a_stop_signal_ends_a_stage_in_time_with_75_and_leaves_no_child(
+    lake, bucket, media, tmp_path
+):
+    for path in media.videos:
+        bucket.put(path.name, path)
+    plan = stage(lake, "run", "discover", **OPTIONS)
+    process = start(lake, tmp_path, "extract", "--shard", plan.result["shards"][0])
+    assert process.stdout.readline().startswith(b"extract 1/")
+    process.terminate()
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 75
+    assert b"Stopped by a signal" in errors
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+
+
+def test_a_stage_ends_when_its_parent_is_killed(lake, bucket, media, tmp_path):
+    for path in media.videos:
+        bucket.put(path.name, path)
+    plan = stage(lake, "run", "discover", **OPTIONS)
+    config = config_file(lake, tmp_path / "vidpipe.toml")
+    pid_file = tmp_path / "pid"
+    # A parent that starts the stage, tells its pid, and then only waits.
+    code = (
+        "import subprocess, sys, time, pathlib\n"
+        "command = [sys.executable, '-m', 'vidpipe', 'extract', '--shard', sys.argv[1]]\n"
+        "p = subprocess.Popen(command)\n"
+        "pathlib.Path(sys.argv[2]).write_text(str(p.pid)); time.sleep(600)\n"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code, plan.result["shards"][0], str(pid_file)],
+        env=os.environ | {"VIDPIPE_CONFIG": str(config)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while not pid_file.exists() or not pid_file.read_text():
+        time.sleep(0.05)
+    pid = int(pid_file.read_text())
+    time.sleep(2.0)
+    parent.kill()
+    parent.wait()
+    for _ in range(200):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    pytest.fail("the stage outlived its parent by 20 s")

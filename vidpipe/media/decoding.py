@@ -54,10 +54,16 @@ class Decoder:
             self._process.stdin.close()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(ENDS_WITHIN_S)
-            self.kill()
+            self._drop()
 
-    def kill(self) -> None:
-        """Ends its process, whatever it is doing."""
+    def interrupt(self) -> None:
+        """Kills its process, so that whoever waits for a video in another thread gets an error."""
+        process = self._process
+        if process is not None:
+            limits.stop(process)
+
+    def _drop(self) -> None:
+        # Only where nobody reads: a number of a closed pipe may be another's the next moment.
         process, self._process = self._process, None
         if process is not None:
             limits.stop(process)
@@ -85,7 +91,7 @@ class Decoder:
                 yield part
         finally:
             if not whole:  # left early, or it crashed
-                self.kill()
+                self._drop()
 
     def _parts(self, path: Path, options: ExtractOptions) -> Iterator[Part]:
         process = self._start()

@@ -9,6 +9,7 @@ import os
 import queue
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from datetime import datetime
@@ -96,13 +97,23 @@ class Extraction:
         self._idle: queue.SimpleQueue[Decoder] = queue.SimpleQueue()
         for decoder in self._decoders:
             self._idle.put(decoder)
+        # Twice as many threads as decoders: while one video is decoded, the next is fetched.
+        self._pool = concurrent.futures.ThreadPoolExecutor(2 * len(self._decoders))
+        self._futures: list[concurrent.futures.Future] = []
 
     def __enter__(self) -> Extraction:
         return self
 
-    def __exit__(self, exc_type: type[BaseException] | None, *_exc_info) -> None:
+    def __exit__(self, *_exc_info) -> None:
+        """Gives up what is not done yet."""
+        self._stopped.set()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        while not all(future.done() for future in self._futures):
+            for decoder in self._decoders:
+                decoder.interrupt()
+            time.sleep(0.02)
         for decoder in self._decoders:
-            decoder.close() if exc_type is None else decoder.kill()
+            decoder.close()
 
     def check(self) -> list[str]:
         """Extracts a made clip; returns what did not come out as it always did."""
@@ -119,18 +130,9 @@ class Extraction:
         lanes: dict[int, list[dict[str, Any]]] = {}
         for item in self._manifest.items:
             lanes.setdefault(item["size_bytes"], []).append(item)
-        # Twice as many threads as decoders: while one video is decoded, the next is fetched.
-        with concurrent.futures.ThreadPoolExecutor(2 * len(self._decoders)) as pool:
-            futures = [pool.submit(self._work_on, lane) for lane in lanes.values()]
-            try:
-                for future in concurrent.futures.as_completed(futures):
-                    yield from future.result()
-            except BaseException:
-                self._stopped.set()
-                pool.shutdown(wait=False, cancel_futures=True)
-                for decoder in self._decoders:
-                    decoder.kill()
-                raise
+        self._futures = [self._pool.submit(self._work_on, lane) for lane in lanes.values()]
+        for future in concurrent.futures.as_completed(self._futures):
+            yield from future.result()
 
     def _work_on(self, lane: list[dict[str, Any]]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
         ended = []
@@ -143,8 +145,7 @@ class Extraction:
         return ended
 
     def _extract(self, item: dict[str, Any], rows: ItemRows) -> None:
-        if self._stopped.is_set():
-            raise StoppedError("Stopped; the work at hand was dropped.")
+        self._require_going()
         deadline = self._manifest.config["deadline"]
         if deadline and now() > datetime.fromisoformat(deadline):
             rows.skip("out_of_budget", f"The run was to begin nothing after {deadline}.")
@@ -177,12 +178,17 @@ class Extraction:
         except DeniedError as error:
             raise MediaError("denied", str(error)) from error
 
+    def _require_going(self) -> None:
+        if self._stopped.is_set():
+            raise StoppedError("Stopped; the work at hand was dropped.")
+
     def _decode(
         self, item: dict[str, Any], path: Path, common: dict[str, Any], rows: ItemRows
     ) -> None:
         info: dict[str, Any] = {}
         decoder = self._idle.get()
         try:
+            self._require_going()
             with contextlib.closing(decoder.decode(path, self._options)) as parts:
                 for part in parts:
                     columns = dict(vars(part))

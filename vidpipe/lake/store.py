@@ -13,6 +13,8 @@ import boto3
 import boto3.exceptions
 import botocore.config
 import botocore.exceptions
+import botocore.session
+import botocore.utils
 
 from vidpipe.config import S3Settings, Settings, load_settings
 from vidpipe.errors import BadInputError, TemporaryError, UsageError, VidpipeError
@@ -71,7 +73,11 @@ class ObjectStore:
     """
 
     def __init__(self, settings: S3Settings):
-        self._client = boto3.session.Session().client(
+        session = botocore.session.get_session()
+        # As botocore reads times, they are most of the work of a listing.
+        parsers = session.get_component("response_parser_factory")
+        parsers.set_parser_defaults(timestamp_parser=_parse_time)
+        self._client = boto3.session.Session(botocore_session=session).client(
             "s3",
             endpoint_url=settings.endpoint_url or None,
             region_name=settings.region or None,
@@ -161,6 +167,15 @@ class ObjectStore:
         bucket, key = split_uri(uri)
         with _translated(uri):
             self._client.delete_object(Bucket=bucket, Key=key)
+
+
+def _parse_time(told: str | float) -> datetime:
+    """Listings tell times as ISO does; headers and the other services that credentials come from
+    do not, and are left to botocore."""
+    try:
+        return datetime.fromisoformat(told)
+    except (TypeError, ValueError):
+        return botocore.utils.parse_timestamp(told)
 
 
 @contextlib.contextmanager

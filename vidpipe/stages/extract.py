@@ -18,6 +18,7 @@ from vidpipe.media import AudioChunk, ExtractOptions, Frame, Summary, decode, pr
 from vidpipe.stages.attempt import Attempt, ItemRows
 from vidpipe.stages.canary import extraction_problems
 from vidpipe.stages.manifest import Manifest, now
+from vidpipe.stages.work import extract_work_key
 
 SPARE_BYTES = 200_000_000  # left free on the local disk beside the video
 
@@ -70,7 +71,7 @@ def _extract(
             return
         except DeniedError as error:
             raise MediaError("denied", str(error)) from error
-        work_key = layout.make_work_key(video_id, "extract", _work_config(manifest))
+        work_key = extract_work_key(video_id, manifest.config)
         rows.identify(work_key, video_id)
         if work_key in done or work_key in item["published"]:
             rows.skip("duplicate", "The same bytes are extracted already.")
@@ -79,11 +80,6 @@ def _extract(
         rows.done(work_key, video_id=video_id)
     finally:
         path.unlink(missing_ok=True)
-
-
-def _work_config(manifest: Manifest) -> str:
-    config = manifest.config
-    return f"{config['decoder']} {sorted(config['options'].items())}"
 
 
 def _download(lake: Lake, item: dict[str, Any], path: Path) -> str:

@@ -63,7 +63,7 @@ class Server(BaseHTTPRequestHandler):
     """Lists the bucket `videos`; what is asked of others is asked of rclone."""
 
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
+    disable_nagle_algorithm = True  # or each answer waits 40 ms
     objects: int
     rclone_port: int
     _rclone: http.client.HTTPConnection | None = None

@@ -10,7 +10,8 @@ them, each a mapped task; `audit` proves that every video has exactly one outcom
 all of it visible at once, in the tables `sources`, `videos`, `frames`, `audio`, `outcomes`.
 
 **What a video can end as** (table `outcomes`): `done`; `quarantined`, its own fault, such as
-`truncated`; `failed`, ours, tried again by later runs; `skipped`, such as `out_of_budget`.
+`truncated`, tried again when it, the options or the decoder changed, or when you ask below;
+`failed`, ours, tried again by later runs; `skipped`, such as `out_of_budget`.
 One broken video fails nothing. The run fails, publishing outcomes only, when more than the share
 below failed.
 
@@ -28,13 +29,9 @@ from datetime import timedelta
 from airflow.sdk import DAG, Param
 
 from vidpipe.config import load_settings
-from vidpipe.orchestration.common import (
-    SHARD_NAME,
-    audit_what_is_done,
-    dag_settings,
-)
+from vidpipe.orchestration.common import SHARD_NAME, audit_what_is_done, dag_settings
 from vidpipe.orchestration.operator import StageOperator
-from vidpipe.orchestration.params import budget_params, text_param
+from vidpipe.orchestration.params import budget_params, retry_params, text_param
 
 SETTINGS = load_settings()
 EXTRACT = SETTINGS.extract
@@ -55,6 +52,7 @@ SELECTION = {
     "modified_before": text_param(
         "Modified before", "Only objects modified before this time.", format="date-time"
     ),
+    **retry_params(),
     **budget_params(max_videos=10_000, max_hours=1),
 }
 EXTRACTION = {

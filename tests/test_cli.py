@@ -59,6 +59,8 @@ def test_help_names_every_command_once_and_those_for_people_first():
         (LAKE, ["extract"], "No lake is configured"),
         ("", ["annotate", "labels.csv"], "Give a file and a task"),
         ("", ["run", "ingest"], "vidpipe up"),
+        ("", ["retry"], "Say what to try again"),
+        ("", ["retry", "--reason", "truncated"], "vidpipe up"),
     ],
 )
 def test_what_is_wrong_is_one_line(tmp_path, config, arguments, words):
@@ -111,6 +113,7 @@ def test_query_takes_times_as_changes_does(lake, tmp_path):
         ("models",),
         ("annotate", "labels.csv", "--task", "motion"),
         ("run", "ingest"),
+        ("retry", "--reason", "truncated"),
     ],
 )
 def test_a_stack_that_is_down_is_told_as_such(lake, tmp_path, command):

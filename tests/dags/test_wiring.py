@@ -24,7 +24,14 @@ def names(stages: PretendStages) -> list[str]:
 def test_ingest_hands_on_what_was_planned_and_audited(airflow_home: Path, stages: PretendStages):
     stages.tell(discover={"shards": ["extract", "extract"]})
 
-    run = run_dag(airflow_home, "ingest", prefix="2026/", max_videos=3, max_failed_share=0.5)
+    run = run_dag(
+        airflow_home,
+        "ingest",
+        prefix="2026/",
+        retry_reasons=["truncated"],
+        max_videos=3,
+        max_failed_share=0.5,
+    )
 
     assert run.state == "success"
     assert names(stages) == ["discover", "extract", "audit", "publish"]
@@ -35,6 +42,8 @@ def test_ingest_hands_on_what_was_planned_and_audited(airflow_home: Path, stages
         "pattern": None,
         "modified_after": None,
         "modified_before": None,
+        "retry_reasons": ["truncated"],
+        "retry_videos": None,
         "max_videos": 3,
         "max_hours": 1,
         "fps": 2.0,

@@ -8,6 +8,7 @@ from airflow.sdk import Param
 
 from vidpipe.lake.layout import TASK_PATTERN
 from vidpipe.models.architectures import CLASSIFICATION
+from vidpipe.reasons import RETRY_REASONS
 
 
 def task_param() -> Param:
@@ -46,6 +47,35 @@ def budget_params(max_videos: int, max_hours: float) -> dict[str, Param]:
                 "later runs take the others. Empty: no limit."
             ),
             section="Budget",
+        ),
+    }
+
+
+def retry_params() -> dict[str, Param]:
+    """What is to be tried again though nothing changed."""
+    return {
+        "retry_reasons": Param(
+            None,
+            type=["null", "array"],
+            items={"type": "string", "enum": list(RETRY_REASONS)},
+            examples=list(RETRY_REASONS),
+            title="Try again for these reasons",
+            description=(
+                "Videos that were quarantined or failed for one of them, such as truncated, are "
+                "tried once more, before the new ones. None chosen: none are."
+            ),
+            section="Try again",
+        ),
+        "retry_videos": Param(
+            None,
+            type=["null", "array"],
+            items={"type": "string"},
+            title="Try these videos again",
+            description=(
+                "A video_id or a URI (s3://bucket/key) a line. What is done is not done twice, "
+                "unless frames a second, size or quality are other than they were."
+            ),
+            section="Try again",
         ),
     }
 

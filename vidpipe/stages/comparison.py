@@ -62,25 +62,36 @@ def compare(lake: Lake, snapshots: dict[str, int], config: dict[str, Any]) -> Co
         UsageError: `config` names a source or a reason that does not exist, or a video that is not
             among those listed.
     """
-    asked_for = [config.get(name) or [] for name in ("retry_reasons", "retry_videos")]
-    if wrong := sorted(set(asked_for[0]) - set(RETRY_REASONS)):
-        raise UsageError(
-            f"A reason to try again is one of {', '.join(RETRY_REASONS)}."
-            f" Received: {', '.join(wrong)}"
-        )
-    reasons, names = (pa.array(values, pa.string()) for values in asked_for)
+    reasons, names = _asked(config)
     scopes = [_scope(uri, config.get("prefix") or "") for uri in _sources(lake, config)]
     listed = _listed(lake, scopes)
     known = _known(lake, snapshots)
+    gone = _gone(known, listed, scopes)
     objects = _wanted(listed, config)
     objects = objects.join(known, OBJECT).join(_tries(lake, snapshots, config), OBJECT)
     _require(names, objects)
+    judged = _judged(objects, reasons, names, lake.settings.extract.max_tries)
+    taken = field("new") | field("retried")
+    counts = {
+        "listed": judged.num_rows,
+        "known": judged.filter(field("known") & ~taken).num_rows,
+        "gone": gone.num_rows,
+        "given_up": judged.filter(~field("known") & ~taken).num_rows,
+        "new": judged.filter(field("new")).num_rows,
+        "retried": judged.filter(field("retried")).num_rows,
+    }
+    urgency = [(name, "descending") for name in ("asked", "modified_at", "source_uri")]
+    chosen = judged.filter(taken).sort_by(urgency).select(LISTED.names)
+    return Comparison(chosen, gone, counts)
 
-    unchanged = field("seen_at").is_valid()
+
+def _judged(objects: pa.Table, reasons: pa.Array, names: pa.Array, max_tries: int) -> pa.Table:
+    """What is to become of each object: the columns known, new, retried, asked."""
+    known = field("seen_at").is_valid()
     # A try that ended before the object was last seen is over: a later one came to an end.
     is_last = ~pc.coalesce(field("finished_at") < field("seen_at"), False)
     status = pc.if_else(is_last, pc.coalesce(field("status"), ""), "")
-    may_fail = pc.coalesce(field("failures"), 0) < lake.settings.extract.max_tries
+    may_fail = pc.coalesce(field("failures"), 0) < max_tries
     again = (
         (status == "skipped")
         | ((status == "failed") & may_fail)
@@ -92,28 +103,22 @@ def compare(lake: Lake, snapshots: dict[str, int], config: dict[str, Any]) -> Co
         | field("tried_video_id").isin(names)
         | (status.isin(["quarantined", "failed"]) & field("reason").isin(reasons))
     )
-    new = ~unchanged & (may_fail | again)
-    judged = ds.dataset(objects).to_table(
-        columns={name: field(name) for name in LISTED.names}
-        | {
-            "unchanged": unchanged,
-            "new": new,
-            "retried": ~new & ((unchanged & again) | asked),
-            "asked": asked,
-        }
-    )
-    chosen = judged.filter(field("new") | field("retried"))
-    gone = _gone(known, listed, scopes)
-    counts = {
-        "listed": judged.num_rows,
-        "known": judged.filter(field("unchanged") & ~field("retried")).num_rows,
-        "gone": gone.num_rows,
-        "given_up": judged.filter(~field("unchanged") & ~field("new") & ~field("retried")).num_rows,
-        "new": judged.filter(field("new")).num_rows,
-        "retried": judged.filter(field("retried")).num_rows,
-    }
-    urgency = [(name, "descending") for name in ("asked", "modified_at", "source_uri")]
-    return Comparison(chosen.sort_by(urgency).select(LISTED.names), gone, counts)
+    new = ~known & (may_fail | again)
+    retried = ~new & ((known & again) | asked)
+    judgements = {"known": known, "new": new, "retried": retried, "asked": asked}
+    columns = {name: field(name) for name in LISTED.names}
+    return ds.dataset(objects).to_table(columns=columns | judgements)
+
+
+def _asked(config: dict[str, Any]) -> tuple[pa.Array, pa.Array]:
+    """The reasons and the videos that are to be tried again."""
+    reasons, names = (config.get(f"retry_{what}") or [] for what in ("reasons", "videos"))
+    if wrong := sorted(set(reasons) - set(RETRY_REASONS)):
+        raise UsageError(
+            f"A reason to try again is one of {', '.join(RETRY_REASONS)}."
+            f" Received: {', '.join(wrong)}"
+        )
+    return pa.array(reasons, pa.string()), pa.array(names, pa.string())
 
 
 def _sources(lake: Lake, config: dict[str, Any]) -> list[str]:

@@ -146,9 +146,9 @@ def expected(lake: Tables, listed: list[StoredObject], config: dict[str, Any]):
             and last["status"] != "skipped"
             and last["reason"] in config.get("retry_reasons", [])
         )
-        if not seen and (again or not tired):
+        if not seen and not tired:
             counts["new"] += 1
-        elif asked or (seen and again):
+        elif asked or again:
             counts["retried"] += 1
         else:
             counts["known" if seen else "given_up"] += 1

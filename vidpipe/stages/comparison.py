@@ -103,8 +103,8 @@ def _judged(objects: pa.Table, reasons: pa.Array, names: pa.Array, max_tries: in
         | field("tried_video_id").isin(names)
         | (status.isin(["quarantined", "failed"]) & field("reason").isin(reasons))
     )
-    new = ~known & (may_fail | again)
-    retried = ~new & ((known & again) | asked)
+    new = ~known & may_fail
+    retried = ~new & (again | asked)
     judgements = {"known": known, "new": new, "retried": retried, "asked": asked}
     columns = {name: field(name) for name in LISTED.names}
     return ds.dataset(objects).to_table(columns=columns | judgements)

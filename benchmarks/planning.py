@@ -11,6 +11,7 @@ lake in a temporary folder.
 from __future__ import annotations
 
 import argparse
+import collections
 import contextlib
 import hashlib
 import http.client
@@ -26,9 +27,11 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vidpipe.config import LakeSettings, S3Settings, Settings, SourceSettings
@@ -40,23 +43,21 @@ from vidpipe.stages.work import extract_config, extract_work_key
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 PAGE = 1000
-RUNS, SHARDS = 20, 25  # publications, and files that each adds to a table
+RUNS, FILES = 20, 500  # publications, and files of each table that they added together
 QUARANTINED_EVERY = 50
 
 
-def name(number: int) -> str:
-    """Key of an object."""
-    return f"2026/{number // 10_000:04d}/camera-{number % 97:02d}/clip-{number:08d}.mp4"
-
-
-def etag(number: int) -> str:
-    """Its ETag."""
-    return hashlib.md5(b"%d" % number).hexdigest()
-
-
-def size(number: int) -> int:
-    """Its bytes: few are equal."""
-    return 20_000_000 + number * 7_919 % 10_000_000
+def columns(numbers: range) -> dict[str, list]:
+    """What the bucket and the tables tell of the objects with these numbers."""
+    return {
+        "source_uri": [
+            f"s3://videos/2026/{n // 10_000:04d}/camera-{n % 97:02d}/clip-{n:08d}.mp4"
+            for n in numbers
+        ],
+        "source_version": [hashlib.md5(b"%d" % n).hexdigest() for n in numbers],
+        "size_bytes": [20_000_000 + n * 7_919 % 500_000 for n in numbers],  # two of each
+        "modified_at": [BEGIN + timedelta(seconds=n) for n in numbers],
+    }
 
 
 class Server(BaseHTTPRequestHandler):
@@ -88,10 +89,12 @@ class Server(BaseHTTPRequestHandler):
         first = int(query.get("continuation-token", 0))
         end = min(first + PAGE, self.objects)
         found = "".join(
-            f"<Contents><Key>{name(n)}</Key><LastModified>{_modified(n):%FT%T}.000Z</LastModified>"
-            f"<ETag>&quot;{etag(n)}&quot;</ETag><Size>{size(n)}</Size>"
+            f"<Contents><Key>{uri.removeprefix('s3://videos/')}</Key><ETag>&quot;{version}&quot;"
+            f"</ETag><Size>{size}</Size><LastModified>{modified_at:%FT%T}.000Z</LastModified>"
             "<StorageClass>STANDARD</StorageClass></Contents>"
-            for n in range(first, end)
+            for uri, version, size, modified_at in zip(
+                *columns(range(first, end)).values(), strict=True
+            )
         )
         more = f"<NextContinuationToken>{end}</NextContinuationToken>" * (end < self.objects)
         return (
@@ -110,10 +113,6 @@ class Server(BaseHTTPRequestHandler):
                 self.send_header(key, value)
         self.end_headers()
         self.wfile.write(body)
-
-
-def _modified(number: int) -> datetime:
-    return BEGIN + timedelta(seconds=number)
 
 
 @contextlib.contextmanager
@@ -145,66 +144,50 @@ def served(folder: Path, objects: int) -> Iterator[str]:
 
 
 def fill(lake: Lake, known: int) -> None:
-    """Publishes runs that know so many objects."""
+    """Publishes so many objects, in runs as `ingest` leaves them."""
     config = extract_config({}, lake.settings.extract)
+    parts = [range(known * i // FILES, known * (i + 1) // FILES) for i in range(FILES)]
     for run in range(RUNS):
-        numbers = range(known * run // RUNS, known * (run + 1) // RUNS)
-        tables: dict[str, list[str]] = {"sources": [], "videos": [], "outcomes": []}
-        for shard in range(SHARDS):
-            part = numbers[len(numbers) * shard // SHARDS : len(numbers) * (shard + 1) // SHARDS]
-            rows = _rows(part, f"run-{run}", BEGIN + timedelta(days=100 + run), config)
-            for table, columns in rows.items():
-                uri = layout.data_uri(lake.uri, table, f"run-{run}", "extract", f"{shard:05d}", "A")
-                pq.write_table(
-                    pa.table(columns, TABLES[table].schema),
-                    f"{uri.removeprefix('s3://')}/00000.parquet",
-                    filesystem=lake.filesystem,
-                    compression="zstd",
-                )
-                tables[table].append(f"{uri}/00000.parquet")
-        uri = f"{lake.uri}/runs/run-{run}/publish/A.json"
-        lake.store.put_json(
-            uri, {"run_key": f"run-{run}", "base": lake.published(), "tables": tables}
-        )
+        key, planned_at = f"run-{run}", BEGIN + timedelta(days=100 + run)
+        files = collections.defaultdict(list)
+        for shard, part in enumerate(parts[run::RUNS]):
+            for table, rows in tables(part, key, planned_at, config).items():
+                uri = layout.data_uri(lake.uri, table, key, "extract", f"{shard:05d}", "A")
+                files[table].append(f"{uri}/00000.parquet")
+                path = files[table][-1].removeprefix("s3://")
+                pq.write_table(rows, path, filesystem=lake.filesystem, compression="zstd")
+        uri = f"{layout.run_uri(lake.uri, key)}/publish/A.json"
+        lake.store.put_json(uri, {"run_key": key, "base": lake.published(), "tables": files})
         publish(lake, uri)
 
 
-def _rows(part: range, run: str, planned_at: datetime, config: dict) -> dict[str, dict[str, list]]:
-    """The columns of each table that the extraction of these objects fills."""
+def tables(part: range, run_key: str, planned_at: datetime, config: dict) -> dict[str, pa.Table]:
+    """What the extraction of these objects makes of each table."""
     ids = [hashlib.sha256(b"%d" % n).hexdigest() for n in part]
-    good = [n % QUARANTINED_EVERY > 0 for n in part]
-    seen = {
-        "source_uri": [f"s3://videos/{name(n)}" for n in part],
-        "source_version": list(map(etag, part)),
-        "size_bytes": list(map(size, part)),
-        "modified_at": list(map(_modified, part)),
-        "seen_at": [planned_at] * len(part),
+    done = pa.array(n % QUARANTINED_EVERY > 0 for n in part)
+    known = columns(part) | {
         "video_id": ids,
-        "deleted": [False] * len(part),
         "work_key": [extract_work_key(video_id, config) for video_id in ids],
-        "run_key": [run] * len(part),
+        "run_key": [run_key] * len(ids),
+        "seen_at": [planned_at] * len(ids),
+        "finished_at": [planned_at + timedelta(minutes=1)] * len(ids),
+        "stage": ["extract"] * len(ids),
+        "status": pc.if_else(done, "done", "quarantined"),
+        "reason": pc.if_else(done, None, "truncated"),
     }
-    outcomes = seen | {
-        "item": [
-            f"{u}@{v}" for u, v in zip(seen["source_uri"], seen["source_version"], strict=True)
-        ],
-        "stage": ["extract"] * len(part),
-        "status": ["done" if is_good else "quarantined" for is_good in good],
-        "reason": [None if is_good else "truncated" for is_good in good],
-        "finished_at": [planned_at + timedelta(minutes=1)] * len(part),
-    }
-    rows = {"sources": seen, "outcomes": outcomes, "videos": seen}
-    for table, columns in rows.items():
-        rows[table] = {
-            f.name: columns.get(f.name)
-            or [None if f.nullable else pa.scalar(0).cast(f.type).as_py()] * len(part)
-            for f in TABLES[table].schema
-        }
-    rows["videos"] = {
-        column: [value for value, is_good in zip(values, good, strict=True) if is_good]
-        for column, values in rows["videos"].items()
-    }
-    return rows
+    versions = zip(known["source_uri"], known["source_version"], strict=True)
+    known["item"] = list(map("@".join, versions))
+    made = {}
+    for table in ("sources", "videos", "outcomes"):
+        schema = TABLES[table].schema
+        nothing = {f.name: [None if f.nullable else _zero(f)] * len(ids) for f in schema}
+        filled = nothing | {name: known[name] for name in schema.names if name in known}
+        made[table] = pa.table(filled, schema)
+    return made | {"videos": made["videos"].filter(done)}
+
+
+def _zero(field: pa.Field) -> Any:
+    return pa.scalar(0).cast(field.type).as_py()
 
 
 def measured(title: str, *command: str, **environment: str) -> None:

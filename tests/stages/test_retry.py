@@ -114,7 +114,7 @@ def test_a_video_that_is_done_is_extracted_again_only_with_other_options(lake, b
     bucket.put("a.mp4", media.videos[0])
     ingest(lake, "one", **OPTIONS)
     (video,) = rows(lake, "videos")
-    asked = {"retry_videos": [video["video_id"]]}
+    asked = {"retry_videos": [video["video_id"], ""]}
     ingest(lake, "same", **asked, **OPTIONS)
     assert outcomes(lake, "same") == {"a.mp4": ("skipped", "duplicate")}
     ingest(lake, "other", **asked, **OPTIONS | {"fps": 2.0})

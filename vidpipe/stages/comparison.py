@@ -112,7 +112,8 @@ def _judged(objects: pa.Table, reasons: pa.Array, names: pa.Array, max_tries: in
 
 def _asked(config: dict[str, Any]) -> tuple[pa.Array, pa.Array]:
     """The reasons and the videos that are to be tried again."""
-    reasons, names = (config.get(f"retry_{what}") or [] for what in ("reasons", "videos"))
+    reasons = config.get("retry_reasons") or []
+    names = list(filter(None, config.get("retry_videos") or []))  # a form sends empty lines, too
     if wrong := sorted(set(reasons) - set(RETRY_REASONS)):
         raise UsageError(
             f"A reason to try again is one of {', '.join(RETRY_REASONS)}."

@@ -172,7 +172,9 @@ def _read_objects(response_dict: dict, customized_response_dict: dict, **_: Any)
         root = ElementTree.fromstring(response_dict["body"])
     except ElementTree.ParseError:
         return  # botocore tells of it
-    namespace = root.tag.removesuffix("ListBucketResult")
+    namespace, is_listing, _ = root.tag.partition("ListBucketResult")
+    if not is_listing:
+        return  # an error, of which it tells, too
     found = root.findall(f"{namespace}Contents")
     customized_response_dict["Contents"] = [
         {

@@ -2,7 +2,8 @@
 
 An object is known when `sources` has its URI with its version (ETag): one replaced under the same
 key is new. One that is gone is marked in `sources`. What failed is new again until it was tried
-`max_tries` times.
+`max_tries` times; what is quarantined is tried again with other options or another decoder, and
+both when someone asks. `comparison.py` has the rules.
 """
 
 from __future__ import annotations

@@ -166,8 +166,8 @@ class ObjectStore:
 
 
 def _read_objects(response_dict: dict, customized_response_dict: dict, **_: Any) -> None:
-    """Reads the objects of a page of a listing, for which botocore takes five times as long, and
-    leaves it the rest."""
+    """Reads the objects of a page of a listing, which takes botocore several times as long; the
+    rest is left to it."""
     try:
         root = ElementTree.fromstring(response_dict["body"])
     except ElementTree.ParseError:

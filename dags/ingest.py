@@ -10,7 +10,8 @@ them, each a mapped task; `audit` proves that every video has exactly one outcom
 all of it visible at once, in the tables `sources`, `videos`, `frames`, `audio`, `outcomes`.
 
 **What a video can end as** (table `outcomes`): `done`; `quarantined`, its own fault, such as
-`truncated`; `failed`, ours, tried again by later runs; `skipped`, such as `out_of_budget`.
+`truncated`, tried again when it, the options or the decoder changed, or when you ask below;
+`failed`, ours, tried again by later runs; `skipped`, such as `out_of_budget`.
 One broken video fails nothing. The run fails, publishing outcomes only, when more than the share
 below failed.
 
@@ -28,13 +29,14 @@ from datetime import timedelta
 from airflow.sdk import DAG, Param
 
 from vidpipe.config import load_settings
-from vidpipe.orchestration.common import (
-    SHARD_NAME,
-    audit_what_is_done,
-    dag_settings,
-)
+from vidpipe.orchestration.common import SHARD_NAME, audit_what_is_done, dag_settings
 from vidpipe.orchestration.operator import StageOperator
-from vidpipe.orchestration.params import budget_params, text_param
+from vidpipe.orchestration.params import (
+    budget_params,
+    extraction_params,
+    retry_params,
+    text_param,
+)
 
 SETTINGS = load_settings()
 EXTRACT = SETTINGS.extract
@@ -55,37 +57,10 @@ SELECTION = {
     "modified_before": text_param(
         "Modified before", "Only objects modified before this time.", format="date-time"
     ),
+    **retry_params(),
     **budget_params(max_videos=10_000, max_hours=1),
 }
-EXTRACTION = {
-    "fps": Param(
-        EXTRACT.fps,
-        type="number",
-        exclusiveMinimum=0,
-        maximum=120,
-        title="Frames a second",
-        description="How many frames are kept of each second of video.",
-        section="Extraction",
-    ),
-    "short_side": Param(
-        EXTRACT.short_side,
-        type="integer",
-        minimum=0,
-        maximum=4320,
-        title="Shorter side in pixels",
-        description="Kept frames are made this small, never larger; 0 keeps their size.",
-        section="Extraction",
-    ),
-    "jpeg_quality": Param(
-        EXTRACT.jpeg_quality,
-        type="integer",
-        minimum=1,
-        maximum=100,
-        title="JPEG quality",
-        description="1 is worst and smallest, 100 is best; 90 shows no loss.",
-        section="Extraction",
-    ),
-}
+EXTRACTION = extraction_params(EXTRACT)
 MAX_FAILED_SHARE = Param(
     EXTRACT.max_failed_share,
     type="number",

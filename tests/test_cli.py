@@ -44,7 +44,8 @@ def test_help_names_every_command_once_and_those_for_people_first():
     people, _, stages = shown.partition("Stages, which the DAGs run:")
     named = re.findall(r"^  ([a-z]+)  ", people + stages, re.MULTILINE)
     assert sorted(named) == sorted(cli.commands)
-    assert "  query  " in people and "  extract  " in stages
+    # Extraction is both, and stands where people look.
+    assert "  query  " in people and "  extract  " in people and "  discover  " in stages
 
 
 @pytest.mark.parametrize(
@@ -56,9 +57,11 @@ def test_help_names_every_command_once_and_those_for_people_first():
         ("[lake", ["tables"], "cannot be read"),
         ("", ["tables"], "No lake is configured"),
         (LAKE, ["tables"], "No lake is configured"),
-        (LAKE, ["extract"], "No lake is configured"),
+        (LAKE, ["extract", "--shard", "s3://a/b"], "No lake is configured"),
         ("", ["annotate", "labels.csv"], "Give a file and a task"),
         ("", ["run", "ingest"], "vidpipe up"),
+        ("", ["retry"], "Say what to try again"),
+        ("", ["retry", "--reason", "truncated"], "vidpipe up"),
     ],
 )
 def test_what_is_wrong_is_one_line(tmp_path, config, arguments, words):
@@ -111,6 +114,7 @@ def test_query_takes_times_as_changes_does(lake, tmp_path):
         ("models",),
         ("annotate", "labels.csv", "--task", "motion"),
         ("run", "ingest"),
+        ("retry", "--reason", "truncated"),
     ],
 )
 def test_a_stack_that_is_down_is_told_as_such(lake, tmp_path, command):

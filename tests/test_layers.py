@@ -19,7 +19,7 @@ LAYERS = (
     {"stages"},
     {"datasets", "models", "training", "evaluation"},
     {"media", "lake", "tracking"},
-    {"config", "errors", "schemas", "version"},
+    {"config", "errors", "reasons", "schemas", "version"},
 )
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 
 from vidpipe.errors import StoppedError, UsageError, VidpipeError
+from vidpipe.reasons import RETRY_REASONS
 
 # Libraries are imported by the command that needs them: TensorFlow alone takes seconds.
 
@@ -166,6 +167,36 @@ def run(dag: str, params: tuple[str, ...]) -> None:
     from vidpipe.local import airflow_api
 
     state = airflow_api.run_dag(dag, params)
+    sys.exit(0 if state == "success" else 1)
+
+
+@cli.command()
+@click.option(
+    "--reason",
+    "reasons",
+    multiple=True,
+    type=click.Choice(RETRY_REASONS),
+    help="All that are quarantined or failed for this reason.",
+)
+@click.option("--video", "videos", multiple=True, metavar="VIDEO_ID|URI", help="This video.")
+def retry(reasons: tuple[str, ...], videos: tuple[str, ...]) -> None:
+    """Try videos again that were quarantined, or that failed too often.
+
+    \b
+    Runs the DAG ingest, which takes them before the new ones.
+    Which reasons there are: vidpipe query "select reason, count(*) from outcomes group by all"
+
+    \b
+    Example:
+        vidpipe retry --reason truncated --video s3://videos/2026/clip.mp4
+    """
+    from vidpipe.local import airflow_api
+
+    if not reasons and not videos:
+        raise UsageError("Say what to try again: vidpipe retry --reason truncated, or --video …")
+    params = {"retry_reasons": reasons, "retry_videos": videos}
+    given = [f"{name}={json.dumps(values)}" for name, values in params.items() if values]
+    state = airflow_api.run_dag("ingest", given)
     sys.exit(0 if state == "success" else 1)
 
 

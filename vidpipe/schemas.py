@@ -213,27 +213,3 @@ TABLES: dict[str, Table] = {
         partition=("stage",),
     ),
 }
-
-STATUSES = ("done", "skipped", "quarantined", "failed")
-
-# Why an item was not done. Quarantined: the video's own fault, tried again only when something
-# changed. Failed: ours or the machine's, tried again by later runs. Skipped: nothing to be done.
-REASONS = {
-    "empty": "quarantined",  # no bytes
-    "unreadable": "quarantined",  # no container that ffmpeg knows
-    "truncated": "quarantined",  # the container ends before its index or its frames
-    "damaged": "quarantined",  # it lacks more of its frames than is allowed
-    "no_video": "quarantined",  # no video stream
-    "no_frames": "quarantined",  # a video stream of which nothing could be decoded
-    "unsupported_codec": "quarantined",
-    "too_long": "quarantined",
-    "too_large": "quarantined",
-    "out_of_memory": "quarantined",
-    "timed_out": "quarantined",
-    "denied": "failed",  # the object may not be read
-    "vanished": "skipped",  # gone or replaced between listing and reading
-    "duplicate": "skipped",  # the same bytes are done already
-    "out_of_budget": "skipped",  # the night was over; a later run takes it
-    "stage_failed": "failed",  # the shard ended without a report
-    "internal": "failed",  # a defect of vidpipe
-}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import threading
 import time
@@ -11,9 +12,11 @@ from collections.abc import Iterator
 
 import psutil
 import pytest
+from click.testing import CliRunner
 
 from tests.runs import rows
 from vidpipe import tracking
+from vidpipe.cli import cli
 from vidpipe.lake.query import run_query
 from vidpipe.lake.tables import Lake
 from vidpipe.local import airflow_api
@@ -104,6 +107,21 @@ def test_from_a_bucket_to_labels(stack, media):
     assert run(stack, "label_nightly", "task=motion") == "success"
     assert rows(Lake(), "labels") == labels, "a second run the same night labels nothing"
     assert rows(Lake(), "outcomes") == before
+
+
+def test_someone_asks_to_try_again(stack, media, monkeypatch):
+    (truncated,) = (path for path, reason in media.broken.items() if reason == "truncated")
+    Lake().store.upload(truncated, "s3://videos/asked/broken.mp4")
+    assert run(stack, "ingest", "prefix=asked/") == "success"
+    monkeypatch.chdir(stack.root.parent)
+    asked = CliRunner().invoke(cli, ["retry", "--video", "s3://videos/asked/broken.mp4"])
+    assert asked.exit_code == 0
+    assert re.search(r"[1-9]\d* retried", asked.output)
+    tried = rows(Lake(), "outcomes")
+    assert [row["reason"] for row in tried if "/asked/" in str(row["source_uri"])] == [
+        "truncated",
+        "truncated",
+    ]
 
 
 def test_a_failing_run_ends_as_failed_and_says_why(stack, capsys):

@@ -24,7 +24,14 @@ def names(stages: PretendStages) -> list[str]:
 def test_ingest_hands_on_what_was_planned_and_audited(airflow_home: Path, stages: PretendStages):
     stages.tell(discover={"shards": ["extract", "extract"]})
 
-    run = run_dag(airflow_home, "ingest", prefix="2026/", max_videos=3, max_failed_share=0.5)
+    run = run_dag(
+        airflow_home,
+        "ingest",
+        prefix="2026/",
+        retry_reasons=["truncated"],
+        max_videos=3,
+        max_failed_share=0.5,
+    )
 
     assert run.state == "success"
     assert names(stages) == ["discover", "extract", "audit", "publish"]
@@ -35,11 +42,22 @@ def test_ingest_hands_on_what_was_planned_and_audited(airflow_home: Path, stages
         "pattern": None,
         "modified_after": None,
         "modified_before": None,
+        "retry_reasons": ["truncated"],
+        "retry_videos": None,
         "max_videos": 3,
         "max_hours": 1,
+        "sampling": "fps",
         "fps": 2.0,
+        "detector": "content",
+        "frames_per_shot": 1,
         "short_side": 224,
+        "width": 0,
+        "height": 0,
+        "fit": "crop",
         "jpeg_quality": 90,
+        "missing_frames": "drop",
+        "missing_audio": "silence",
+        "max_missing_share": 0.2,
     }
     assert audit["plan"].endswith("/reports/discover/plan/A.json")
     assert audit["max_failed_share"] == 0.5

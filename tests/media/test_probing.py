@@ -9,7 +9,7 @@ import pytest
 from tests.media_files import cut, make_clip, run_ffmpeg
 from vidpipe.errors import MediaError
 from vidpipe.media import probe
-from vidpipe.schemas import REASONS
+from vidpipe.reasons import REASONS
 
 
 def reason_of(path) -> str:

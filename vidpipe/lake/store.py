@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, NamedTuple
 from urllib.parse import quote
+from xml.etree import ElementTree
 
 import boto3
 import boto3.exceptions
@@ -86,6 +87,7 @@ class ObjectStore:
                 response_checksum_validation="when_required",
             ),
         )
+        self._client.meta.events.register("before-parse.s3.ListObjectsV2", _read_objects)
 
     def get(self, uri: str) -> bytes:
         """Returns the bytes of a (small) object."""
@@ -161,6 +163,31 @@ class ObjectStore:
         bucket, key = split_uri(uri)
         with _translated(uri):
             self._client.delete_object(Bucket=bucket, Key=key)
+
+
+def _read_objects(response_dict: dict, customized_response_dict: dict, **_: Any) -> None:
+    """Reads the objects of a page of a listing, which takes botocore several times as long; the
+    rest is left to it."""
+    try:
+        root = ElementTree.fromstring(response_dict["body"])
+    except ElementTree.ParseError:
+        return  # botocore tells of it
+    namespace, is_listing, _ = root.tag.partition("ListBucketResult")
+    if not is_listing:
+        return  # an error, of which it tells, too
+    found = root.findall(f"{namespace}Contents")
+    customized_response_dict["Contents"] = [
+        {
+            "Key": entry.findtext(f"{namespace}Key"),
+            "ETag": entry.findtext(f"{namespace}ETag"),
+            "Size": int(entry.findtext(f"{namespace}Size")),
+            "LastModified": datetime.fromisoformat(entry.findtext(f"{namespace}LastModified")),
+        }
+        for entry in found
+    ]
+    for entry in found:
+        root.remove(entry)
+    response_dict["body"] = ElementTree.tostring(root)
 
 
 @contextlib.contextmanager

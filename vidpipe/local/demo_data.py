@@ -51,7 +51,7 @@ class DemoData:
     Attributes:
         folder: Where everything lies.
         videos: The good clips, by number.
-        broken: Reason of `vidpipe.schemas.REASONS` by the file that must be quarantined for it.
+        broken: Reason of `vidpipe.reasons.REASONS` by the file that must be quarantined for it.
         motion_csv: Label of the motion of each good clip.
         appearance_csv: Label of the colour of each good clip.
         truth_json: For each good clip: size, times of the frames, the object and its boxes in each

@@ -29,7 +29,8 @@ import pyarrow.parquet as pq
 from vidpipe.errors import MediaError, VidpipeError
 from vidpipe.lake import layout
 from vidpipe.lake.store import ObjectStore
-from vidpipe.schemas import REASONS, TABLES
+from vidpipe.reasons import REASONS
+from vidpipe.schemas import TABLES
 from vidpipe.stages.manifest import PLAN, Manifest, Report, now
 
 MESSAGE_CHARS = 500

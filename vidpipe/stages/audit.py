@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 from vidpipe.errors import BadInputError
 from vidpipe.lake import layout
 from vidpipe.lake.tables import Lake
-from vidpipe.schemas import STATUSES, TABLES
+from vidpipe.reasons import STATUSES
+from vidpipe.schemas import TABLES
 from vidpipe.stages.attempt import Attempt
 from vidpipe.stages.manifest import Manifest, Report, find_report, now
 

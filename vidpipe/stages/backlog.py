@@ -12,12 +12,12 @@ import pyarrow.dataset as ds
 from vidpipe.lake import layout
 from vidpipe.lake.tables import Lake
 from vidpipe.lake.times import parse_iso_time
-from vidpipe.stages import discover
+from vidpipe.stages.comparison import compare
 
 
 def ingest_backlog(lake: Lake) -> int:
     """Objects in the watched buckets that are to be extracted."""
-    return len(discover.compare(lake, lake.published(), {}).fresh)
+    return compare(lake, lake.published(), {}).chosen.num_rows
 
 
 def label_backlog(lake: Lake) -> dict[str, int]:

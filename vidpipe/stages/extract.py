@@ -32,6 +32,7 @@ from vidpipe.media import (
 from vidpipe.stages.attempt import Attempt, ItemRows
 from vidpipe.stages.canary import extraction_problems
 from vidpipe.stages.manifest import Manifest, now
+from vidpipe.stages.work import extract_work_key
 
 # One object that breaks off is no reason to begin its whole shard anew.
 DOWNLOAD_AGAIN_S = (1.0, 4.0)
@@ -152,9 +153,7 @@ class Extraction:
             return
         try:
             with self._fetch(item) as (path, video_id):
-                work_key = layout.make_work_key(
-                    video_id, "extract", _work_config(self._manifest.config)
-                )
+                work_key = extract_work_key(video_id, self._manifest.config)
                 rows.identify(work_key, video_id)
                 if work_key in self._done or work_key in item["published"]:
                     rows.skip("duplicate", "The same bytes are extracted already.")
@@ -224,10 +223,6 @@ def _cores() -> int:
 def _shown(uri: str) -> str:
     """The last part of a URI for a line of progress, without the control codes it may hold."""
     return ascii(uri.rpartition("/")[2])[1:-1][:60]
-
-
-def _work_config(config: dict[str, Any]) -> str:
-    return f"{config['decoder']} {sorted(config['options'].items())}"
 
 
 def _download(lake: Lake, item: dict[str, Any], path: Path, stopped: threading.Event) -> str:

@@ -15,6 +15,9 @@ all of it visible at once, in the tables `sources`, `videos`, `frames`, `audio`,
 One broken video fails nothing. The run fails, publishing outcomes only, when more than the share
 below failed.
 
+**What is kept**, and what stands for frames that do not decode, you say below; `docs/extraction.md`
+tells more. Rows that are made up say so (`imputed_by`), and `videos` counts what was missing.
+
 **Running it again** is always safe: what is done is recognised and not done twice. Two objects with
 the same bytes are one video with two sources.
 

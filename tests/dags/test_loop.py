@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
-import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -28,20 +26,23 @@ CLIPS = 24
 
 
 @contextlib.contextmanager
-def killing(stage: str, after_s: float) -> Iterator[list[int]]:
+def killing(stack, stage: str, after_s: float) -> Iterator[list[int]]:
     """Kills with -9 the first process of a stage's shard, so long after it began."""
+    config = str(stack.root / "vidpipe.toml")
     killed: list[int] = []
     over = threading.Event()
 
     def watch() -> None:
         while not over.is_set() and not killed:
             for process in psutil.process_iter(["cmdline"]):
-                if [stage, "--shard"] == (process.info["cmdline"] or [])[3:5]:
-                    time.sleep(after_s)
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(process.pid, signal.SIGKILL)
+                if [stage, "--shard"] != (process.info["cmdline"] or [])[3:5]:
+                    continue
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    if process.environ().get("VIDPIPE_CONFIG") == config:
+                        time.sleep(after_s)
+                        process.kill()
                         killed.append(process.pid)
-                    return
+                        return
             time.sleep(0.1)
 
     watcher = threading.Thread(target=watch)
@@ -68,7 +69,7 @@ def run(stack, dag: str, *params: str) -> str:
 
 def test_from_a_bucket_to_labels(stack, media):
     _upload(media.folder, "loop")
-    with killing("extract", after_s=2.0) as killed:
+    with killing(stack, "extract", after_s=0.7) as killed:
         assert run(stack, "ingest", "fps=6", "short_side=64") == "success"
     assert killed, "no extraction was at work to be killed"
     outcomes = counted("select status, count(*) from outcomes where stage = 'extract' group by 1")
@@ -96,7 +97,7 @@ def test_from_a_bucket_to_labels(stack, media):
     assert {"confusion.png", "misclassified.png"} <= pictures
     assert {row["split"] for row in rows(Lake(), "splits")} == {"train", "validation", "test"}
 
-    with killing("label", after_s=3.0) as killed:
+    with killing(stack, "label", after_s=3.0) as killed:
         assert run(stack, "label_nightly", "task=motion", "threshold=0.99") == "success"
     assert killed, "no labelling was at work to be killed"
     labels = rows(Lake(), "labels")

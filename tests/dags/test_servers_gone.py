@@ -36,11 +36,12 @@ def gone_during(stage_name: str, server: S3Server | MlflowServer) -> Iterator[No
 
     def watch() -> None:
         while not over.is_set():
-            for process in psutil.process_iter(["cmdline"]):
-                if [stage_name, "--shard"] == (process.info["cmdline"] or [])[3:5]:
-                    server.stop()
-                    stopped.set()
-                    return
+            for process in psutil.Process().children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    if [stage_name, "--shard"] == process.cmdline()[3:5]:
+                        server.stop()
+                        stopped.set()
+                        return
             time.sleep(0.05)
 
     watcher = threading.Thread(target=watch)

@@ -25,6 +25,7 @@ import rich.text
 from vidpipe.config import Settings
 from vidpipe.errors import UsageError
 from vidpipe.lake.query import list_tables
+from vidpipe.text import printable
 
 _BATCH_ROWS = 1_000
 _UNLIMITED = 1_000_000
@@ -105,11 +106,6 @@ def print_tables(settings: Settings | None = None) -> None:
             for info in list_tables(settings)
         ),
     )
-
-
-def printable(text: str) -> str:
-    """Escapes control and direction characters: names and labels come from strangers."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _write_table(result: pa.Table, file: TextIO) -> None:

@@ -14,12 +14,11 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vidpipe.errors import MediaError, StoppedError, TemporaryError
 from vidpipe.lake import layout
 from vidpipe.lake.store import DeniedError, NotFoundError
-from vidpipe.lake.tables import Lake
 from vidpipe.media import (
     AudioChunk,
     Decoder,
@@ -33,6 +32,10 @@ from vidpipe.stages.attempt import Attempt, ItemRows
 from vidpipe.stages.canary import extraction_problems
 from vidpipe.stages.manifest import Manifest, now
 from vidpipe.stages.work import extract_work_key
+
+if TYPE_CHECKING:
+    # The tables, which files at hand do not need, take longer to import than a clip to extract.
+    from vidpipe.lake.tables import Lake
 
 # One object that breaks off is no reason to begin its whole shard anew.
 DOWNLOAD_AGAIN_S = (1.0, 4.0)

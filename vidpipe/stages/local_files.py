@@ -16,11 +16,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from vidpipe.errors import BadInputError, MediaError, UsageError
-from vidpipe.lake.results import printable
 from vidpipe.media import ExtractOptions, decoder_version
 from vidpipe.stages.attempt import Attempt
 from vidpipe.stages.extract import Extraction
 from vidpipe.stages.manifest import Manifest, now
+from vidpipe.text import printable
 from vidpipe.version import code_version
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
-from vidpipe.media.pictures import blend
+from vidpipe.media.pictures import Picture, blend
 from vidpipe.media.sampling import Decoded
 
 
@@ -71,7 +70,7 @@ class Kept:
     """
 
     decoded: Decoded
-    picture: Any
+    picture: Picture
     time_s: float
     imputed_by: str | None = None
 

@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Any
+from typing import NamedTuple
 
 import av
 import av.filter
+import numpy as np
+import simplejpeg
 
 from vidpipe.media.options import ExtractOptions
 
 # What JPEG files hold, whatever the video did: full range, the matrix of BT.601 (JFIF 1.02).
 PIXELS = "yuvj420p"
 _TURNS = {90: "transpose=clock", 180: "hflip,vflip", 270: "transpose=cclock"}
+
+
+class Picture(NamedTuple):
+    """A picture as JPEG holds it: planes `(height, width)` of bytes, colours at half the size."""
+
+    luma: np.ndarray
+    blue: np.ndarray
+    red: np.ndarray
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        height, width = self.luma.shape
+        return width, height
 
 
 class Pictures:
@@ -31,34 +47,30 @@ class Pictures:
         self._size: tuple[int, int] | None = None
         self._layout: tuple | None = None
         self._graph: av.filter.Graph | None = None
-        self._encoder: Any = None
-        self._encoded = 0
 
-    def make(self, frame: av.VideoFrame) -> av.VideoFrame:
-        """Scales, turns, cuts or pads a frame; returns it as JPEG holds it."""
+    def make(self, frame: av.VideoFrame) -> Picture:
+        """Scales, turns, cuts or pads a frame."""
         layout = (frame.width, frame.height, frame.format.name, frame.colorspace, frame.color_range)
         if layout != self._layout:
             self._graph = self._build(frame)
             self._layout = layout
         self._graph.vpush(frame)
-        return self._graph.vpull()
+        made = self._graph.vpull()
+        # Copies: the frame goes back to those that made it. Its lines are longer than they look.
+        return Picture(
+            *(
+                np.ascontiguousarray(
+                    np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[
+                        : plane.height, : plane.width
+                    ]
+                )
+                for plane in made.planes
+            )
+        )
 
-    def encode(self, picture: av.VideoFrame) -> bytes:
-        """Encodes a picture that `make` made."""
-        if self._encoder is None:
-            encoder = av.CodecContext.create("mjpeg", "w")
-            encoder.width, encoder.height = picture.width, picture.height
-            encoder.pix_fmt = PIXELS
-            encoder.time_base = Fraction(1, 1000)
-            encoder.thread_count = 1
-            # 2 is the best that the encoder knows, 31 the worst.
-            encoder.qmin = round(2 + (100 - self._options.jpeg_quality) * 29 / 99)
-            encoder.qmax = encoder.qmin
-            self._encoder = encoder
-        picture.time_base = self._encoder.time_base
-        picture.pts = self._encoded  # it only has to rise
-        self._encoded += 1
-        return b"".join(bytes(packet) for packet in self._encoder.encode(picture))
+    def encode(self, picture: Picture) -> bytes:
+        """Encodes a picture as JPEG."""
+        return simplejpeg.encode_jpeg_yuv_planes(*picture, self._options.jpeg_quality)
 
     def _build(self, frame: av.VideoFrame) -> av.filter.Graph:
         width, height = frame.width * float(self._pixel_aspect), float(frame.height)
@@ -122,11 +134,11 @@ class Pictures:
         return (max(1, round(width * ratio)), max(1, round(height * ratio))), None
 
 
-def blend(before: av.VideoFrame, after: av.VideoFrame, weight: float) -> av.VideoFrame:
+def blend(before: Picture, after: Picture, weight: float) -> Picture:
     """A picture between two, nearer to `after` as the weight goes from 0 to 1."""
-    import numpy as np  # which nothing else here needs
-
-    planes = (picture.to_ndarray().astype(np.float32) for picture in (before, after))
-    first, second = planes
-    mixed = first + (second - first) * weight
-    return av.VideoFrame.from_ndarray(np.rint(mixed).astype(np.uint8), format=PIXELS)
+    return Picture(
+        *(
+            np.rint(a * (1 - weight) + b * weight).astype(np.uint8)
+            for a, b in zip(before, after, strict=True)
+        )
+    )

@@ -34,7 +34,7 @@ WORD_CHARS = 200
 # Sound that comes before the first frame waits for it; so much, and no more.
 PARTS_HELD = 10
 _CUT = re.compile(r"partial file|File ended prematurely")
-_NO_MEMORY = "Cannot allocate memory"
+_NO_MEMORY = re.compile(r"Cannot allocate memory|get_buffer\(\) failed")
 
 
 def read(path: str, options: ExtractOptions) -> Iterator[Part]:
@@ -70,7 +70,7 @@ class _Words(logging.Handler):
         said = " ".join(record.getMessage().split())[:WORD_CHARS]
         if self.cut is None and _CUT.search(said):
             self.cut = said
-        self.out_of_memory = self.out_of_memory or _NO_MEMORY in said
+        self.out_of_memory = self.out_of_memory or bool(_NO_MEMORY.search(said))
         if len(self._words) < WORDS_KEPT:
             self._words[said] = None
 
@@ -256,8 +256,8 @@ class _Reader:
                 key_frame=one.decoded.key_frame and not one.imputed_by,
                 damaged=one.decoded.damaged,
                 imputed_by=one.imputed_by,
-                width=one.picture.width,
-                height=one.picture.height,
+                width=one.picture.size[0],
+                height=one.picture.size[1],
                 jpeg=self._encoded[1],
             )
             self._frames += 1

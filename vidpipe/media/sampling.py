@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from vidpipe.media.bitstream import PacketKinds
 from vidpipe.media.options import ExtractOptions
+from vidpipe.media.pictures import Picture
 
 # Containers round times, most of them to the millisecond.
 ROUNDING_S = 0.001
@@ -34,7 +35,7 @@ class Decoded:
 
     def __init__(self, frame: Any, pts: int, time_s: float, damaged: bool):
         self.frame = frame
-        self.picture: Any = None
+        self.picture: Picture | None = None
         self.pts = pts
         self.time_s = time_s
         self.key_frame: bool = bool(frame.key_frame)

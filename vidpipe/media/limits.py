@@ -69,6 +69,16 @@ def limit_cpu(cpu_s: float) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(cpu_s), hard))
 
 
+def memory_left_bytes() -> float:
+    """How much more the calling process could have taken when it had most."""
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if sys.platform != "linux" or limit == resource.RLIM_INFINITY:
+        return math.inf
+    with open("/proc/self/status") as file:
+        peak = next(line for line in file if line.startswith("VmPeak:"))
+    return limit - int(peak.split()[1]) * 1024
+
+
 def _become(parent: int, memory_bytes: int, command: list[str]) -> None:
     die_with_parent(parent)
     if sys.platform == "linux":

@@ -21,6 +21,7 @@ import av.logging
 
 from vidpipe.errors import MediaError
 from vidpipe.media.clock import Clock, FrameTimes
+from vidpipe.media.limits import memory_left_bytes
 from vidpipe.media.missing import Expected, Imputer, Kept
 from vidpipe.media.options import ExtractOptions
 from vidpipe.media.parts import Frame, Part, Summary, VideoInfo
@@ -286,11 +287,15 @@ class _Reader:
             raise MediaError("too_long", f"It goes on after {self._options.max_duration_s:.0f} s.")
 
     def _require_memory(self) -> None:
-        if self._words.out_of_memory:
+        context = self._video.codec_context
+        # A decoder may fail for want of memory and not say so.
+        frame_bytes = 2 * context.width * context.height
+        if self._words.out_of_memory or memory_left_bytes() < 2 * frame_bytes:
             raise MemoryError
 
     def _end(self) -> Iterator[Part]:
-        self._require_memory()
+        if self._errors or not self._good:
+            self._require_memory()
         end_s = self._seen_s
         sound_end_s = self._sound_seen_s if self._sound_errors else 0.0
         if self._words.cut:

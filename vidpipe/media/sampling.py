@@ -202,7 +202,8 @@ def make_sampler(options: ExtractOptions, stream: Any, hold: Any) -> Sampler:
         stream: A video stream, as PyAV opens it.
         hold: Turns a decoded frame into its picture, which takes less memory.
     """
-    rate = float(stream.average_rate) if stream.average_rate else None
+    told = stream.average_rate or stream.guessed_rate
+    rate = float(told) if told else None
     match options.sampling:
         case "all":
             return All(rate)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 import subprocess
 from pathlib import Path
 
@@ -76,26 +75,6 @@ def damage(source: Path, target: Path) -> Path:
     size = int.from_bytes(content[start - 8 : start - 4], "big") - 8
     hole = slice(start + size // 3, start + size // 2)
     content[hole] = bytes(hole.stop - hole.start)
-    target.write_bytes(content)
-    return target
-
-
-def refer_elsewhere(source: Path, target: Path, other: Path) -> Path:
-    """A QuickTime file, its index at its end, whose samples are said to lie in another file."""
-    content = source.read_bytes()
-    # A Macintosh alias record, as QuickTime File Format, "Data Reference Atoms", has it.
-    name = str(other).encode()
-    name += b"\0" * (len(name) % 2)
-    alias = bytes(10) + bytes(28) + bytes(12) + bytes(64) + bytes(16) + bytes(4) + bytes(16)
-    alias += struct.pack(">HH", 2, len(name)) + name + struct.pack(">HH", 0xFFFF, 0)
-    old = struct.pack(">I4sI", 12, b"url ", 1)
-    new = struct.pack(">I4sI", 12 + len(alias), b"alis", 0) + alias
-    at = content.index(old)
-    content = bytearray(content.replace(old, new))
-    for box in (b"moov", b"trak", b"mdia", b"minf", b"dinf", b"dref"):
-        start = content.rindex(box, 0, at) - 4
-        size = int.from_bytes(content[start : start + 4], "big")
-        content[start : start + 4] = struct.pack(">I", size + len(new) - len(old))
     target.write_bytes(content)
     return target
 

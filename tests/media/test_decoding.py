@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import itertools
 import os
-import shutil
-import socket
 import subprocess
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,7 +23,6 @@ from tests.media_files import (
     make_clip,
     make_ramp,
     number_of,
-    refer_elsewhere,
     run_ffmpeg,
 )
 from vidpipe.errors import MediaError
@@ -37,6 +36,8 @@ from vidpipe.media import (
     ffmpeg_path,
     probe,
 )
+from vidpipe.media.clock import FrameTimes
+from vidpipe.media.missing import Expected
 from vidpipe.media.options import MISSING_FRAMES
 
 EVERY_FRAME = ExtractOptions(sampling="all", short_side=0, jpeg_quality=100)
@@ -241,11 +242,22 @@ def test_an_exact_size_is_cut_or_padded_to(tmp_path, size, exact, fit, shown, tu
         )
 
 
-@pytest.mark.parametrize(("turned_deg", "quarters"), [(90, -1), (180, 2), (270, 1)])
-def test_a_picture_is_turned_as_players_turn_it(tmp_path, turned_deg, quarters):
+@pytest.mark.parametrize(
+    ("how", "turn"),
+    [
+        ("-display_rotation -90", lambda stored: np.rot90(stored, -1)),
+        ("-display_rotation 180", lambda stored: np.rot90(stored, 2)),
+        ("-display_rotation 90", np.rot90),
+        ("-display_rotation 10", lambda stored: stored),  # to the nearest quarter
+        ("-display_hflip", np.fliplr),
+        ("-display_vflip", np.flipud),
+        ("-display_rotation 90 -display_hflip", lambda stored: np.fliplr(np.rot90(stored))),
+    ],
+)
+def test_a_picture_is_turned_as_players_turn_it(tmp_path, how, turn):
     plain, turned = make_clip(tmp_path / "plain.mp4", tone_hz=None), tmp_path / "turned.mp4"
-    run_ffmpeg("-display_rotation", -turned_deg, "-i", plain, "-c", "copy", turned)
-    expected = np.rot90(picture(Decoded(plain).frames[0]), quarters)
+    run_ffmpeg(*how.split(), "-i", plain, "-c", "copy", turned)
+    expected = turn(picture(Decoded(plain).frames[0]))
     found = picture(Decoded(turned).frames[0])
     assert found.shape == expected.shape
     assert np.abs(found - expected).mean() < 6
@@ -337,6 +349,33 @@ def test_a_video_whose_size_changes_midway_keeps_that_of_the_start(tmp_path):
     assert decoded.summary.frames >= 99
     # The sound goes on as if nothing had been.
     assert decoded.summary.audio_s == pytest.approx(4.0, abs=0.1)
+
+
+def test_times_never_go_back():
+    # A packet in the middle tells a time that is far off, for its container is damaged.
+    times = FrameTimes()
+    told = [0, 1, 2, 70, 3, 4, 80, 81]
+    shown = [times.of(SimpleNamespace(pts=t, dts=t, duration=1)) for t in told]
+    assert shown == [0, 1, 2, 70, 70, 70, 80, 81]
+
+
+def test_a_gap_without_end_is_damage_and_takes_no_memory():
+    expected = Expected(lambda start_s, end_s: itertools.count())
+    expected.missing_before(0.0)
+    expected.spoil(0.0, lost=True)
+    with pytest.raises(MediaError) as caught:
+        expected.missing_before(1.0)
+    assert caught.value.reason == "damaged"
+
+
+def test_what_is_lost_between_packets_is_counted(tmp_path):
+    # 10 of 188 bytes' packets each hold a part of a frame; a key frame every 5.
+    whole = make_clip(tmp_path / "a.ts", "-g", "5", duration_s=4.0, tone_hz=None).read_bytes()
+    half = len(whole) // 188 // 2 * 188
+    (tmp_path / "b.ts").write_bytes(whole[:half] + whole[half + 188 * 20 :])
+    summary = Decoded(tmp_path / "b.ts", Leniently()).summary
+    assert summary.missing_frames > 0
+    assert summary.frames + summary.missing_frames == 40
 
 
 # Sound
@@ -571,86 +610,3 @@ def test_an_error_of_the_consumer_leaves_no_process(tmp_path):
         for _ in parts:
             raise ZeroDivisionError
     assert not decoders()
-
-
-# Files that name other files
-
-
-@pytest.fixture
-def secret(tmp_path) -> Path:
-    """A video that nobody asked for."""
-    return make_clip(tmp_path / "secret.ts", *"-c:v mpeg2video -r 25 -c:a mp2".split())
-
-
-@pytest.fixture
-def listener():
-    """A port at which nobody must knock."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        server.setblocking(False)
-        yield server
-
-
-def url(server: socket.socket) -> str:
-    return f"http://127.0.0.1:{server.getsockname()[1]}/a.ts"
-
-
-def hls(target: str) -> str:
-    head = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXT-X-VERSION:3\n"
-    return f"{head}#EXTINF:1.0,\n{target}\n#EXT-X-ENDLIST\n"
-
-
-def concat(target: str) -> str:
-    return f"ffconcat version 1.0\nfile '{target}'\n"
-
-
-def dash(target: str) -> str:
-    return (
-        '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"'
-        ' mediaPresentationDuration="PT1S" profiles="urn:mpeg:dash:profile:full:2011"><Period>'
-        '<AdaptationSet mimeType="video/mp2t"><Representation id="1" bandwidth="1">'
-        f"<BaseURL>{target}</BaseURL></Representation></AdaptationSet></Period></MPD>"
-    )
-
-
-@pytest.mark.parametrize("script", [hls, concat, dash])
-@pytest.mark.parametrize("name", ["a.mp4", "a.m3u8"])
-def test_a_list_of_other_files_is_no_video(tmp_path, secret, listener, script, name):
-    for target in (str(secret), f"file://{secret}", secret.name, url(listener)):
-        path = tmp_path / name
-        path.write_text(script(target))
-        with pytest.raises(MediaError) as caught:
-            probe(path)
-        assert caught.value.reason == "unreadable"
-    with pytest.raises(BlockingIOError):
-        listener.accept()
-
-
-def test_ffmpeg_by_itself_would_read_such_lists(tmp_path, secret):
-    # Without this, the test above could not fail.
-    for script, flags in ((hls, ["-extension_picky", "0"]), (concat, ["-safe", "0"])):
-        path = tmp_path / ("a.m3u8" if script is hls else "a.ffconcat")
-        path.write_text(script(str(secret)))
-        run_ffmpeg(*flags, "-i", path, "-f", "null", "-")
-
-
-def test_a_movie_whose_samples_lie_elsewhere_is_not_followed(tmp_path):
-    raw = ("-c:v", "rawvideo", "-pix_fmt", "rgb24")
-    for name, color in (("own", "gray"), ("other", "white")):
-        source = f"color={color}:s=64x64:r=5:d=1,format=rgb24"
-        run_ffmpeg("-f", "lavfi", "-i", source, *raw, tmp_path / f"{name}.mov")
-    movie = refer_elsewhere(
-        tmp_path / "own.mov", tmp_path / "a.mov", (tmp_path / "other.mov").resolve()
-    )
-    shown = ("-f", "rawvideo", "-pix_fmt", "gray", tmp_path / "seen")
-    run_ffmpeg("-enable_drefs", "1", "-use_absolute_path", "1", "-i", movie, *shown)
-    assert (tmp_path / "seen").read_bytes() == b"\xff" * 64 * 64 * 5, "it can be followed"
-    assert reason_of(movie) == "no_frames"
-
-
-def test_a_video_is_a_file_whatever_its_name_and_whatever_lies_beside_it(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    clip = make_clip(tmp_path / "a.mp4", tone_hz=None)
-    Path("json.py").write_text("raise SystemExit('a module of the working folder ran')")
-    for name in ("concat:a.mp4", "-i", "a%03d.mp4", "http:", "ü 'b\n.mp4"):
-        shutil.copy(clip, tmp_path / name)
-        assert Decoded(Path(name)).summary.frames == 10

@@ -5,10 +5,21 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any
 
-# libavformat's flag of containers whose clock may begin anew midway, such as MPEG-TS.
+# libavformat's flags of bare streams, which tell no time, and of containers whose clock may begin
+# anew midway, such as MPEG-TS.
+_NO_TIMES = 0x0080
 _MAY_JUMP = 0x0200
-# ffmpeg's own threshold (-dts_delta_threshold).
-JUMP_S = 10.0
+# ffmpeg's own thresholds: ahead (-dts_delta_threshold), and back.
+AHEAD_S, BACK_S = 10.0, 0.1
+
+
+def may_jump(container: Any) -> bool:
+    """Whether the clock of a container may begin anew midway, so that it tells no length for sure.
+
+    Args:
+        container: As PyAV opens it.
+    """
+    return bool(container.format.flags & _MAY_JUMP)
 
 
 class Clock:
@@ -19,19 +30,30 @@ class Clock:
     """
 
     def __init__(self, container: Any):
-        self._start_s = (container.start_time or 0) / 1_000_000
-        self._may_jump = bool(container.format.flags & _MAY_JUMP)
+        start = container.start_time
+        self._start_s: float | None = None if start is None else start / 1_000_000
+        self._no_times = bool(container.format.flags & _NO_TIMES)
+        # It tells when to decode a frame, and libavformat guesses when to show it.
+        self._no_pts = container.format.name == "avi"
+        self._may_jump = may_jump(container)
         self._offset_s = 0.0
         self._next_s: dict[int, float] = {}
 
     def set(self, packet: Any) -> None:
         """Moves the times of a packet, in the order in which they are read."""
         base: Fraction = packet.time_base
+        if self._no_times:  # libavformat made them up
+            packet.pts = packet.dts = None
+        elif self._no_pts:
+            context = packet.stream.codec_context
+            packet.pts = None if getattr(context, "has_b_frames", False) else packet.dts
+        if self._start_s is None:
+            self._start_s = float((packet.dts or packet.pts or 0) * base)
         if self._may_jump and packet.dts is not None:
             told_s = float(packet.dts * base)
             expected_s = self._next_s.get(packet.stream_index)
             here_s = told_s + self._offset_s
-            if expected_s is not None and abs(here_s - expected_s) > JUMP_S:
+            if expected_s is not None and not -BACK_S <= here_s - expected_s <= AHEAD_S:
                 self._offset_s += expected_s - here_s
                 here_s = expected_s
             self._next_s[packet.stream_index] = here_s + float((packet.duration or 0) * base)
@@ -54,6 +76,7 @@ class FrameTimes:
         self._last: dict[str, int] = {}
         self._faults = {"pts": 0, "dts": 0}
         self._next = 0
+        self._shown: int | None = None  # the last one
 
     def of(self, frame: Any) -> int:
         """The presentation time of a frame, in the time base of the stream."""
@@ -69,5 +92,9 @@ class FrameTimes:
             time = frame.dts
         else:  # a bare stream tells no time at all
             time = self._next
+        # Frames are shown in the order in which they come, whatever a damaged time tells.
+        if self._shown is not None:
+            time = max(time, self._shown)
+        self._shown = time
         self._next = time + (frame.duration or 1)
         return time

@@ -110,7 +110,8 @@ class Decoder:
                 raise self._crash(process, limit_s)
             for part in reader.feed(content):
                 if isinstance(part, VideoInfo):
-                    limit_s = limits.decoding_limit_s(part.duration_s)
+                    told_s = min(part.duration_s, options.max_duration_s)
+                    limit_s = limits.decoding_limit_s(told_s)
                 yield part
                 if isinstance(part, Summary | Refusal):
                     return

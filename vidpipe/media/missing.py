@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 
+from vidpipe.errors import MediaError
 from vidpipe.media.pictures import Picture, blend
-from vidpipe.media.sampling import Decoded
+from vidpipe.media.sampling import ROUNDING_S, Decoded
+
+# Packets are missing somewhere around the one that tells of it, for they are not in the order in
+# which they are shown.
+NEAR_S = 0.5
+# In a row. More are no gap, but a damaged time, and would take all memory.
+MOST_MISSING = 100_000
 
 
 class Expected:
@@ -37,7 +45,11 @@ class Expected:
         return bool(self._spoilt_s or self._lost_s)
 
     def missing_before(self, time_s: float, moment: Hashable | None = None) -> list[float]:
-        """Times of the frames that are missing before a kept one, or before the end."""
+        """Times of the frames that are missing before a kept one, or before the end.
+
+        Raises:
+            MediaError: They are too many.
+        """
         self._promised.pop(moment, None)
         passed = {m: t for m, t in self._promised.items() if t < time_s}
         for m in passed:
@@ -46,14 +58,13 @@ class Expected:
         if self.spoilt and any(t <= time_s for t in (*self._spoilt_s, *self._lost_s)):
             missing |= {t for t in passed.values() if self._last_s is None or t > self._last_s}
         if self._last_s is not None and any(t <= time_s for t in self._lost_s):
-            known = set(missing)
-            missing |= {
-                t
-                for t in self._moments_between(self._last_s, time_s)
-                if not any(abs(t - k) < 1e-3 for k in known)
-            }
+            known = {round(t / ROUNDING_S) + d for t in missing for d in (-1, 0, 1)}
+            moments = itertools.islice(self._moments_between(self._last_s, time_s), MOST_MISSING)
+            missing |= {t for t in moments if round(t / ROUNDING_S) not in known}
+        if len(missing) >= MOST_MISSING:
+            raise MediaError("damaged", f"It lacks {MOST_MISSING} frames in a row, or more.")
         self._spoilt_s = [t for t in self._spoilt_s if t > time_s]
-        self._lost_s = [t for t in self._lost_s if t > time_s]
+        self._lost_s = [t for t in self._lost_s if t + NEAR_S > time_s]
         self._last_s = time_s
         return sorted(missing)
 

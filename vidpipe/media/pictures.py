@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import struct
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -31,18 +34,45 @@ class Picture(NamedTuple):
         return width, height
 
 
+@dataclass(frozen=True)
+class Turn:
+    """How a stored picture becomes the one that is shown.
+
+    Attributes:
+        mirrored: Whether left and right are swapped, first of all.
+        clockwise_deg: By how much it is turned then: 0, 90, 180 or 270.
+    """
+
+    mirrored: bool = False
+    clockwise_deg: int = 0
+
+    @classmethod
+    def of(cls, frame: av.VideoFrame) -> Turn:
+        """What stands beside a frame, to the nearest quarter of a turn.
+
+        PyAV's own `rotation` is that of a mirrored picture only by chance.
+        """
+        beside = frame.side_data.get("DISPLAYMATRIX")
+        if beside is None:
+            return cls()
+        a, b, _, c, d, *_ = struct.unpack("=9i", bytes(beside))
+        mirrored = a * d - b * c < 0
+        angle = math.atan2(-b, -a) if mirrored else math.atan2(b, a)
+        return cls(mirrored, round(angle / (math.pi / 2)) * 90 % 360)
+
+
 class Pictures:
     """Makes pictures of one size: that of the first, where the size of the video changes midway.
 
     Args:
         options: Size, fit and quality.
-        rotation_deg: By how much, clockwise, a frame is turned to be shown.
+        turn: How a frame is turned to be shown.
         pixel_aspect: Width of a pixel by its height.
     """
 
-    def __init__(self, options: ExtractOptions, rotation_deg: int, pixel_aspect: Fraction):
+    def __init__(self, options: ExtractOptions, turn: Turn, pixel_aspect: Fraction):
         self._options = options
-        self._rotation_deg = rotation_deg
+        self._turn = turn
         self._pixel_aspect = pixel_aspect
         self._size: tuple[int, int] | None = None
         self._layout: tuple | None = None
@@ -74,7 +104,7 @@ class Pictures:
 
     def _build(self, frame: av.VideoFrame) -> av.filter.Graph:
         width, height = frame.width * float(self._pixel_aspect), float(frame.height)
-        turned = self._rotation_deg % 180 != 0
+        turned = self._turn.clockwise_deg % 180 != 0
         shown = (height, width) if turned else (width, height)
         scaled, cut = self._fit(*shown)
         if self._size is None:
@@ -90,12 +120,15 @@ class Pictures:
             f"format={PIXELS}",
             "setsar=1",
         ]
-        if self._rotation_deg in _TURNS:
-            filters += _TURNS[self._rotation_deg].split(",")
+        if self._turn.mirrored:
+            filters.append("hflip")
+        if self._turn.clockwise_deg:
+            filters += _TURNS[self._turn.clockwise_deg].split(",")
         if cut and self._options.fit == "crop":
             filters.append(f"crop={cut[0]}:{cut[1]}:exact=1")
         elif cut:
             filters.append(f"pad={cut[0]}:{cut[1]}:-1:-1")
+        filters.append("copy")  # lines may lie in memory from the last to the first
         graph = av.filter.Graph()
         graph.threads = 1
         nodes = [

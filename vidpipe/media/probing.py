@@ -35,7 +35,8 @@ def open_container(path: str) -> Any:
         raise MediaError("empty", "The object holds no bytes.")
     options = {"protocol_whitelist": PROTOCOLS, "format_whitelist": FORMATS}
     try:
-        container = av.open(f"file:{path}", options=options)
+        # Nobody asks for the tags, and they may be no text.
+        container = av.open(f"file:{path}", options=options, metadata_errors="replace")
     except MemoryError:
         raise
     except av.error.FFmpegError as error:
@@ -48,7 +49,7 @@ def open_container(path: str) -> Any:
 
 
 def choose_streams(container: Any) -> tuple[Any, Any]:
-    """The first video stream that is no cover picture, and the first audio stream or None.
+    """The first video stream that is no still picture, and the first audio stream or None.
 
     Raises:
         MediaError: There is no video, or no decoder for it.
@@ -60,10 +61,12 @@ def choose_streams(container: Any) -> tuple[Any, Any]:
     ]
     if not videos:
         raise MediaError("no_video", "There is no video stream in it.")
-    if videos[0].codec_context is None:
+    # An animated picture (AVIF) begins with a still one, for those who show no other.
+    video = next((stream for stream in videos if stream.frames != 1), videos[0])
+    if video.codec_context is None:
         raise MediaError("unsupported_codec", "There is no decoder for its video stream.")
     audio = next((s for s in container.streams.audio if s.codec_context), None)
-    return videos[0], audio
+    return video, audio
 
 
 def describe(container: Any, video: Any, audio: Any, rotation_deg: int) -> VideoInfo:
@@ -90,6 +93,27 @@ def describe(container: Any, video: Any, audio: Any, rotation_deg: int) -> Video
         duration_s=duration_s(container, video),
         bit_rate=container.bit_rate or None,
     )
+
+
+def tells_end(container: Any) -> bool:
+    """Whether the header tells the length; elsewhere, libavformat estimates it from what is there.
+
+    MP4 tells it, too, but where each packet lies as well.
+    """
+    return container.format.name in ("avi", "flv", "asf", "rm", "mxf", "ivf", "matroska,webm")
+
+
+def told_end_s(container: Any, stream: Any) -> float:
+    """Where the picture ends as its header tells; 0 where it does not.
+
+    libavformat tells less of an AVI that was cut: as long as what is there.
+    """
+    if stream.frames and stream.average_rate:
+        return float(stream.frames / stream.average_rate)
+    if stream.duration:
+        return float(stream.duration * stream.time_base)
+    # Some count it from zero, and some from where they start: the earlier of both.
+    return max(0.0, duration_s(container, stream) - (container.start_time or 0) / 1_000_000)
 
 
 def duration_s(container: Any, stream: Any) -> float:

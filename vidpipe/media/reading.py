@@ -20,13 +20,13 @@ import av
 import av.logging
 
 from vidpipe.errors import MediaError
-from vidpipe.media.clock import Clock, FrameTimes
+from vidpipe.media.clock import Clock, FrameTimes, may_jump
 from vidpipe.media.limits import memory_left_bytes
 from vidpipe.media.missing import Expected, Imputer, Kept
 from vidpipe.media.options import ExtractOptions
 from vidpipe.media.parts import Frame, Part, Summary, VideoInfo
-from vidpipe.media.pictures import Pictures
-from vidpipe.media.probing import choose_streams, describe, duration_s, open_container
+from vidpipe.media.pictures import Pictures, Turn
+from vidpipe.media.probing import choose_streams, describe, open_container, tells_end, told_end_s
 from vidpipe.media.sampling import ROUNDING_S, Decoded, make_sampler
 from vidpipe.media.sound import Sound
 
@@ -34,8 +34,10 @@ WORDS_KEPT = 5
 WORD_CHARS = 200
 # Sound that comes before the first frame waits for it; so much, and no more.
 PARTS_HELD = 10
+# A video that ends so much before the end that it tells of was cut; less is a matter of rounding.
+EARLY_S, EARLY_SHARE = 0.3, 0.05
 _CUT = re.compile(r"partial file|File ended prematurely")
-_NO_MEMORY = re.compile(r"Cannot allocate memory|get_buffer\(\) failed")
+_NO_MEMORY = "Cannot allocate memory"
 
 
 def read(path: str, options: ExtractOptions) -> Iterator[Part]:
@@ -50,6 +52,7 @@ def read(path: str, options: ExtractOptions) -> Iterator[Part]:
     """
     words = _Words()
     with open_container(path) as container:
+        words.demuxer = f"libav.{container.format.name}"
         yield from _Reader(container, options, words).parts()
 
 
@@ -59,7 +62,9 @@ class _Words(logging.Handler):
     def __init__(self) -> None:
         super().__init__()
         self._words: dict[str, None] = {}
+        self.demuxer: str | None = None
         self.cut: str | None = None
+        self.lost = False  # whether the demuxer stumbled, so that packets may be missing
         self.out_of_memory = False
         av.logging.set_level(av.logging.ERROR)
         logger = logging.getLogger("libav")
@@ -71,7 +76,8 @@ class _Words(logging.Handler):
         said = " ".join(record.getMessage().split())[:WORD_CHARS]
         if self.cut is None and _CUT.search(said):
             self.cut = said
-        self.out_of_memory = self.out_of_memory or bool(_NO_MEMORY.search(said))
+        self.out_of_memory = self.out_of_memory or _NO_MEMORY in said
+        self.lost = self.lost or record.name == self.demuxer
         if len(self._words) < WORDS_KEPT:
             self._words[said] = None
 
@@ -103,11 +109,12 @@ class _Reader:
         self._sound = Sound(fill=options.missing_audio == "silence")
         self._info: VideoInfo | None = None
         self._pictures: Pictures | None = None
+        self._first_dts: int | None = None
         self._shift: int | None = None  # of times, where the container starts later than its frames
         self._spoilt_s: float | None = None  # the last that did not decode, until a key frame
         self._missing_s: list[float] = []  # since the last kept frame
         self._errors = self._sound_errors = self._missing = self._good = self._frames = 0
-        self._seen_s = self._sound_seen_s = 0.0
+        self._seen_s = self._end_s = self._sound_seen_s = 0.0
         self._encoded: tuple[Any, bytes] = (None, b"")
 
     def parts(self) -> Iterator[Part]:
@@ -117,7 +124,7 @@ class _Reader:
         for part in self._read():
             held.append(part)
             if self._info is None and (len(held) > PARTS_HELD or isinstance(part, Summary)):
-                self._describe(0)
+                self._describe(Turn())
             if self._info is not None:
                 if not begun:
                     begun = True
@@ -128,17 +135,18 @@ class _Reader:
     def _refuse_if_too_much(self) -> None:
         options = self._options
         info = describe(self._container, self._video, self._audio, 0)
-        if info.duration_s > options.max_duration_s:
+        # Of a clock that may jump, only the end tells how long it ran.
+        if info.duration_s > options.max_duration_s and not may_jump(self._container):
             raise MediaError(
                 "too_long", f"{info.duration_s:.0f} s are more than {options.max_duration_s:.0f} s."
             )
         if info.width * info.height > options.max_pixels:
             raise MediaError("too_large", f"{info.width}×{info.height} are too many pixels.")
 
-    def _describe(self, rotation_deg: int) -> None:
-        self._info = describe(self._container, self._video, self._audio, rotation_deg)
+    def _describe(self, turn: Turn) -> None:
+        self._info = describe(self._container, self._video, self._audio, turn.clockwise_deg)
         self._pictures = Pictures(
-            self._options, rotation_deg, self._video.sample_aspect_ratio or Fraction(1)
+            self._options, turn, self._video.sample_aspect_ratio or Fraction(1)
         )
 
     def _read(self) -> Iterator[Part]:
@@ -154,9 +162,13 @@ class _Reader:
         yield from self._end()
 
     def _packets(self) -> Iterator[Any]:
-        streams = list(filter(None, (self._video, self._audio)))
         try:
-            for packet in self._container.demux(*streams):
+            for packet in self._demux(*filter(None, (self._video, self._audio))):
+                if self._words.lost:
+                    self._words.lost = False
+                    self._expected.spoil(self._seen_s, lost=True)
+                if packet.is_corrupt and not may_jump(self._container):
+                    self._words.cut = self._words.cut or "It ends within a packet."
                 if packet.size:  # one without content would end the decoder
                     yield packet
         except MemoryError:
@@ -164,16 +176,27 @@ class _Reader:
         except av.error.FFmpegError as error:
             self._words.cut = self._words.cut or f"It cannot be read further: {error.strerror}"
 
+    def _demux(self, *streams: Any) -> Iterator[Any]:
+        while True:
+            try:
+                yield from self._container.demux(*streams)
+                return
+            except IndexError:
+                continue  # PyAV stumbles over packets of streams that begin midway: none of ours
+
     def _video_packet(self, packet: Any) -> Iterator[Part]:
         if self._info is None and packet.has_sidedata("encryption_info"):
             # It would decode to noise, or not at all.
             raise MediaError("unsupported_codec", "It is encrypted.")
         time_s = None
+        if self._first_dts is None:
+            self._first_dts = packet.dts
         if packet.pts is not None:
             if self._shift is None and not packet.is_discard:
-                self._shift = self._first_shift(packet)
+                self._shift = min(packet.pts, 0)
             time_s = self._time_s(packet.pts)
             self._seen_s = max(self._seen_s, time_s)
+            self._end_s = max(self._end_s, time_s + float((packet.duration or 0) * self._base))
             if not packet.is_discard:
                 moment = self._sampler.moment(packet, time_s)
                 if moment is not None:
@@ -183,13 +206,6 @@ class _Reader:
         for waiting, skip in self._sampler.feed(packet, time_s, self._expected.spoilt):
             self._video.codec_context.skip_frame = skip
             yield from self._decode(waiting)
-
-    def _first_shift(self, packet: Any) -> int:
-        """By how much the first time is off the clock of the container, which sound keeps."""
-        # AVI holds no presentation times; FFmpeg makes them up, later by what is reordered.
-        if self._container.format.name == "avi" and packet.dts is not None:
-            return packet.pts - packet.dts
-        return min(packet.pts, 0)
 
     def _decode(self, packet: Any) -> Iterator[Part]:
         try:
@@ -206,12 +222,15 @@ class _Reader:
 
     def _frame(self, frame: Any) -> Iterator[Part]:
         if self._info is None:
-            self._describe(-frame.rotation % 360)
+            self._describe(Turn.of(frame))
         pts = self._frame_times.of(frame)
         if self._shift is None:
-            self._shift = min(pts, 0)
+            # Times of decoding are late by what is reordered; the first frame is shown at once.
+            self._shift = pts if self._first_dts is None else pts - self._first_dts
         time_s = self._time_s(pts)
         self._require_end(time_s)
+        self._seen_s = max(self._seen_s, time_s)
+        self._end_s = max(self._end_s, time_s)
         if frame.is_corrupt:
             self._spoil(time_s)
             return
@@ -296,11 +315,11 @@ class _Reader:
     def _end(self) -> Iterator[Part]:
         if self._errors or not self._good:
             self._require_memory()
+        self._compare_with_told_end()
         end_s = self._seen_s
         sound_end_s = self._sound_seen_s if self._sound_errors else 0.0
         if self._words.cut:
-            told = self._video.duration
-            whole_s = float(told * self._base) if told else duration_s(self._container, self._video)
+            whole_s = self._told_end_s()
             self._expected.spoil(end_s, lost=True)
             end_s, sound_end_s = max(end_s, whole_s), max(sound_end_s, whole_s)
         self._note_missing(end_s + ROUNDING_S)
@@ -321,14 +340,29 @@ class _Reader:
             told=self._words.told,
         )
 
+    def _compare_with_told_end(self) -> None:
+        chosen = [stream for stream in (self._video, self._audio) if stream]
+        # Another stream may be the longest.
+        if tells_end(self._container) and len(self._container.streams) == len(chosen):
+            end_s, told_s = max(self._end_s, self._sound_seen_s), self._told_end_s()
+            frame_s = float(1 / (self._video.average_rate or 1))
+            if told_s - end_s > max(EARLY_S, EARLY_SHARE * told_s, 1.5 * frame_s):
+                self._words.cut = self._words.cut or f"It ends at {end_s:.1f} of {told_s:.1f} s."
+
+    def _told_end_s(self) -> float:
+        told_s = told_end_s(self._container, self._video)
+        # More than is allowed would have been refused: a number that was never filled in.
+        return told_s if told_s <= self._options.max_duration_s else 0.0
+
     def _refuse_if_too_little(self) -> None:
         share = self._missing / max(1, self._missing + self._good)
         limit = self._options.max_missing_share
-        if self._words.cut and (share > limit or not self._good):
-            raise MediaError("truncated", f"{self._lacks(share)}: {self._words.cut}")
-        why = self._words.told or "the decoder gave no reason"
+        why = self._words.cut or self._words.told or "the decoder gave no reason"
         if not self._good:
-            raise MediaError("no_frames", f"There is a video stream, but no frame of it: {why}")
+            reason = "truncated" if self._words.cut else "no_frames"
+            raise MediaError(reason, f"There is a video stream, but no frame of it: {why}")
+        if share > limit and self._words.cut:
+            raise MediaError("truncated", f"{self._lacks(share)}: {why}")
         if share > limit:
             raise MediaError("damaged", f"{self._lacks(share)}: {why}")
 

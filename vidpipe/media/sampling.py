@@ -106,7 +106,9 @@ class Grid:
         self._waiting_bytes += packet.size
         if wanted or self._waiting_bytes > WAITING_BYTES:
             for waiting, is_wanted in self._waiting:
-                yield waiting, "DEFAULT" if is_wanted and not self._references_only else "NONREF"
+                # Without a time of its own a frame gets that of decoding: none may be left out.
+                whole = self._blind or (is_wanted and not self._references_only)
+                yield waiting, "DEFAULT" if whole else "NONREF"
             self._waiting.clear()
             self._waiting_bytes = 0
 
@@ -153,13 +155,11 @@ class All:
         rate: Frames a second, on average; None where that is not known.
     """
 
-    skip = "DEFAULT"
-
     def __init__(self, rate: float | None):
         self._rate = rate
 
     def feed(self, packet, time_s, spoilt):
-        yield packet, self.skip
+        yield packet, "DEFAULT"
 
     def moment(self, packet, time_s):
         return time_s
@@ -182,7 +182,9 @@ class All:
 class Keyframes(All):
     """Keeps the frames that are coded without reference to others."""
 
-    skip = "NONKEY"
+    def feed(self, packet, time_s, spoilt):
+        # Without a time of its own a frame gets that of decoding: none may be left out.
+        yield packet, "DEFAULT" if time_s is None else "NONKEY"
 
     def moment(self, packet, time_s):
         return time_s if packet.is_keyframe else None
@@ -203,7 +205,8 @@ def make_sampler(options: ExtractOptions, stream: Any, hold: Any) -> Sampler:
         stream: A video stream, as PyAV opens it.
         hold: Turns a decoded frame into its picture, which takes less memory.
     """
-    rate = float(stream.average_rate) if stream.average_rate else None
+    told = stream.average_rate or stream.guessed_rate
+    rate = float(told) if told else None
     match options.sampling:
         case "all":
             return All(rate)

@@ -41,9 +41,11 @@ def _work(parent: int, job: dict) -> NoReturn:
     limits.die_with_parent(parent)
     limits.limit_cpu(limits.decoding_limit_s(0.0))
     try:
-        for part in read(job["path"], ExtractOptions(**job["options"])):
+        options = ExtractOptions(**job["options"])
+        for part in read(job["path"], options):
             if isinstance(part, VideoInfo):
-                limits.limit_cpu(limits.decoding_limit_s(part.duration_s))
+                told_s = min(part.duration_s, options.max_duration_s)
+                limits.limit_cpu(limits.decoding_limit_s(told_s))
             write_part(sys.stdout.buffer, part)
     except MediaError as error:
         _refuse(error.reason, str(error))

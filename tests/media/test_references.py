@@ -1,0 +1,130 @@
+"""Files that name other files: nobody reads these, and nobody knocks at the places they name."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.corpus import make_corpus
+from tests.media_files import make_clip, run_ffmpeg
+from tests.references import (
+    LISTS,
+    alias_entry,
+    link_matroska,
+    redirect_asf,
+    refer_elsewhere,
+    reference_movie,
+    url_entry,
+)
+from vidpipe.errors import MediaError
+from vidpipe.media import Decoder, ExtractOptions, Frame
+
+EVERY_FRAME = ExtractOptions(sampling="all", short_side=0, jpeg_quality=100)
+
+
+@pytest.fixture(scope="module")
+def decoder() -> Iterator[Decoder]:
+    """One for all files."""
+    with Decoder() as decoder:
+        yield decoder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A few videos."""
+    folder = tmp_path_factory.mktemp("references")
+    make_corpus(folder, ("wmv2.wmv", "live.mkv", "prores.mov"))
+    make_clip(folder / "secret.ts", *"-c:v mpeg2video -r 25 -c:a mp2".split())
+    return folder
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    """A port at which nobody must knock."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        yield server
+        with pytest.raises(BlockingIOError):
+            server.accept()
+
+
+def places(server: socket.socket, secret: Path) -> list[str]:
+    """Ways to name a video that nobody asked for."""
+    host, port = server.getsockname()
+    at = [f"{scheme}://{host}:{port}/a.ts" for scheme in ("http", "tcp", "rtsp", "rtmp", "ftp")]
+    return [*at, str(secret), f"file://{secret}", f"file:{secret}", secret.name]
+
+
+def frames_of(decoder: Decoder, path: Path) -> list[Frame]:
+    return [part for part in decoder.decode(path, EVERY_FRAME) if isinstance(part, Frame)]
+
+
+def reason_of(decoder: Decoder, path: Path) -> str:
+    with pytest.raises(MediaError) as caught:
+        frames_of(decoder, path)
+    return caught.value.reason
+
+
+@pytest.mark.parametrize("suffix", LISTS)
+def test_a_list_of_other_files_is_no_video(folder, decoder, listener, suffix):
+    for place in places(listener, folder / "secret.ts"):
+        for name in (f"list.{suffix}", "list.mp4"):
+            (folder / name).write_text(LISTS[suffix](place))
+            assert reason_of(decoder, folder / name) == "unreadable"
+
+
+def test_ffmpeg_by_itself_would_read_such_lists(folder):
+    # Without this, the test above could not fail.
+    for suffix, flags in (("m3u8", ["-extension_picky", "0"]), ("ffconcat", ["-safe", "0"])):
+        (folder / f"read.{suffix}").write_text(LISTS[suffix](str(folder / "secret.ts")))
+        run_ffmpeg(*flags, "-i", folder / f"read.{suffix}", "-f", "null", "-")
+
+
+@pytest.mark.parametrize(
+    ("source", "refer"),
+    [
+        ("wmv2.wmv", redirect_asf),
+        ("live.mkv", link_matroska),
+        ("prores.mov", lambda movie, place: refer_elsewhere(movie, url_entry(place))),
+    ],
+)
+def test_a_video_that_names_others_shows_its_own_pictures(folder, decoder, listener, source, refer):
+    own = frames_of(decoder, folder / source)
+    content = (folder / source).read_bytes()
+    path = folder / f"refers_{source}"
+    for place in places(listener, folder / "secret.ts"):
+        path.write_bytes(refer(content, place))
+        assert [frame.jpeg for frame in frames_of(decoder, path)] == [frame.jpeg for frame in own]
+
+
+def test_a_movie_that_only_names_another_is_none(folder, decoder, listener):
+    for place in places(listener, folder / "secret.ts"):
+        (folder / "reference.mov").write_bytes(reference_movie(place))
+        assert reason_of(decoder, folder / "reference.mov") == "no_video"
+
+
+def test_a_movie_whose_samples_lie_elsewhere_is_not_followed(tmp_path, decoder):
+    raw = ("-c:v", "rawvideo", "-pix_fmt", "rgb24")
+    for name, color in (("own", "gray"), ("other", "white")):
+        source = f"color={color}:s=64x64:r=5:d=1,format=rgb24"
+        run_ffmpeg("-f", "lavfi", "-i", source, *raw, tmp_path / f"{name}.mov")
+    movie, other = tmp_path / "a.mov", (tmp_path / "other.mov").resolve()
+    movie.write_bytes(refer_elsewhere((tmp_path / "own.mov").read_bytes(), alias_entry(other)))
+    shown = ("-f", "rawvideo", "-pix_fmt", "gray", tmp_path / "seen")
+    run_ffmpeg("-enable_drefs", "1", "-use_absolute_path", "1", "-i", movie, *shown)
+    assert (tmp_path / "seen").read_bytes() == b"\xff" * 64 * 64 * 5, "it can be followed"
+    assert reason_of(decoder, movie) == "no_frames"
+
+
+def test_a_video_is_a_file_whatever_its_name_and_whatever_lies_beside_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    clip = make_clip(tmp_path / "a.mp4", tone_hz=None)
+    Path("json.py").write_text("raise SystemExit('a module of the working folder ran')")
+    with Decoder() as decoder:
+        for name in ("concat:a.mp4", "-i", "a%03d.mp4", "http:", "ü 'b\n.mp4"):
+            shutil.copy(clip, tmp_path / name)
+            assert len(frames_of(decoder, Path(name))) == 10

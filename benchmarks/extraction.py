@@ -48,6 +48,7 @@ PEERS = {
 }
 WITHOUT_AUDIO = ("opencv", "daft", "video2dataset")
 SCALED_FILES = 4
+SHORT_S = 6  # of a video for warming up
 LOOK_EVERY_S = 0.1
 LIMIT_S = 3600
 _PR_SET_CHILD_SUBREAPER = 36
@@ -224,28 +225,23 @@ def compare(media: Media, names: list[str], repeats: int, folder: Path) -> None:
     rows: dict[str, list[Row]] = {name: [] for name in names}
     failed: dict[str, str] = {}
     yardsticks = []
+    short = make(folder, media.height, SHORT_S)
     for turn in range(repeats):
         # Who comes first is another one each time.
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
             if name in failed:
                 continue
             with _new_folder(folder) as output:
-                sampling = name.removeprefix("vidpipe ")
                 try:
-                    if sampling in SAMPLINGS:
-                        options = ("--workers", "1", "--sampling", sampling)
-                        command, told = vidpipe_command(media.path, output, *options), {}
-                    else:
-                        command = peers.command(name, media.path, output)
-                        told = peers.environment(name)
                     if not rows[name]:
-                        run(command, told)  # bytecode and caches of files: not counted
+                        # Its programs are read from disk and compiled: not counted.
+                        run(*_called(name, short.path, output, peers))
                         shutil.rmtree(output)
                     yardsticks.append(yardstick(media.path))
-                    cost = run(command, told)
+                    cost = run(*_called(name, media.path, output, peers))
                     rows[name].append(_row(media, name, yardsticks[-1], cost, output))
                 except (FailedError, StopIteration) as error:
-                    if sampling in SAMPLINGS:
+                    if name.startswith("vidpipe"):
                         raise
                     failed[name] = peers.faults(name) or str(error)
                     continue
@@ -270,6 +266,14 @@ def compare(media: Media, names: list[str], repeats: int, folder: Path) -> None:
     for name, why in failed.items():
         print(f"\nNot measured: {name}: {why}")
     sys.stdout.flush()
+
+
+def _called(name: str, source: Path, output: Path, peers: Peers) -> tuple[list, dict]:
+    """A command, and variables for it."""
+    if name.startswith("vidpipe"):
+        options = ("--workers", "1", "--sampling", name.removeprefix("vidpipe "))
+        return vidpipe_command(source, output, *options), {}
+    return peers.command(name, source, output), peers.environment(name)
 
 
 def _row(media: Media, name: str, yardstick_s: float, cost: Cost, output: Path) -> Row:

@@ -83,7 +83,8 @@ def _scenes(width: int, height: int) -> list[str]:
     """
     half = f"s={width // 2}x{height // 2}:r={RATE}"
     small = f"s={width // 8}x{height // 8}:r={RATE}"
-    whole = f"scale={width}:{height}:flags=bicubic,setsar=1,format=yuv420p,trim=end_frame={SCENE_S * RATE}"
+    cut = f"trim=end_frame={SCENE_S * RATE}"
+    whole = f"scale={width}:{height}:flags=bicubic,setsar=1,format=yuv420p,{cut}"
     across = "x='mod(t*W/7,W+w)-w':y='H/3+H/5*sin(t)'"
     scenes = [
         f"mandelbrot={half},{whole}",
@@ -95,7 +96,7 @@ def _scenes(width: int, height: int) -> list[str]:
         f"mold_color=#204020,{whole},gblur=2",
         f"testsrc2={half},scale={width * 3 // 2}:-2:flags=bicubic,crop={width}:{height}"
         f":'(iw-ow)*(0.5+0.5*sin(t))':'(ih-oh)*(0.5+0.5*cos(t*0.7))',setsar=1,format=yuv420p,"
-        f"trim=end_frame={SCENE_S * RATE}",
+        f"{cut}",
         f"perlin={small}:octaves=5:tscale=0.8:random_mode=seed:random_seed=6,{whole}[sky];"
         f"mandelbrot={small}:start_x=-0.7436:start_y=-0.1318[fractal];"
         f"[fractal]scale={width // 3}:-2,setsar=1[bird];[sky][bird]overlay={across}:shortest=1",

@@ -22,7 +22,7 @@ def upload_annotations(lake: Lake, file: Path) -> str:
         raise UsageError(f"{file} cannot be read: {error.strerror}.") from error
     name = re.sub(r"[^A-Za-z0-9_.-]+", "-", file.name)
     digest = hashlib.sha256(content).hexdigest()[:16]
-    uri = f"{lake.uri}/annotations/{digest}/{name}"
+    uri = f"{layout.annotations_uri(lake.uri)}{digest}/{name}"
     lake.store.put(uri, content)
     return uri
 

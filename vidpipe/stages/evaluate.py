@@ -7,12 +7,15 @@ import pyarrow.dataset as ds
 from vidpipe import tracking
 from vidpipe.datasets.labelled import Dataset
 from vidpipe.datasets.splits import TEST
-from vidpipe.evaluation.figures import draw_confusion, draw_mistakes
+from vidpipe.evaluation.figures import draw_confusion, draw_mistakes, find_mistakes
 from vidpipe.evaluation.metrics import Evaluation, evaluate
 from vidpipe.lake.tables import Lake
 from vidpipe.models.bundle import Bundle
 from vidpipe.stages.attempt import Attempt
 from vidpipe.stages.manifest import Manifest, read_result
+
+# Its pictures are those of the videos that the run is said to show.
+MISTAKES = "misclassified.png"
 
 
 def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
@@ -86,7 +89,8 @@ def _evaluate(
         mlflow_run.log_json(result.per_class(), "per_class.json")
         mlflow_run.log_figure(draw_confusion(result, title), "confusion.png")
         names = _names(lake, dataset, [video.video_id for video in videos])
-        mlflow_run.log_figure(draw_mistakes(result, clips, names, title), "misclassified.png")
+        mlflow_run.show(videos[number].video_id for number in find_mistakes(result))
+        mlflow_run.log_figure(draw_mistakes(result, clips, names, title), MISTAKES)
     return result
 
 

@@ -37,7 +37,8 @@ from vidpipe.errors import BadInputError, StoppedError, TemporaryError, UsageErr
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 WORK_KEY = "vidpipe.work_key"
-# The videos of which a run keeps pictures.
+# A run says which videos its pictures show.
+PICTURES = "misclassified.png"
 SHOWN = "vidpipe.shown_videos"
 _PREFIX = "vidpipe-"
 _MISSING = {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}
@@ -153,17 +154,21 @@ class Run:
         with answering():
             self._client.log_dict(self.id, document, name)
 
-    def show(self, video_ids: Iterable[str]) -> None:
-        """Tells of which videos it keeps pictures; before it has them, so that none is missed."""
-        with answering():
-            self._client.set_tag(self.id, SHOWN, " ".join(video_ids))
+    def log_pictures(self, figure: Any, video_ids: Iterable[str]) -> None:
+        """Keeps the figure that shows videos; which, it says first, so that none is missed."""
+        self._say_shown(video_ids)
+        self.log_figure(figure, PICTURES)
 
-    def remove_files(self, *names: str) -> None:
-        """Removes files from where they are kept; those that are gone are no error."""
+    def remove_pictures(self) -> None:
+        """Removes the figure that shows videos from where it is kept."""
         with answering():
             files = get_artifact_repository(self._client.get_run(self.id).info.artifact_uri)
-            for name in names:
-                files.delete_artifacts(name)
+            files.delete_artifacts(PICTURES)
+        self._say_shown(())
+
+    def _say_shown(self, video_ids: Iterable[str]) -> None:
+        with answering():
+            self._client.set_tag(self.id, SHOWN, " ".join(video_ids))
 
 
 def open_run(run_id: str) -> Run:

@@ -193,8 +193,8 @@ def _without_published_work(
     while snapshot is not None and snapshot.snapshot_id != base:
         other_runs.add(_property(snapshot, PUBLISHED))
         parent = snapshot.parent_snapshot_id
+        cut_off = parent is None and snapshot.sequence_number > 1
         snapshot = table.snapshot_by_id(parent) if parent else None
-        cut_off = snapshot is None and parent is not None
     other_runs.discard(None)
     if not other_runs and not cut_off:
         return uris

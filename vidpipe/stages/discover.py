@@ -24,6 +24,7 @@ from vidpipe.lake import layout
 from vidpipe.lake.store import StoredObject, split_uri
 from vidpipe.lake.tables import Lake
 from vidpipe.lake.times import parse_iso_time
+from vidpipe.lake.tombstones import read_forgotten
 from vidpipe.media import ExtractOptions, decoder_version
 from vidpipe.stages.attempt import Attempt
 from vidpipe.stages.manifest import Manifest
@@ -41,7 +42,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     max_videos, max_hours, fps, short_side, jpeg_quality.
 
     Result: `shards` (URIs of manifests), `base` (snapshot ids read), and counts: listed, known,
-    new, gone, selected, backlog, given_up.
+    new, gone, selected, backlog, given_up, forgotten.
     """
     config = manifest.config
     snapshots = lake.published()
@@ -93,7 +94,7 @@ class Comparison:
     Attributes:
         fresh: New and replaced objects, and those that failed and may be tried again.
         gone: Version of each known source that is no longer there.
-        counts: How many were listed, known, gone, given_up.
+        counts: How many were listed, known, gone, given_up, forgotten.
     """
 
     fresh: list[StoredObject]
@@ -105,9 +106,10 @@ def compare(lake: Lake, snapshots: dict[str, int], config: dict[str, Any]) -> Co
     """Lists the sources that `config` chooses (all: `{}`) and compares them with the tables."""
     known = _known_sources(lake, snapshots)
     tries = _failed_tries(lake, snapshots)
+    forgotten = read_forgotten(lake)
     listed: set[str] = set()
     fresh: list[StoredObject] = []
-    counts = dict.fromkeys(("listed", "known", "gone", "given_up"), 0)
+    counts = dict.fromkeys(("listed", "known", "gone", "given_up", "forgotten"), 0)
     scopes = [_scope(uri, config.get("prefix") or "") for uri in _sources(lake, config)]
     for scope in scopes:
         for found in lake.store.list(scope):
@@ -118,7 +120,9 @@ def compare(lake: Lake, snapshots: dict[str, int], config: dict[str, Any]) -> Co
             if found.uri.endswith("/") or not _wanted(found, config):
                 continue
             counts["listed"] += 1
-            if known.get(found.uri) == found.version:
+            if found.uri in forgotten or _item(found) in forgotten:
+                counts["forgotten"] += 1
+            elif known.get(found.uri) == found.version:
                 counts["known"] += 1
             elif tries[_item(found)] >= lake.settings.extract.max_tries:
                 counts["given_up"] += 1

@@ -14,9 +14,6 @@ from vidpipe.models.bundle import Bundle
 from vidpipe.stages.attempt import Attempt
 from vidpipe.stages.manifest import Manifest, read_result
 
-# Its pictures are those of the videos that the run is said to show.
-MISTAKES = "misclassified.png"
-
 
 def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     """Evaluates the model of a training.
@@ -89,8 +86,8 @@ def _evaluate(
         mlflow_run.log_json(result.per_class(), "per_class.json")
         mlflow_run.log_figure(draw_confusion(result, title), "confusion.png")
         names = _names(lake, dataset, [video.video_id for video in videos])
-        mlflow_run.show(videos[number].video_id for number in find_mistakes(result))
-        mlflow_run.log_figure(draw_mistakes(result, clips, names, title), MISTAKES)
+        shown = [videos[number].video_id for number in find_mistakes(result)]
+        mlflow_run.log_pictures(draw_mistakes(result, clips, names, title), shown)
     return result
 
 

@@ -14,6 +14,7 @@ from vidpipe.errors import MediaError, TemporaryError
 from vidpipe.lake import layout
 from vidpipe.lake.store import DeniedError, NotFoundError
 from vidpipe.lake.tables import Lake
+from vidpipe.lake.tombstones import Forgotten, read_forgotten, tombstone_row
 from vidpipe.media import AudioChunk, ExtractOptions, Frame, Summary, decode, probe
 from vidpipe.stages.attempt import Attempt, ItemRows
 from vidpipe.stages.canary import extraction_problems
@@ -30,11 +31,12 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     """
     options = ExtractOptions(**manifest.config["options"])
     attempt.result["canary_problems"] = extraction_problems(attempt.scratch)
+    forgotten = read_forgotten(lake)
     done: set[str] = set()
     seen: list[dict[str, Any]] = []
     for number, item in enumerate(manifest.items, 1):
         with attempt.item(item) as rows:
-            _extract(manifest, item, options, done, rows, attempt, lake)
+            _extract(manifest, item, options, done, forgotten, rows, attempt, lake)
         if rows.outcome["status"] == "done":
             done.add(rows.outcome["work_key"])
         if rows.outcome["reason"] in (None, "duplicate") or rows.outcome["status"] == "quarantined":
@@ -53,6 +55,7 @@ def _extract(
     item: dict[str, Any],
     options: ExtractOptions,
     done: set[str],
+    forgotten: Forgotten,
     rows: ItemRows,
     attempt: Attempt,
     lake: Lake,
@@ -70,6 +73,16 @@ def _extract(
             return
         except DeniedError as error:
             raise MediaError("denied", str(error)) from error
+        if video_id in forgotten:
+            # Under another name: the outcome does not say whose bytes they are, and they are not
+            # read again.
+            stone = {"kind": "object", "belongs_to": video_id}
+            row = tombstone_row(manifest.run_key, manifest.planned_time, item["item"], **stone)
+            attempt.write("forgotten", [row])
+            rows.skip(
+                "forgotten", "These bytes are forgotten; `vidpipe forget --lift` lets them in."
+            )
+            return
         work_key = layout.make_work_key(video_id, "extract", _work_config(manifest))
         rows.identify(work_key, video_id)
         if work_key in done or work_key in item["published"]:

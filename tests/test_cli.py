@@ -58,6 +58,7 @@ def test_help_names_every_command_once_and_those_for_people_first():
         (LAKE, ["tables"], "No lake is configured"),
         (LAKE, ["extract"], "No lake is configured"),
         ("", ["annotate", "labels.csv"], "Give a file and a task"),
+        ("", ["forget"], "Name a video or a source"),
         ("", ["run", "ingest"], "vidpipe up"),
     ],
 )
@@ -110,6 +111,7 @@ def test_query_takes_times_as_changes_does(lake, tmp_path):
         ("query", "select 1"),
         ("models",),
         ("annotate", "labels.csv", "--task", "motion"),
+        ("forget", "s3://videos/a.mp4"),
         ("run", "ingest"),
     ],
 )

@@ -24,7 +24,7 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 import mlflow  # noqa: E402
 import requests  # noqa: E402
-from mlflow.entities import Metric, Param, ViewType  # noqa: E402
+from mlflow.entities import LifecycleStage, Metric, Param, ViewType  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
 from mlflow.store.artifact.artifact_repository_registry import (  # noqa: E402
     get_artifact_repository,
@@ -162,9 +162,14 @@ class Run:
     def remove_pictures(self) -> None:
         """Removes the figure that shows videos from where it is kept."""
         with answering():
-            files = get_artifact_repository(self._client.get_run(self.id).info.artifact_uri)
-            files.delete_artifacts(PICTURES)
-        self._say_shown(())
+            info = self._client.get_run(self.id).info
+            get_artifact_repository(info.artifact_uri).delete_artifacts(PICTURES)
+            in_bin = info.lifecycle_stage == LifecycleStage.DELETED
+            if in_bin:
+                self._client.restore_run(self.id)  # nothing is noted of a run in the bin
+            self._say_shown(())
+            if in_bin:
+                self._client.delete_run(self.id)
 
     def _say_shown(self, video_ids: Iterable[str]) -> None:
         with answering():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import secrets
@@ -12,12 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
+from mlflow import MlflowClient
 
+from tests.lake.rows import publish_rows
 from tests.lake.traces import traces
 from tests.runs import audit_and_publish, ingest, label_rows, rows, shards, stage
 from tests.servers import config_file
+from vidpipe import tracking
 from vidpipe.config import Settings
-from vidpipe.errors import TemporaryError, UsageError
+from vidpipe.errors import BadInputError, TemporaryError, UsageError
 from vidpipe.lake import forgetting, publication
 from vidpipe.lake.query import run_query
 from vidpipe.lake.store import ObjectStore
@@ -191,6 +196,34 @@ def test_a_run_that_has_it_publishes_without_it(lake, bucket, media):
     assert traces(lake, uri) == {uri: []}
 
 
+def forget_it(settings: Settings, name: str) -> None:
+    with contextlib.suppress(TemporaryError):  # runs that have not ended hold it still
+        forget(Lake(settings), name)
+
+
+def publish(settings: Settings, uri: str) -> None:
+    publication.publish(Lake(settings), uri)
+
+
+def test_forgotten_while_others_publish(lake):
+    gone = "f" * 64
+    runs = [label_rows(lake, f"run-{n}", [gone, "same", f"own-{n}"]) for n in range(4)]
+    publication.publish(lake, label_rows(lake, "first", [gone, "first"]))
+    with multiprocessing.get_context("spawn").Pool(5) as workers:
+        done = [workers.apply_async(publish, (lake.settings, uri)) for uri in runs[:2]]
+        done.append(workers.apply_async(forget_it, (lake.settings, gone)))
+        done += [workers.apply_async(publish, (lake.settings, uri)) for uri in runs[2:]]
+        for each in done:
+            each.get()
+    forget(lake, gone, idle_hours=0)  # what runs left that were still at work
+    labelled = sorted(row["video_id"] for row in rows(lake, "labels"))
+    assert labelled == ["first", *(f"own-{n}" for n in range(4)), "same"]
+    assert traces(lake, gone) == {gone: []}
+    for uri in runs:
+        publication.publish(lake, uri)
+    assert len(rows(lake, "labels")) == 6
+
+
 def test_a_run_of_which_nothing_is_left_stays_published(lake, bucket, media, monkeypatch):
     uri = bucket.put("anna.mp4", media.videos[0])
     plan = stage(lake, "ingest", "discover", **OPTIONS)
@@ -213,6 +246,15 @@ def test_a_run_of_which_nothing_is_left_stays_published(lake, bucket, media, mon
     assert lake.iceberg("frames").scan().to_arrow().num_rows == 0
 
 
+def test_a_run_whose_files_are_gone_is_told_so_and_holds_nobody_up(lake):
+    late = label_rows(lake, "late", ["f" * 64, "a"])
+    forget(lake, "f" * 64, idle_hours=0)
+    with pytest.raises(BadInputError, match="Files of late are gone"):
+        publication.publish(lake, late)
+    publication.publish(lake, label_rows(lake, "next", ["a"]))
+    assert [row["run_key"] for row in rows(lake, "labels")] == ["next"]
+
+
 def test_work_that_others_published_is_left_out_also_where_history_is_cut_off(lake):
     uris = [label_rows(lake, "one", ["a", "b"]), label_rows(lake, "two", ["b", "c"])]
     publication.publish(lake, uris[0])
@@ -220,6 +262,48 @@ def test_work_that_others_published_is_left_out_also_where_history_is_cut_off(la
     forget(lake, "f" * 64, idle_hours=0)
     publication.publish(lake, uris[1])
     assert [row["video_id"] for row in rows(lake, "labels")] == ["a", "b", "c"]
+
+
+@pytest.fixture
+def trained(two, mlflow) -> tuple[Lake, str, str, dict[str, tracking.Run]]:
+    """Two tasks with a model each, of which one learnt from the first video and shows it.
+
+    Made up as far as MLflow goes: what is trained is looked at elsewhere.
+    """
+    lake, uri, video_id = two
+    runs = {}
+    for task, learnt in (("learnt", video_id), ("other", "0" * 64)):
+        task = f"{task}_{secrets.token_hex(4)}"
+        split = {"dataset": task, "version": "v1", "video_id": learnt, "split": "train"}
+        publish_rows(lake, f"train {task}", "snapshot", {"splits": [split]})
+        with tracking.training_run(task, "a run", task, {}) as run:
+            run.log_params({"dataset_version": "v1"})
+            run.log_pictures(Figure(), [learnt])
+        client = MlflowClient(mlflow.uri)
+        name = tracking.model_name(task)
+        client.create_registered_model(name)
+        client.create_model_version(name, f"runs:/{run.id}/model", run.id)
+        tracking.set_alias(tracking.version_of_run(task, run.id), tracking.CHAMPION)
+        runs[task] = run
+    return lake, uri, video_id, runs
+
+
+def test_pictures_in_mlflow_go_and_models_that_learnt_are_listed(trained, mlflow, capsys):
+    lake, uri, video_id, runs = trained
+    (learnt, shows), (_, other) = runs.items()
+    dry = forget(lake, video_id, dry_run=True)
+    done = forget(lake, uri, idle_hours=0)
+    for report in (dry, done):
+        assert report.result["pictures"] == 1
+        assert report.result["models"] == [
+            {"model": f"vidpipe-{learnt}", "version": "1", "aliases": ["champion"]}
+        ]
+    assert f"stays: vidpipe-{learnt} version 1 (champion)" in capsys.readouterr().out
+    assert tracking.champion(learnt) is not None, "listed, not deleted"
+    kept = {path.parts[-3] for path in mlflow.folder.rglob("misclassified.png")}
+    assert other.id in kept and shows.id not in kept
+    for path in mlflow.folder.rglob("artifacts/**/*"):
+        assert path.is_dir() or video_id.encode() not in path.read_bytes()
 
 
 def test_what_is_no_name_is_refused_in_one_line(lake):
@@ -252,7 +336,15 @@ def forget_and_die(settings: Settings, name: str, after: str, times: int) -> Non
 
 @pytest.mark.parametrize(
     ("after", "times"),
-    [*(("commit", n) for n in (1, 2, 3, 5, 14, 20)), ("delete", 1), ("delete", 9)],
+    [
+        ("commit", 2),
+        ("commit", 14),
+        ("delete", 9),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (*(("commit", n) for n in (1, 3, 5, 20)), ("delete", 1), ("delete", 30))
+        ),
+    ],
 )
 def test_killed_and_run_again_it_ends_the_same(two, after, times, monkeypatch):
     monkeypatch.setattr(publication, "_PATIENCE_S", 1.0)

@@ -17,6 +17,7 @@ import json
 import random
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pyarrow.compute as pc
@@ -24,15 +25,18 @@ from pyiceberg.expressions import AlwaysTrue, EqualTo, In
 from pyiceberg.table import Table as IcebergTable
 from pyiceberg.table.snapshots import Snapshot
 
+from vidpipe.errors import BadInputError
 from vidpipe.lake import forgetting
 from vidpipe.lake.commits import commits, tries
 from vidpipe.lake.files import read_columns, without
+from vidpipe.lake.store import NotFoundError
 from vidpipe.lake.tables import PUBLISHED, SNAPSHOTS, Lake
 from vidpipe.lake.tombstones import Forgotten, name_columns, naming, read_forgotten
 from vidpipe.schemas import TABLES
 
 PUBLISHING = "vidpipe.publishing"
 _PATIENCE_S = 10.0
+_READERS = 16
 
 
 def publish(lake: Lake, publication_uri: str) -> None:
@@ -46,6 +50,7 @@ def publish(lake: Lake, publication_uri: str) -> None:
 
     Raises:
         TemporaryError: Others were committing all the time.
+        BadInputError: Its files are gone, with what was forgotten.
     """
     publication = lake.store.get_json(publication_uri)
     if not publication["tables"]:
@@ -53,15 +58,31 @@ def publish(lake: Lake, publication_uri: str) -> None:
     for _ in tries("outcomes"):
         outcomes = lake.iceberg("outcomes")
         run_key = publication["run_key"]
+        forgotten = read_forgotten(lake)
         # Of a run that has a tombstone nothing is left, but it was published.
-        if _holds_run(outcomes, run_key) or run_key in read_forgotten(lake):
+        if _holds_run(outcomes, run_key) or run_key in forgotten:
             return
         under_way = _under_way(outcomes)
         if under_way is None:
+            if forgotten:
+                _check_files(lake, publication)
             if _start(outcomes, publication_uri):
                 _roll_forward(lake, publication_uri)
         elif not _ends_soon(lake, under_way):
             _roll_forward(lake, under_way)
+
+
+def _check_files(lake: Lake, publication: dict[str, Any]) -> None:
+    """Makes sure that files are there: once it has begun, a publication must come to its end."""
+    uris = [uri for of_table in publication["tables"].values() for uri in of_table]
+    try:
+        with ThreadPoolExecutor(_READERS) as pool:
+            list(pool.map(lake.store.head, uris))
+    except NotFoundError as error:
+        raise BadInputError(
+            f"Files of {publication['run_key']} are gone: what they held was forgotten after it"
+            " had stood still for long. Run it anew."
+        ) from error
 
 
 def _start(outcomes: IcebergTable, publication_uri: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 
 import pytest
+from matplotlib.figure import Figure
 from mlflow import MlflowClient
 
 from tests.servers import free_port
@@ -123,3 +124,24 @@ def test_no_server_configured_says_what_to_do(mlflow, monkeypatch):
     load_settings.cache_clear()
     with pytest.raises(UsageError, match="vidpipe up"):
         tracking.champion("motion")
+
+
+def test_pictures_are_found_by_the_videos_they_show_and_removed_for_good(
+    task, client, mlflow_server
+):
+    one, two = "a" * 64, "b" * 64
+    with tracking.training_run(task, "a run", "work", TAGS) as run:
+        run.log_pictures(Figure(), [one, two])
+        run.log_json([], "per_class.json")
+    client.delete_run(run.id)  # in MLflow's bin it has its files still
+    with tracking.training_run(task, "another", "other", TAGS) as other:
+        other.log_pictures(Figure(), [two])
+    assert [found.id for found in tracking.runs_showing([one])] == [run.id]
+    assert {found.id for found in tracking.runs_showing([one, two])} == {run.id, other.id}
+
+    run.remove_pictures()
+    files = [path.name for path in mlflow_server.folder.rglob(f"{run.id}/artifacts/*")]
+    assert files == ["per_class.json"]
+    assert tracking.runs_showing([one]) == []
+    run.remove_pictures()
+    assert list(mlflow_server.folder.rglob(f"{other.id}/artifacts/misclassified.png"))

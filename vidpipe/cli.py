@@ -413,6 +413,52 @@ def extract(
     local_files.extract(list(files), output, ExtractOptions(**options), workers=workers)
 
 
+@cli.command()
+@click.argument("name", metavar="VIDEO|SOURCE", required=False)
+@click.option("--dry-run", is_flag=True, help="Only tell what there is of it.")
+@click.option("--lift", is_flag=True, help="Let it in again; what was forgotten stays gone.")
+@click.option("--why", default="", help="A reason, kept with the tombstone: name nobody in it.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--run-key", hidden=True)
+@click.option("--params", default="{}", hidden=True)
+def forget(
+    name: str | None,
+    dry_run: bool,
+    lift: bool,
+    why: str,
+    yes: bool,
+    run_key: str | None,
+    params: str,
+) -> None:
+    """Remove a video, or all that a source ever was, from everywhere, for good.
+
+    VIDEO is a video_id, SOURCE the s3:// URI of an object. Rows, old states of the tables, staged
+    files and pictures in MLflow go; models that learnt from it are listed. The objects in the
+    watched buckets stay, and are not read again.
+
+    \b
+    Example:
+        vidpipe forget s3://videos/2026/anna.mp4 --dry-run
+    """
+    if run_key:
+        _run_stage("forget", None, run_key, params)
+        return
+    if not name:
+        raise UsageError("Name a video or a source: vidpipe forget s3://videos/anna.mp4 --dry-run")
+    from vidpipe.stages import by_hand
+
+    _require_parts("s3", "mlflow")
+    if dry_run or not yes:
+        by_hand.forget(name, dry_run=True, lift=lift)
+    if dry_run:
+        return
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UsageError("Nobody is there to be asked: look at the above, then add --yes.")
+        click.confirm("Go on? This cannot be undone", abort=True)
+    by_hand.forget(name, lift=lift, why=why)
+
+
 def _run_stage(name: str, shard: str | None, run_key: str | None, params: str) -> None:
     from vidpipe.lake.tables import Lake
     from vidpipe.stages import runner

@@ -2,7 +2,8 @@
 
 Every table that a stage produces has `work_key` (what the work was) and `run_key` (which DAG run
 did it). Tables only grow: a correction, a withdrawal or a promotion is a newer row, and the
-`current_…` views (`vidpipe/lake/views.py`) give what holds now.
+`current_…` views (`vidpipe/lake/views.py`) give what holds now. Only what is forgotten leaves them:
+by which columns is told here, so that a table that is added here is one that forgets.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ class Table:
         schema: Columns; the order is that of the files.
         key: Columns that together are unique.
         sort: Columns by which the rows of a file are sorted.
+        names: What names a video in a row, or the object that it was read from: columns that hold a
+            video id or a URI, or `uri@version`, the values of two columns. A row leaves the table
+            when what one of them names is forgotten. Nothing has to be said as `()`.
         partition: Columns whose value is one per file: a timestamp partitions by day, a string by
             identity.
         row_group_rows: Rows a row group holds at most; small where one video's rows are read alone.
@@ -30,6 +34,7 @@ class Table:
     schema: pa.Schema
     key: tuple[str, ...]
     sort: tuple[str, ...]
+    names: tuple[str, ...]
     partition: tuple[str, ...] = ()
     row_group_rows: int = 100_000
 
@@ -40,6 +45,7 @@ def _schema(*columns: tuple[str, pa.DataType] | tuple[str, pa.DataType, bool]) -
 
 
 _KEYS = (("work_key", pa.string()), ("run_key", pa.string()))
+_OBJECT = ("source_uri", "source_uri@source_version")
 
 TABLES: dict[str, Table] = {
     # A change seen in a bucket: an object that appeared, was replaced, or is gone.
@@ -56,6 +62,7 @@ TABLES: dict[str, Table] = {
         ),
         key=("source_uri", "source_version", "deleted", "run_key"),
         sort=("source_uri",),
+        names=("video_id", *_OBJECT),
     ),
     "videos": Table(
         _schema(
@@ -88,6 +95,7 @@ TABLES: dict[str, Table] = {
         ),
         key=("work_key",),
         sort=("video_id",),
+        names=("video_id", *_OBJECT),
     ),
     "frames": Table(
         _schema(
@@ -107,6 +115,7 @@ TABLES: dict[str, Table] = {
         ),
         key=("work_key", "frame_index"),
         sort=("video_id", "time_s"),
+        names=("video_id",),
         partition=("ingested_at",),
         row_group_rows=256,
     ),
@@ -122,6 +131,7 @@ TABLES: dict[str, Table] = {
         ),
         key=("work_key", "start_s"),
         sort=("video_id", "start_s"),
+        names=("video_id",),
         partition=("ingested_at",),
         row_group_rows=16,
     ),
@@ -140,6 +150,7 @@ TABLES: dict[str, Table] = {
         ),
         key=("work_key", "source"),
         sort=("video_id", "start_s"),
+        names=("video_id",),
         partition=("task",),
     ),
     "splits": Table(
@@ -155,6 +166,7 @@ TABLES: dict[str, Table] = {
         ),
         key=("work_key", "video_id"),
         sort=("video_id",),
+        names=("video_id", "group"),
         partition=("dataset",),
     ),
     "labels": Table(
@@ -173,6 +185,7 @@ TABLES: dict[str, Table] = {
         ),
         key=("work_key", "start_s", "label"),
         sort=("video_id", "start_s"),
+        names=("video_id",),
         partition=("task",),
     ),
     "promotions": Table(
@@ -188,6 +201,27 @@ TABLES: dict[str, Table] = {
         ),
         key=("work_key",),
         sort=("promoted_at",),
+        names=(),
+    ),
+    # What is never ingested again. The newest row of (tombstone, belongs_to) holds.
+    "forgotten": Table(
+        _schema(
+            # Hex SHA-256 of what is not to be seen again: it tells it when it comes back, and
+            # names nothing until then.
+            ("tombstone", pa.string()),
+            (
+                "kind",
+                pa.string(),
+            ),  # video (its id), source (URI), object (URI@version) or run (key)
+            ("belongs_to", pa.string()),  # tombstone of what it is lifted with; its own: by itself
+            ("lifted", pa.bool_()),
+            ("forgotten_at", TIMESTAMP),  # of a lifted one: when it was lifted
+            ("why", pa.string()),
+            *_KEYS,
+        ),
+        key=("work_key",),
+        sort=("tombstone",),
+        names=(),
     ),
     # One row for each item that a stage was given. Published last: a run is visible when they are.
     "outcomes": Table(
@@ -210,6 +244,7 @@ TABLES: dict[str, Table] = {
         ),
         key=("run_key", "stage", "item"),
         sort=("stage", "item"),
+        names=("video_id", "source_uri", "item"),
         partition=("stage",),
     ),
 }

@@ -10,7 +10,7 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,8 +24,11 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 import mlflow  # noqa: E402
 import requests  # noqa: E402
-from mlflow.entities import Metric, Param  # noqa: E402
+from mlflow.entities import LifecycleStage, Metric, Param, ViewType  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
+from mlflow.store.artifact.artifact_repository_registry import (  # noqa: E402
+    get_artifact_repository,
+)
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
@@ -34,6 +37,9 @@ from vidpipe.errors import BadInputError, StoppedError, TemporaryError, UsageErr
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 WORK_KEY = "vidpipe.work_key"
+# A run says which videos its pictures show.
+PICTURES = "misclassified.png"
+SHOWN = "vidpipe.shown_videos"
 _PREFIX = "vidpipe-"
 _MISSING = {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}
 _TEMPORARY = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"}
@@ -148,6 +154,27 @@ class Run:
         with answering():
             self._client.log_dict(self.id, document, name)
 
+    def log_pictures(self, figure: Any, video_ids: Iterable[str]) -> None:
+        """Keeps the figure that shows videos; which, it says first, so that none is missed."""
+        self._say_shown(video_ids)
+        self.log_figure(figure, PICTURES)
+
+    def remove_pictures(self) -> None:
+        """Removes the figure that shows videos from where it is kept."""
+        with answering():
+            info = self._client.get_run(self.id).info
+            get_artifact_repository(info.artifact_uri).delete_artifacts(PICTURES)
+            in_bin = info.lifecycle_stage == LifecycleStage.DELETED
+            if in_bin:
+                self._client.restore_run(self.id)  # nothing is noted of a run in the bin
+            self._say_shown(())
+            if in_bin:
+                self._client.delete_run(self.id)
+
+    def _say_shown(self, video_ids: Iterable[str]) -> None:
+        with answering():
+            self._client.set_tag(self.id, SHOWN, " ".join(video_ids))
+
 
 def open_run(run_id: str) -> Run:
     """Returns a run that exists, to add to it."""
@@ -202,6 +229,42 @@ def _experiment(client: mlflow.MlflowClient, name: str) -> str:
         return client.get_experiment_by_name(name).experiment_id
 
 
+def runs_showing(video_ids: Iterable[str]) -> list[Run]:
+    """The runs that keep pictures of one of the videos, also those that were put into the bin."""
+    client = connect()
+    found = {}
+    with answering():
+        experiments = _all(
+            client.search_experiments,
+            filter_string=f"name LIKE '{_PREFIX}%'",
+            view_type=ViewType.ALL,
+        )
+        ids = [experiment.experiment_id for experiment in experiments]
+        for video_id in video_ids if ids else ():
+            shown = f"tags.`{SHOWN}` LIKE '%{video_id}%'"
+            for run in _search_runs(client, ids, shown):
+                found[run.id] = run
+    return list(found.values())
+
+
+def runs_of_dataset(task: str, version: str) -> list[Run]:
+    """The runs that trained on a version of a dataset."""
+    client = connect()
+    with answering():
+        experiment = client.get_experiment_by_name(model_name(task))
+        if experiment is None:
+            return []
+        chosen = f"params.dataset_version = '{version}'"
+        return list(_search_runs(client, [experiment.experiment_id], chosen))
+
+
+def _search_runs(client: mlflow.MlflowClient, ids: list[str], chosen: str) -> Iterator[Run]:
+    for found in _all(
+        client.search_runs, experiment_ids=ids, filter_string=chosen, run_view_type=ViewType.ALL
+    ):
+        yield Run(client, found.info.run_id, found.info.experiment_id)
+
+
 # === Registry ===
 
 
@@ -237,6 +300,14 @@ def version_of_run(task: str, run_id: str) -> Version | None:
     with answering():
         found = client.search_model_versions(f"name = '{model_name(task)}' and run_id = '{run_id}'")
     return _version(found[0]) if found else None
+
+
+def aliases(version: Version) -> list[str]:
+    """What a version is, such as the champion."""
+    client = connect()
+    with answering():
+        named = client.get_registered_model(version.name).aliases
+    return sorted(alias for alias, number in named.items() if str(number) == version.version)
 
 
 def set_alias(version: Version, alias: str) -> None:

@@ -180,3 +180,13 @@ def test_label_nightly_without_champion_is_skipped(airflow_home: Path, stages: P
     assert run.state == "success"
     assert set(run.tasks.values()) == {"skipped"}
     assert names(stages) == ["label"]
+
+
+def test_forget_only_tells_unless_asked(airflow_home: Path, stages: PretendStages):
+    video = "s3://videos/anna.mp4"
+    assert run_dag(airflow_home, "forget", video=video).state == "success"
+    assert run_dag(airflow_home, "forget", video=video, dry_run=False, why="asked").state
+    assert names(stages) == ["forget"]
+    tell, do = (call["config"] for call in stages.calls)
+    assert tell == {"video": video, "dry_run": True, "lift": False, "why": "", "idle_hours": 24}
+    assert do == {**tell, "dry_run": False, "why": "asked"}

@@ -75,7 +75,7 @@ def test_publishing_concurrently_leaves_exact_tables(lake, pool, rounds):
 def publish_and_die(settings: Settings, uri: str, commits: int) -> None:
     """Publishes, and kills itself right after so many commits."""
     left = [commits]
-    commit = publication._commits
+    commit = publication.commits
 
     def counted(action):
         done = commit(action)
@@ -84,7 +84,7 @@ def publish_and_die(settings: Settings, uri: str, commits: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return done
 
-    publication._commits = counted
+    publication.commits = counted
     publication.publish(Lake(settings), uri)
 
 

@@ -28,7 +28,6 @@ def pack(architecture: str = "attention") -> Bundle:
         architecture=architecture,
         labels=LABELS,
         sampling=SAMPLING,
-        clips=CLIPS,
     )
 
 

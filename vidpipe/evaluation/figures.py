@@ -45,6 +45,13 @@ def draw_confusion(evaluation: Evaluation, title: str) -> Figure:
     return figure
 
 
+def find_mistakes(evaluation: Evaluation) -> np.ndarray:
+    """The misclassified clips that `draw_mistakes` shows, the most confident first."""
+    wrong = np.flatnonzero(evaluation.predicted != evaluation.truth)
+    confidence = evaluation.scores[wrong, evaluation.predicted[wrong]]
+    return wrong[np.argsort(-confidence)][:SHEET_CLIPS]
+
+
 def draw_mistakes(
     evaluation: Evaluation, clips: np.ndarray, names: Sequence[str], title: str
 ) -> Figure:
@@ -56,11 +63,10 @@ def draw_mistakes(
         names: Of the clips' videos.
         title: What is evaluated.
     """
-    wrong = np.flatnonzero(evaluation.predicted != evaluation.truth)
-    confidence = evaluation.scores[wrong, evaluation.predicted[wrong]]
-    shown = wrong[np.argsort(-confidence)][:SHEET_CLIPS]
-    heading = f"{title}: {len(wrong)} of {len(evaluation.truth)} misclassified"
-    if len(shown) < len(wrong):
+    wrong = np.count_nonzero(evaluation.predicted != evaluation.truth)
+    shown = find_mistakes(evaluation)
+    heading = f"{title}: {wrong} of {len(evaluation.truth)} misclassified"
+    if len(shown) < wrong:
         heading += f", the {len(shown)} most confident"
     figure = Figure(figsize=(10, 0.6 + 1.2 * max(len(shown), 1)), layout="constrained", dpi=100)
     figure.suptitle(heading, parse_math=False)

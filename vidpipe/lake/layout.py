@@ -5,6 +5,8 @@ runs/RUN/shards/STAGE/ATTEMPT/00012.json                  manifests, by the atte
 runs/RUN/reports/STAGE/SHARD/ATTEMPT.json                 reports: an attempt is complete
 runs/RUN/progress/STAGE/SHARD.json                        how far it is, for people
 runs/RUN/publish/ATTEMPT.json                             what audit found fit to publish
+annotations/DIGEST/NAME                                   label files that were uploaded
+forgetting/TOMBSTONE.json                                 what is being forgotten, until it is
 """
 
 from __future__ import annotations
@@ -62,3 +64,13 @@ def progress_uri(lake_uri: str, run_key: str, stage: str = "", shard: str = "") 
     """Where a shard tells how far it is; the folder of a run's where no shard is named."""
     folder = f"{run_uri(lake_uri, run_key)}/progress/"
     return f"{folder}{stage}/{shard}.json" if stage else folder
+
+
+def annotations_uri(lake_uri: str) -> str:
+    """The folder of the label files that were uploaded; ends in a slash."""
+    return f"{lake_uri.rstrip('/')}/annotations/"
+
+
+def forgetting_uri(lake_uri: str, tombstone: str) -> str:
+    """Where the names of what is being forgotten are kept until all of it is gone."""
+    return f"{lake_uri.rstrip('/')}/forgetting/{tombstone}.json"

@@ -6,31 +6,37 @@ optimistic commit decides who may start. Whoever meets an intent rolls that publ
 before its own, so that one cut off half way is finished by the next. Every step may be done twice:
 a table that holds rows of the run key is done, and `outcomes`, committed last together with the
 snapshot ids of all tables, is the end.
+
+Forgetting is a publication, too: one that takes rows out of the tables. Whatever is published after
+it is published without the rows of what is forgotten.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import random
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
-from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
-from pyiceberg.expressions import EqualTo, In
+from pyiceberg.expressions import AlwaysTrue, EqualTo, In
 from pyiceberg.table import Table as IcebergTable
 from pyiceberg.table.snapshots import Snapshot
-from sqlalchemy.exc import OperationalError
 
-from vidpipe.errors import TemporaryError
+from vidpipe.errors import BadInputError
+from vidpipe.lake import forgetting
+from vidpipe.lake.commits import commits, tries
+from vidpipe.lake.files import read_columns, without
+from vidpipe.lake.store import NotFoundError
 from vidpipe.lake.tables import PUBLISHED, SNAPSHOTS, Lake
+from vidpipe.lake.tombstones import Forgotten, name_columns, naming, read_forgotten
 from vidpipe.schemas import TABLES
 
 PUBLISHING = "vidpipe.publishing"
-_TRIES = 100
 _PATIENCE_S = 10.0
+_READERS = 16
 
 
 def publish(lake: Lake, publication_uri: str) -> None:
@@ -39,29 +45,49 @@ def publish(lake: Lake, publication_uri: str) -> None:
     Args:
         lake: The lake.
         publication_uri: A JSON object with `run_key`, `base` (snapshot ids of the tables when the
-            run was planned) and `tables` (table → URIs of Parquet files).
+            run was planned) and `tables` (table → URIs of Parquet files); where something is to be
+            forgotten with it, `forgetting`: the URI of the names.
 
     Raises:
         TemporaryError: Others were committing all the time.
+        BadInputError: Its files are gone, with what was forgotten.
     """
     publication = lake.store.get_json(publication_uri)
     if not publication["tables"]:
         return
-    for _ in _tries("outcomes"):
+    for _ in tries("outcomes"):
         outcomes = lake.iceberg("outcomes")
-        if _holds_run(outcomes, publication["run_key"]):
+        run_key = publication["run_key"]
+        forgotten = read_forgotten(lake)
+        # Of a run that has a tombstone nothing is left, but it was published.
+        if _holds_run(outcomes, run_key) or run_key in forgotten:
             return
         under_way = _under_way(outcomes)
         if under_way is None:
+            if forgotten:
+                _check_files(lake, publication)
             if _start(outcomes, publication_uri):
                 _roll_forward(lake, publication_uri)
         elif not _ends_soon(lake, under_way):
             _roll_forward(lake, under_way)
 
 
+def _check_files(lake: Lake, publication: dict[str, Any]) -> None:
+    """Makes sure that files are there: once it has begun, a publication must come to its end."""
+    uris = [uri for of_table in publication["tables"].values() for uri in of_table]
+    try:
+        with ThreadPoolExecutor(_READERS) as pool:
+            list(pool.map(lake.store.head, uris))
+    except NotFoundError as error:
+        raise BadInputError(
+            f"Files of {publication['run_key']} are gone: what they held was forgotten after it"
+            " had stood still for long. Run it anew."
+        ) from error
+
+
 def _start(outcomes: IcebergTable, publication_uri: str) -> bool:
     nothing = TABLES["outcomes"].schema.empty_table()
-    return _commits(
+    return commits(
         lambda: outcomes.append(nothing, snapshot_properties={PUBLISHING: publication_uri})
     )
 
@@ -79,10 +105,22 @@ def _ends_soon(lake: Lake, publication_uri: str) -> bool:
 def _roll_forward(lake: Lake, publication_uri: str) -> None:
     publication = lake.store.get_json(publication_uri)
     run_key = publication["run_key"]
+
+    def goes_on() -> bool:
+        return _under_way(lake.iceberg("outcomes")) == publication_uri
+
+    # The same for all who roll it forward: no other publication, and so no other forgetting, is
+    # under way.
+    forgotten = _forgotten_of(lake, publication)
     for name, uris in publication["tables"].items():
         if name != "outcomes":
-            _add_rows(lake, name, uris, run_key, publication["base"].get(name))
-    for _ in _tries("outcomes"):
+            fresh = _without_forgotten(lake, name, uris, forgotten)
+            _add_rows(lake, name, fresh, run_key, publication["base"].get(name), goes_on)
+    if names := forgetting.read_names(lake, publication.get("forgetting")):
+        for name in TABLES:
+            forgetting.take_out(lake, name, names, run_key, goes_on)
+    of_outcomes = _without_forgotten(lake, "outcomes", publication["tables"]["outcomes"], forgotten)
+    for _ in tries("outcomes"):
         outcomes = lake.iceberg("outcomes")
         if _under_way(outcomes) != publication_uri:
             return  # somebody else rolled it forward meanwhile
@@ -92,20 +130,73 @@ def _roll_forward(lake: Lake, publication_uri: str) -> None:
             PUBLISHED: run_key,
             SNAPSHOTS: json.dumps({n: s.snapshot_id for n, s in current.items() if s}),
         }
-        if _commits(lambda: _add_files(outcomes, publication["tables"]["outcomes"], properties)):  # noqa: B023
+        if commits(lambda: _add_files(outcomes, of_outcomes, properties)):  # noqa: B023
             return
 
 
-def _add_rows(lake: Lake, name: str, uris: list[str], run_key: str, base: int | None) -> None:
-    for _ in _tries(name):
+def _add_rows(
+    lake: Lake,
+    name: str,
+    uris: list[str],
+    run_key: str,
+    base: int | None,
+    goes_on: Callable[[], bool],
+) -> None:
+    for _ in tries(name):
         table = lake.iceberg(name)
-        if _holds_run(table, run_key):
+        # Asked after the table was loaded. Whoever ended this publication meanwhile and forgot all
+        # of its rows has committed to the table: before, and that is seen here; or after, and the
+        # commit fails.
+        if not goes_on() or _holds_run(table, run_key):
             return
         fresh = _without_published_work(lake, table, name, uris, base)
         if not fresh:
             return
-        if _commits(lambda: _add_files(table, fresh, {PUBLISHED: run_key})):  # noqa: B023
+        if commits(lambda: _add_files(table, fresh, {PUBLISHED: run_key})):  # noqa: B023
             return
+
+
+class _LeftOut:
+    """What a publication leaves out: names that are forgotten, and what was read by them."""
+
+    def __init__(self, forgotten: Forgotten, videos: set[str]):
+        self._forgotten = forgotten
+        self._videos = videos
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._videos or name in self._forgotten
+
+    def __bool__(self) -> bool:
+        return bool(self._forgotten)
+
+
+def _forgotten_of(lake: Lake, publication: dict[str, Any]) -> _LeftOut:
+    """What is forgotten among what is published.
+
+    Of a source that is forgotten the video goes as well, whose other rows do not name the source.
+    """
+    forgotten = read_forgotten(lake, but=publication["run_key"])
+    videos: set[str] = set()
+    for name, uris in publication["tables"].items() if forgotten else ():
+        columns = {"source_uri", "video_id"}
+        if columns <= set(TABLES[name].schema.names):
+            for uri in uris:
+                rows = read_columns(lake, uri, sorted({*columns, *name_columns(name)}))
+                named = rows.filter(naming(name, rows, forgotten))["video_id"]
+                videos.update(pc.unique(named.drop_null()).to_pylist())
+    return _LeftOut(forgotten, videos)
+
+
+def _without_forgotten(lake: Lake, name: str, uris: list[str], forgotten: _LeftOut) -> list[str]:
+    """Leaves out the rows of what was forgotten since they were made."""
+    if not forgotten or not TABLES[name].names:
+        return uris
+    columns = name_columns(name)
+    fresh = (
+        without(lake, name, uri, naming(name, read_columns(lake, uri, columns), forgotten))
+        for uri in uris
+    )
+    return [uri for uri in fresh if uri]
 
 
 def _add_files(table: IcebergTable, uris: list[str], properties: dict[str, str]) -> None:
@@ -119,46 +210,27 @@ def _without_published_work(
     """Leaves out rows whose work other runs published since this run was planned."""
     other_runs = set()
     snapshot = table.current_snapshot()
+    cut_off = False
     while snapshot is not None and snapshot.snapshot_id != base:
         other_runs.add(_property(snapshot, PUBLISHED))
         parent = snapshot.parent_snapshot_id
+        cut_off = parent is None and snapshot.sequence_number > 1
         snapshot = table.snapshot_by_id(parent) if parent else None
     other_runs.discard(None)
-    if not other_runs:
+    if not other_runs and not cut_off:
         return uris
+    # Where forgetting cut the history off, any run may have been.
+    of_others = AlwaysTrue() if cut_off else In("run_key", other_runs)
     published = (
-        table.scan(row_filter=In("run_key", other_runs), selected_fields=("work_key",))
+        table.scan(row_filter=of_others, selected_fields=("work_key",))
         .to_arrow()["work_key"]
         .unique()
     )
     fresh = []
     for uri in uris:
-        path = uri.removeprefix("s3://")
-        keys = pq.read_table(path, columns=["work_key"], filesystem=lake.filesystem)["work_key"]
-        known = pc.is_in(keys, value_set=published)
-        if not pc.any(known).as_py():
-            fresh.append(uri)
-        elif not pc.all(known).as_py():
-            fresh.append(_rewrite_without(lake, name, uri, published))
-    return fresh
-
-
-def _rewrite_without(lake: Lake, name: str, uri: str, published) -> str:
-    schema = TABLES[name].schema
-    path = uri.removeprefix("s3://")
-    source = pq.ParquetFile(path, filesystem=lake.filesystem)
-    # Named by what was left out, so that all who roll this publication forward write the same.
-    left_out = hashlib.sha256("".join(sorted(published.to_pylist())).encode()).hexdigest()[:16]
-    target = f"{path.removesuffix('.parquet')}-without-{left_out}.parquet"
-    with pq.ParquetWriter(
-        target, schema, filesystem=lake.filesystem, compression="zstd", write_page_index=True
-    ) as writer:
-        for group in range(source.num_row_groups):
-            rows = source.read_row_group(group)
-            rows = rows.filter(pc.invert(pc.is_in(rows["work_key"], value_set=published)))
-            if rows.num_rows:
-                writer.write_table(rows.cast(schema))
-    return f"s3://{target}"
+        keys = read_columns(lake, uri, ["work_key"])["work_key"]
+        fresh.append(without(lake, name, uri, pc.is_in(keys, value_set=published)))
+    return [uri for uri in fresh if uri]
 
 
 def _holds_run(table: IcebergTable, run_key: str) -> bool:
@@ -183,23 +255,3 @@ def _under_way(outcomes: IcebergTable) -> str | None:
 
 def _property(snapshot: Snapshot, name: str) -> str | None:
     return snapshot.summary.additional_properties.get(name) if snapshot.summary else None
-
-
-def _commits(commit: Any) -> bool:
-    """Whether a commit got through; one that lost against another is to be looked at anew."""
-    try:
-        commit()
-    except (CommitFailedException, CommitStateUnknownException):
-        return False
-    except OperationalError as error:
-        if "locked" not in str(error):
-            raise TemporaryError(f"The table catalog does not answer: {error.orig}") from error
-        return False
-    return True
-
-
-def _tries(name: str):
-    for attempt in range(_TRIES):
-        yield attempt
-        time.sleep(random.uniform(0, min(0.05 * 2**attempt, 2.0)))
-    raise TemporaryError(f"Table {name} could not be committed to: others commit all the time.")

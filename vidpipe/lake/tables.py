@@ -204,10 +204,30 @@ class Lake:
             A dataset of the table's columns; without files where nothing was published.
         """
         snapshot_id = (self.published() if snapshots is None else snapshots).get(name)
-        schema = TABLES[name].schema
         if snapshot_id is None:
-            return ds.dataset(schema.empty_table())
-        scan = self.iceberg(name).scan(row_filter=where or AlwaysTrue(), snapshot_id=snapshot_id)
+            return ds.dataset(TABLES[name].schema.empty_table())
+        table = self.iceberg(name)
+        if table.snapshot_by_id(snapshot_id) is None:
+            # Something was forgotten since: a state that held it is gone. What a run was planned on
+            # is there all the same, as tables only grow otherwise and it knows its work keys.
+            snapshot_id = self.published()[name]
+        return self._open(table, name, snapshot_id, where)
+
+    def dataset_now(self, name: str) -> ds.Dataset:
+        """Opens a table as it is now, publications under way included; for writers."""
+        table = self.iceberg(name)
+        if (snapshot := table.current_snapshot()) is None:
+            return ds.dataset(TABLES[name].schema.empty_table())
+        return self._open(table, name, snapshot.snapshot_id)
+
+    def _open(
+        self,
+        table: IcebergTable,
+        name: str,
+        snapshot_id: int,
+        where: BooleanExpression | None = None,
+    ) -> ds.Dataset:
+        scan = table.scan(row_filter=where or AlwaysTrue(), snapshot_id=snapshot_id)
         files = sorted((task.file for task in scan.plan_files()), key=lambda file: file.file_path)
         parquet = ds.ParquetFileFormat()
         fragments = [
@@ -218,7 +238,7 @@ class Lake:
             )
             for file in files
         ]
-        return ds.FileSystemDataset(fragments, schema, parquet, self.filesystem)
+        return ds.FileSystemDataset(fragments, TABLES[name].schema, parquet, self.filesystem)
 
 
 class Publication(NamedTuple):

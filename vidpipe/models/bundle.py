@@ -3,7 +3,7 @@
     MLmodel           MLflow's own description, with the signature
     data/model.keras  the network with its weights
     data/bundle.json  task, architecture, labels, sampling
-    data/canary.npz   a few clips with the scores they got when the model was made
+    data/canary.npz   a few made clips with the scores they got when the model was made
 
 This module is its MLflow flavour. Nothing in it is pickled and no code lies beside it, so that a
 model from a registry can do no more than compute.
@@ -36,6 +36,7 @@ from vidpipe.version import code_version
 
 FLAVOR = "vidpipe"
 CANARY_CLIPS = 4
+SQUARE = 8  # pixels of a side
 TOLERANCE = 1e-3  # of a score: processors differ in the last digits, not in these
 BATCH_CLIPS = 32
 
@@ -71,10 +72,9 @@ class Bundle:
         architecture: str,
         labels: list[str],
         sampling: Sampling,
-        clips: np.ndarray,
     ) -> Bundle:
-        """Puts a trained network together with its canary, the first few of `clips`."""
-        canary = np.array(clips[:CANARY_CLIPS])
+        """Puts a trained network together with its canary."""
+        canary = _made_clips(sampling)
         nothing = np.empty((0, len(labels)), np.float32)
         bundle = cls(model, task, architecture, labels, sampling, canary, nothing)
         bundle.canary_scores = bundle.predict(canary)
@@ -134,6 +134,14 @@ class Bundle:
                 registered_model_name=tracking.model_name(self.task),
                 bundle=self,
             )
+
+
+def _made_clips(sampling: Sampling) -> np.ndarray:
+    """Squares of chance colours: clips of videos in a model could never be forgotten."""
+    shape = CANARY_CLIPS, *dataclasses.astuple(sampling)
+    colours = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    height, width = (np.arange(size) // SQUARE for size in (sampling.height, sampling.width))
+    return colours[:, :, height][:, :, :, width]
 
 
 def save_model(bundle: Bundle, path: str | os.PathLike, mlflow_model: Model | None = None) -> None:

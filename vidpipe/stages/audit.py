@@ -115,7 +115,7 @@ def _check(lake: Lake, report: Report, planned: set[str] | None) -> set[str]:
         if keys.group_by(list(table.key)).aggregate([]).num_rows != keys.num_rows:
             raise BadInputError(f"{name}: {file['uri']} holds a key twice.")
         # What was seen in a bucket is told of every item that was read, whatever came of it.
-        if file["table"] != "sources" and (
+        if file["table"] not in ("sources", "forgotten") and (
             stray := set(pc.unique(keys["work_key"]).to_pylist()) - done
         ):
             raise BadInputError(

@@ -22,6 +22,7 @@ from vidpipe.errors import UsageError
 from vidpipe.lake.store import split_uri
 from vidpipe.lake.tables import Lake
 from vidpipe.lake.times import parse_iso_time
+from vidpipe.lake.tombstones import Forgotten, read_forgotten
 from vidpipe.reasons import RETRY_REASONS
 from vidpipe.schemas import TABLES
 from vidpipe.stages.work import extract_config, extract_work_key
@@ -42,7 +43,8 @@ class Comparison:
         chosen: Objects to be extracted, most urgent first: those that were asked for, then the
             newest. Columns: source_uri, source_version, size_bytes, modified_at.
         gone: Known objects that are no longer there: source_uri, source_version.
-        counts: How many were listed, known (and left alone), new, retried, gone, given_up.
+        counts: How many were listed, known (and left alone), new, retried, gone, given_up,
+            forgotten.
     """
 
     chosen: pa.Table
@@ -67,22 +69,37 @@ def compare(lake: Lake, snapshots: dict[str, int], config: dict[str, Any]) -> Co
     listed = _listed(lake, scopes)
     known = _known(lake, snapshots)
     gone = _gone(known, listed, scopes)
-    objects = _wanted(listed, config)
+    wanted = _wanted(listed, config)
+    objects = _remembered(wanted, read_forgotten(lake))
+    forgotten = wanted.num_rows - objects.num_rows
     objects = objects.join(known, OBJECT).join(_tries(lake, snapshots, config), OBJECT)
     _require(names, objects)
     judged = _judged(objects, reasons, names, lake.settings.extract.max_tries)
     taken = field("new") | field("retried")
     counts = {
-        "listed": judged.num_rows,
+        "listed": wanted.num_rows,
         "known": judged.filter(field("known") & ~taken).num_rows,
         "gone": gone.num_rows,
         "given_up": judged.filter(~field("known") & ~taken).num_rows,
+        "forgotten": forgotten,
         "new": judged.filter(field("new")).num_rows,
         "retried": judged.filter(field("retried")).num_rows,
     }
     urgency = [(name, "descending") for name in ("asked", "modified_at", "source_uri")]
     chosen = judged.filter(taken).sort_by(urgency).select(LISTED.names)
     return Comparison(chosen, gone, counts)
+
+
+def _remembered(objects: pa.Table, forgotten: Forgotten) -> pa.Table:
+    """The objects that are not forgotten, by their URIs or as these versions."""
+    if not forgotten:
+        return objects
+    columns = (objects[name].to_pylist() for name in OBJECT)
+    kept = [
+        uri not in forgotten and f"{uri}@{version}" not in forgotten
+        for uri, version in zip(*columns, strict=True)
+    ]
+    return objects.filter(pa.array(kept, pa.bool_()))
 
 
 def _judged(objects: pa.Table, reasons: pa.Array, names: pa.Array, max_tries: int) -> pa.Table:

@@ -37,7 +37,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     `ExtractOptions`; what is left out of these is as configured.
 
     Result: `shards` (URIs of manifests), `base` (snapshot ids read), and counts: listed, known,
-    gone, given_up, new, retried, selected, backlog.
+    gone, given_up, forgotten, new, retried, selected, backlog.
     """
     config = manifest.config
     stage_config = extract_config(config, lake.settings.extract)

@@ -7,7 +7,7 @@ import pyarrow.dataset as ds
 from vidpipe import tracking
 from vidpipe.datasets.labelled import Dataset
 from vidpipe.datasets.splits import TEST
-from vidpipe.evaluation.figures import draw_confusion, draw_mistakes
+from vidpipe.evaluation.figures import draw_confusion, draw_mistakes, find_mistakes
 from vidpipe.evaluation.metrics import Evaluation, evaluate
 from vidpipe.lake.tables import Lake
 from vidpipe.models.bundle import Bundle
@@ -86,7 +86,8 @@ def _evaluate(
         mlflow_run.log_json(result.per_class(), "per_class.json")
         mlflow_run.log_figure(draw_confusion(result, title), "confusion.png")
         names = _names(lake, dataset, [video.video_id for video in videos])
-        mlflow_run.log_figure(draw_mistakes(result, clips, names, title), "misclassified.png")
+        shown = [videos[number].video_id for number in find_mistakes(result)]
+        mlflow_run.log_pictures(draw_mistakes(result, clips, names, title), shown)
     return result
 
 

@@ -10,7 +10,7 @@ import queue
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
@@ -61,8 +61,12 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
             stack.callback(shutil.rmtree, folder)
             yield folder / "video", _download(lake, item, folder / "video", stopped)
 
+    # Here, for files at hand need neither it nor the tables, which take long to import.
+    from vidpipe.lake.tombstones import read_forgotten, tombstone_row
+
     seen: list[dict[str, Any]] = []
-    with Extraction(manifest, attempt, fetch, lake.settings.extract.workers, stopped) as extraction:
+    workers = lake.settings.extract.workers
+    with Extraction(manifest, attempt, fetch, workers, stopped, read_forgotten(lake)) as extraction:
         attempt.result["canary_problems"] = extraction.check()
         for number, (item, outcome) in enumerate(extraction.work(), 1):
             duplicate = outcome["reason"] == "duplicate"
@@ -70,6 +74,16 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
                 seen.append(_source_row(manifest, item, outcome["video_id"]))
             attempt.progress(number, len(manifest.items), _shown(item["source_uri"]))
     attempt.write("sources", seen)
+    attempt.write(
+        "forgotten",
+        (
+            # The outcome does not say whose bytes they are, and they are not read again.
+            tombstone_row(
+                manifest.run_key, manifest.planned_time, item, kind="object", belongs_to=video_id
+            )
+            for item, video_id in extraction.forgotten.items()
+        ),
+    )
 
 
 class Extraction:
@@ -81,6 +95,10 @@ class Extraction:
         fetch: Gives an item as a local file.
         workers: How many videos are decoded at a time; 0: as many as there are cores.
         stopped: Set when the work is given up, for those who fetch.
+        not_again: Ids of videos that are never to be ingested again.
+
+    Attributes:
+        forgotten: The items that turned out to be such videos, with their ids.
     """
 
     def __init__(
@@ -90,11 +108,14 @@ class Extraction:
         fetch: Fetch,
         workers: int,
         stopped: threading.Event,
+        not_again: Container[str] = (),
     ):
         self._manifest = manifest
         self._attempt = attempt
         self._fetch = fetch
         self._stopped = stopped
+        self._not_again = not_again
+        self.forgotten: dict[str, str] = {}
         self._options = ExtractOptions(**manifest.config["options"])
         self._done: set[str] = set()
         self._decoders = [Decoder() for _ in range(workers or _cores())]
@@ -156,6 +177,11 @@ class Extraction:
             return
         try:
             with self._fetch(item) as (path, video_id):
+                if video_id in self._not_again:
+                    self.forgotten[item["item"]] = video_id
+                    told = "These bytes are forgotten; `vidpipe forget --lift` lets them in."
+                    rows.skip("forgotten", told)
+                    return
                 work_key = extract_work_key(video_id, self._manifest.config)
                 rows.identify(work_key, video_id)
                 if work_key in self._done or work_key in item["published"]:

@@ -111,5 +111,4 @@ def _train(
         architecture=config["architecture"],
         labels=labels,
         sampling=sampling,
-        clips=clips[np.concatenate([validation, train])[:8]],
     )

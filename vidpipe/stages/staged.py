@@ -1,0 +1,123 @@
+"""What runs left in the lake beside the tables, and which of it names something."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Any
+
+from vidpipe.datasets.labelled import Dataset
+from vidpipe.datasets.splits import TEST
+from vidpipe.lake import layout
+from vidpipe.lake.forgetting import stray_files
+from vidpipe.lake.store import NotFoundError
+from vidpipe.lake.tables import Lake
+from vidpipe.schemas import TABLES
+from vidpipe.stages.subject import Subject
+
+READERS = 16  # objects read at the same time: they are small and many
+
+
+def staged_objects(lake: Lake, subject: Subject, tell: Callable[[str], None]) -> list[str]:
+    """Objects that name a subject and are no part of a table.
+
+    Manifests, pinned datasets, label files that were uploaded, and data files of attempts. Datasets
+    of trainings that were never published are added to the subject.
+    """
+    if not subject.names:
+        return []
+    found = []
+    for prefix, names_it in (
+        (layout.run_uri(lake.uri, ""), lambda content: _in_document(content, subject)),
+        (layout.annotations_uri(lake.uri), lambda content: _in_labels(content, subject)),
+    ):
+        uris = [listed.uri for listed in lake.store.list(prefix)]
+        with ThreadPoolExecutor(READERS) as pool:
+            hits = pool.map(lambda uri: names_it(_content(lake, uri)), uris)  # noqa: B023
+            for number, (uri, hit) in enumerate(zip(uris, hits, strict=True), 1):
+                if hit:
+                    found.append(uri)
+                if number % 1000 == 0:
+                    tell(f"{number} of {len(uris)} objects below {prefix} are searched")
+    for name in TABLES:
+        found += stray_files(lake, name, subject.names)
+    return found
+
+
+def unfinished(lake: Lake, uris: list[str], idle_since: datetime) -> dict[str, list[str]]:
+    """Those of the objects that belong to runs which have not ended, by run key.
+
+    A run has ended when it is published, or has left nothing new since `idle_since`.
+    """
+    of_run: dict[str, list[str]] = {}
+    for uri in uris:
+        if run_key := _run_of(lake, uri):
+            of_run.setdefault(run_key, []).append(uri)
+    return {
+        run_key: of_run[run_key] for run_key in of_run if not _has_ended(lake, run_key, idle_since)
+    }
+
+
+def _has_ended(lake: Lake, run_key: str, idle_since: datetime) -> bool:
+    folder = f"{layout.run_uri(lake.uri, run_key)}/"
+    left = list(lake.store.list(folder))
+    if any(found.uri.startswith(f"{folder}reports/publish/") for found in left):
+        return True
+    return all(found.modified_at < idle_since for found in left)
+
+
+def _run_of(lake: Lake, uri: str) -> str | None:
+    folders = [layout.run_uri(lake.uri, "")]
+    folders += [f"{layout.table_uri(lake.uri, name)}/data/" for name in TABLES]
+    for folder in folders:
+        if uri.startswith(folder):
+            return uri.removeprefix(folder).partition("/")[0]
+    return None
+
+
+def _content(lake: Lake, uri: str) -> str:
+    try:
+        return lake.store.get(uri).decode("utf-8", "replace")
+    except NotFoundError:
+        return ""  # gone since it was listed
+
+
+def _in_document(content: str, subject: Subject) -> bool:
+    if any(video_id in content for video_id in subject.videos):
+        _note_dataset(content, subject)
+        return True
+    # Quickly: most documents hold nothing of the kind.
+    if not any(json.dumps(uri, ensure_ascii=False)[1:-1] in content for uri in subject.uris):
+        return False
+    return not subject.names.isdisjoint(_texts(json.loads(content)))
+
+
+def _note_dataset(content: str, subject: Subject) -> None:
+    document = json.loads(content)
+    if {"task", "videos", "snapshots"} <= set(document):
+        dataset = Dataset.from_json(document)
+        if any(v.video_id in subject.videos and v.split != TEST for v in dataset.videos):
+            subject.datasets.add((dataset.task, dataset.version))
+
+
+def _in_labels(content: str, subject: Subject) -> bool:
+    """Whether a file of labels tells of it: by video id, URI, key or file name."""
+    told = set(subject.videos)
+    for uri in subject.uris:
+        told |= {uri, uri.split("/", 3)[3], uri.rpartition("/")[2]}
+    return any(re.search(rf"(?<![\w.-]){re.escape(t)}(?![\w.-])", content) for t in told)
+
+
+def _texts(tree: Any) -> Iterator[str]:
+    match tree:
+        case str():
+            yield tree
+        case dict():
+            for value in tree.values():
+                yield from _texts(value)
+        case list():
+            for value in tree:
+                yield from _texts(value)

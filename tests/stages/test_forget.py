@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
@@ -27,7 +28,7 @@ from vidpipe.lake import forgetting, publication
 from vidpipe.lake.query import run_query
 from vidpipe.lake.store import ObjectStore
 from vidpipe.lake.tables import Lake
-from vidpipe.schemas import TABLES
+from vidpipe.schemas import TABLES, Table
 from vidpipe.stages.manifest import Manifest, Report
 from vidpipe.stages.runner import run_stage
 
@@ -128,6 +129,28 @@ def test_nothing_of_it_is_found_and_all_else_is_as_it_was(two):
     assert after == rows_without(rows_without(before, video_id, uri), video_id, copy)
     assert all(len(after[name]) for name in ("frames", "videos", "annotations", "labels"))
     assert len(list(lake.publications())) == 1, "the states before are gone"
+
+
+def test_a_table_that_is_registered_forgets(two, monkeypatch):
+    lake, _, video_id = two
+    columns = ["work_key", "run_key", "video_id", "recommended_video_id"]
+    monkeypatch.setitem(
+        TABLES,
+        "recommendations",
+        Table(
+            pa.schema([pa.field(column, pa.string(), nullable=False) for column in columns]),
+            key=("work_key",),
+            sort=("video_id",),
+            names=("video_id", "recommended_video_id"),
+        ),
+    )
+    pairs = [(video_id, "a"), ("a", video_id), ("a", "b")]
+    given = [dict(zip(columns[2:], pair, strict=True)) for pair in pairs]
+    publish_rows(lake, "recommend", "recommend", {"recommendations": given})
+    assert forget(lake, video_id, idle_hours=0).result["rows"]["recommendations"] == 2
+    (left,) = rows(lake, "recommendations")
+    assert (left["video_id"], left["recommended_video_id"]) == ("a", "b")
+    assert traces(lake, video_id) == {video_id: []}
 
 
 def test_what_readers_ask_of_the_time_before_is_told_as_gone(two):

@@ -144,6 +144,19 @@ def test_nothing_of_it_is_found_and_all_else_is_as_it_was(two):
     assert frames.to_table().num_rows == len(after["frames"])
 
 
+def test_of_a_large_file_the_other_rows_stay_as_they_are(lake):
+    gone, kept = "e" * 64, "f" * 64
+    given = [
+        {"video_id": video_id, "frame_index": n, "time_s": n / 2, "jpeg": os.urandom(40)}
+        for video_id in (gone, kept)
+        for n in range(700)  # more than two row groups each
+    ]
+    publish_rows(lake, "ingest", "extract", {"frames": given})
+    before = [row for row in rows(lake, "frames") if row["video_id"] == kept]
+    assert forget(lake, gone, idle_hours=0).result["rows"]["frames"] == 700
+    assert rows(lake, "frames") == before
+
+
 def test_a_table_that_is_registered_forgets(two, monkeypatch):
     lake, _, video_id = two
     columns = ["work_key", "run_key", "video_id", "recommended_video_id"]
@@ -436,7 +449,7 @@ def test_the_command_shows_first_and_asks(two, tmp_path):
 
     asked = vidpipe(uri)
     assert asked.returncode == 2 and "add --yes" in asked.stderr
-    assert "1 of labels" in asked.stdout and "it would forget" in asked.stdout
+    assert "1 of labels" in asked.stdout and "would remove" in asked.stdout
     assert video_of(lake, uri) == video_id
     done = vidpipe(uri, "--yes", "--why", "asked for")
     assert done.returncode == 0, done.stderr

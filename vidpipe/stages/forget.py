@@ -65,7 +65,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     for line in found.lines():
         print(line)
     if manifest.config.get("dry_run"):
-        attempt.conclude(f"it would forget {found.summary}")
+        attempt.conclude(f"would remove {found.summary}")
         return
     lake.store.put_json(begun_uri(lake, name), subject.to_json())
     _publish_forgetting(manifest, attempt, lake, subject, found)
@@ -76,7 +76,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
             " when they have."
         )
     lake.store.delete(begun_uri(lake, name))
-    attempt.conclude(f"forgotten: {found.summary}")
+    attempt.conclude(f"removed {found.summary}")
 
 
 @dataclass(frozen=True)

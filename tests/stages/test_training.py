@@ -84,6 +84,8 @@ def test_a_training_is_pinned_run_measured_promoted_and_published(videos, task, 
     assert {"train_loss", "validation_accuracy", "test_accuracy", "test_macro_f1"} <= set(
         run.data.metrics
     )
+    shown = run.data.tags[tracking.SHOWN].split()
+    assert set(shown) <= {row["video_id"] for row in splits if row["split"] == "test"}
     files = MlflowClient(mlflow.uri).list_artifacts(train.result["mlflow_run_id"])
     assert {"confusion.png", "misclassified.png", "per_class.json"} <= {f.path for f in files}
 

@@ -61,13 +61,15 @@ def tombstones(lake: Lake) -> list[dict[str, Any]]:
 
 
 def belonging_to(rows: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
-    """The tombstones of a name and of all that was forgotten with it."""
-    found = {tombstone(name)}
-    while True:
-        of_name = [row for row in rows if row["belongs_to"] in found or row["tombstone"] in found]
-        if found >= (grown := found | {row["tombstone"] for row in of_name}):
-            return of_name
-        found = grown
+    """The tombstones of a name and of what was forgotten with it, but by no name of its own."""
+    stone = tombstone(name)
+    own = [row for row in rows if stone in (row["tombstone"], row["belongs_to"])]
+    others = {row["tombstone"] for row in own} - {stone}
+    return own + [
+        row
+        for row in rows
+        if row["belongs_to"] in others and row["tombstone"] not in (stone, row["belongs_to"])
+    ]
 
 
 def tombstone_row(

@@ -27,7 +27,6 @@ from vidpipe.lake.tombstones import (
     belonging_to,
     name_columns,
     naming,
-    read_forgotten,
     tombstone,
     tombstone_row,
     tombstones,
@@ -53,7 +52,8 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
 
     Raises:
         UsageError: There is no such name; or it is to be lifted and is not forgotten.
-        TemporaryError: A run that has not ended holds it still. All else is done.
+        TemporaryError: A run that has not ended holds it still, and all else is done; or it was met
+            again. A new run goes on.
     """
     name = manifest.config.get("video") or ""
     if manifest.config.get("lift"):
@@ -65,7 +65,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     for line in found.lines():
         print(line)
     if manifest.config.get("dry_run"):
-        attempt.conclude(f"it would forget {found.summary}")
+        attempt.conclude(f"would remove {found.summary}")
         return
     lake.store.put_json(begun_uri(lake, name), subject.to_json())
     _publish_forgetting(manifest, attempt, lake, subject, found)
@@ -76,7 +76,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
             " when they have."
         )
     lake.store.delete(begun_uri(lake, name))
-    attempt.conclude(f"forgotten: {found.summary}")
+    attempt.conclude(f"removed {found.summary}")
 
 
 @dataclass(frozen=True)
@@ -202,13 +202,8 @@ def _publish_forgetting(
     manifest: Manifest, attempt: Attempt, lake: Lake, subject: Subject, found: Found
 ) -> None:
     """Puts up the tombstones and takes the rows out, in one publication."""
-    forgotten = read_forgotten(lake)
-    fresh = [*subject.tombstones(), *(("run", run_key, subject.name) for run_key in found.runs)]
-    fresh = [stone for stone in fresh if stone[1] not in forgotten]
-    if not fresh and not found.rows:
-        return  # an earlier attempt has come as far
-    for name in found.rows:
-        forgetting.prepare(lake, name, subject.names, _tell)
+    known = {(row["tombstone"], row["belongs_to"]) for row in tombstones(lake)}
+    runs = (("run", run_key, subject.name) for run_key in found.runs)
     rows = [
         tombstone_row(
             manifest.run_key,
@@ -218,9 +213,17 @@ def _publish_forgetting(
             belongs_to=belongs_to,
             why=manifest.config.get("why") or "",
         )
-        for kind, name, belongs_to in fresh
+        for kind, name, belongs_to in (*subject.tombstones(), *runs)
     ]
+    rows = [row for row in rows if (row["tombstone"], row["belongs_to"]) not in known]
+    if not rows and not found.rows:
+        return  # an earlier attempt has come as far
+    for name in found.rows:
+        forgetting.prepare(lake, name, subject.names, _tell)
     _publish(manifest, attempt, lake, rows, forgetting=begun_uri(lake, subject.name))
+    if any(forgetting.held(lake, lake.iceberg(name), name, subject.names) for name in TABLES):
+        # This run was published by an earlier attempt, and does so only once.
+        raise TemporaryError("It was met again since this run began: forget it once more.")
 
 
 def _lift(manifest: Manifest, attempt: Attempt, lake: Lake, name: str) -> None:

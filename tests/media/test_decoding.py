@@ -8,6 +8,7 @@ import io
 import itertools
 import os
 import subprocess
+import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -317,6 +318,36 @@ def test_a_lower_quality_makes_smaller_files(tmp_path):
     ]
     assert sizes == sorted(sizes, reverse=True)
     assert len(set(sizes)) == 4
+
+
+JPEGS_OF = """
+import hashlib, sys
+from vidpipe.media import ExtractOptions, Frame
+from vidpipe.media.reading import read
+
+options = ExtractOptions(
+    sampling="all", short_side=61, missing_frames="repeat", max_missing_share=1.0
+)
+jpegs = [part.jpeg for part in read(sys.argv[1], options) if isinstance(part, Frame)]
+print(len(jpegs), hashlib.sha256(b"".join(jpegs)).hexdigest())
+"""
+
+
+@pytest.mark.parametrize("size", ["81x61", "163x122", "61x108"])
+def test_jpegs_do_not_depend_on_what_lay_in_memory(tmp_path, size):
+    output = ("-pix_fmt", "yuv444p", "-g", "10")
+    whole = make_clip(tmp_path / "whole.mp4", *output, size=size, duration_s=2.0, tone_hz=None)
+    for path in (whole, damage(whole, tmp_path / "damaged.mp4")):
+        printed = {
+            subprocess.run(
+                [sys.executable, "-c", JPEGS_OF, path],
+                env=os.environ | {"MALLOC_PERTURB_": filling},  # glibc fills what it hands out
+                capture_output=True,
+                check=True,
+            ).stdout
+            for filling in ("1", "85", "170")
+        }
+        assert len(printed) == 1
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,13 @@ class Pictures:
 
     def encode(self, picture: Picture) -> bytes:
         """Encodes a picture as JPEG."""
-        return simplejpeg.encode_jpeg_yuv_planes(*picture, self._options.jpeg_quality)
+        height, width = picture.luma.shape
+        # The encoder reads whole pairs of lines and columns, also where the last has no partner.
+        pairs = np.pad(picture.luma, ((0, height % 2), (0, width % 2)), "edge")
+        luma = pairs[:height, :width]
+        return simplejpeg.encode_jpeg_yuv_planes(
+            luma, picture.blue, picture.red, self._options.jpeg_quality
+        )
 
     def _build(self, frame: av.VideoFrame) -> av.filter.Graph:
         width, height = frame.width * float(self._pixel_aspect), float(frame.height)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from vidpipe.config import ExtractSettings, Settings, SourceSettings
 from vidpipe.lake.store import StoredObject
+from vidpipe.lake.tombstones import tombstone_row
 from vidpipe.schemas import TABLES
 from vidpipe.stages.comparison import compare
 from vidpipe.stages.work import extract_config, extract_work_key
@@ -37,6 +38,8 @@ objects = st.builds(
     st.integers(0, 9),
     st.integers(0, 9).map(lambda days: BEGIN + timedelta(days=days)),
 )
+# Sources, and versions of them.
+names = st.lists(st.sampled_from([URIS[0], f"{URIS[1]}@v1", f"{URIS[1]}@v2"]), max_size=2)
 # What became of an object version in one run after the other; None: it was found to be gone.
 history = st.lists(
     st.tuples(
@@ -63,11 +66,14 @@ configs = st.sampled_from(
 class Tables:
     """A lake in memory, with what a history left in its tables."""
 
-    def __init__(self, listed: list[StoredObject], past: list[tuple]):
+    def __init__(self, listed: list[StoredObject], past: list[tuple], forgotten: list[str]):
         self.settings = SETTINGS
         self.store = SimpleNamespace(
             list=lambda scope: (found for found in listed if found.uri.startswith(scope))
         )
+        self.forgotten = [
+            tombstone_row("run", BEGIN, name, kind="", belongs_to=name) for name in forgotten
+        ]
         self.sources: list[dict[str, Any]] = []
         self.outcomes: list[dict[str, Any]] = []
         for run, (uri, version, end, is_now) in enumerate(past):
@@ -93,12 +99,18 @@ class Tables:
         rows = [{f.name: row.get(f.name, _empty(f)) for f in schema} for row in getattr(self, name)]
         return ds.dataset(pa.Table.from_pylist(rows, schema))
 
+    def dataset_now(self, name: str) -> ds.Dataset:
+        """The same, for there is no publication under way."""
+        return self.dataset(name, {})
+
 
 def _empty(field: pa.Field) -> Any:
     return None if field.nullable else pa.scalar(0).cast(field.type).as_py()
 
 
-def expected(lake: Tables, listed: list[StoredObject], config: dict[str, Any]):
+def expected(
+    lake: Tables, listed: list[StoredObject], config: dict[str, Any], forgotten: list[str]
+):
     """Chosen URIs, gone URIs and counts."""
     scopes = [
         f"{uri}/{config.get('prefix', '')}"
@@ -111,13 +123,17 @@ def expected(lake: Tables, listed: list[StoredObject], config: dict[str, Any]):
     known = {row["source_uri"]: row for row in lake.sources}
     known = {uri: row for uri, row in known.items() if not row["deleted"]}
     gone = {u for u in known if u not in there and any(u.startswith(s) for s in scopes)}
-    counts = dict.fromkeys(("listed", "known", "gone", "given_up", "new", "retried"), 0)
+    counted = ("listed", "known", "gone", "given_up", "forgotten", "new", "retried")
+    counts = dict.fromkeys(counted, 0)
     counts["gone"] = len(gone)
     order = []
     for uri, found in there.items():
         if not _wanted(found, config):
             continue
         counts["listed"] += 1
+        if uri in forgotten or f"{uri}@{found.version}" in forgotten:
+            counts["forgotten"] += 1
+            continue
         seen = known.get(uri)
         seen = seen if seen and seen["source_version"] == found.version else None
         tries = [
@@ -169,11 +185,11 @@ def _wanted(found: StoredObject, config: dict[str, Any]) -> bool:
 
 
 @settings(max_examples=500, deadline=None)
-@given(st.lists(objects, unique_by=lambda o: o.uri), history, configs)
-def test_it_is_as_looking_at_each_object_tells(listed, past, config):
-    lake = Tables(listed, past)
+@given(st.lists(objects, unique_by=lambda o: o.uri), history, configs, names)
+def test_it_is_as_looking_at_each_object_tells(listed, past, config, forgotten):
+    lake = Tables(listed, past, forgotten)
     found = compare(lake, {}, config)
-    chosen, gone, counts = expected(lake, listed, config)
+    chosen, gone, counts = expected(lake, listed, config, forgotten)
     assert found.chosen["source_uri"].to_pylist() == chosen
     assert set(found.gone["source_uri"].to_pylist()) == gone
     assert found.counts == counts
@@ -181,7 +197,7 @@ def test_it_is_as_looking_at_each_object_tells(listed, past, config):
 
 @given(st.lists(objects))
 def test_an_object_that_is_listed_twice_is_one(listed):
-    found = compare(Tables(listed, []), {}, {})
+    found = compare(Tables(listed, [], []), {}, {})
     newest = {o.uri: o for o in sorted(listed, key=lambda o: o.modified_at)}
     assert set(found.chosen["source_uri"].to_pylist()) == {u for u in newest if u != URIS[-1]}
     for row in found.chosen.to_pylist():

@@ -2,7 +2,8 @@
 
 The yardstick D is the CPU time of FFmpeg that decodes every frame of the file with one thread and
 throws them away. The job: two frames a second, the shorter side 224, JPEG, and 16 kHz mono. Each
-is measured as a process with all its children, right after the yardstick, in turns.
+is measured as a process with all its children, in turns, between two yardsticks: their mean is its
+D, for a shared machine is not always equally fast.
 
     python benchmarks/extraction.py --folder /tmp/extraction
 """
@@ -23,10 +24,12 @@ import sysconfig
 import tempfile
 import threading
 import time
+import wave
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from media import Media, make
 
@@ -37,6 +40,7 @@ SAMPLINGS = ("fps", "reference", "keyframes", "all")
 # Which environment each needs: the name of its file of requirements.
 PEERS = {
     "pyav": "requirements",
+    "pyav_skipping": "requirements",
     "opencv": "requirements",
     "decord": "requirements",
     "torchcodec": "requirements",
@@ -47,10 +51,12 @@ PEERS = {
     "ffmpeg_pipe": "requirements",
 }
 WITHOUT_AUDIO = ("opencv", "daft", "video2dataset")
+SOUND_TOLERANCE_S = 0.2  # what a codec adds at the start and the end
 SCALED_FILES = 4
 SHORT_S = 6  # of a video for warming up
-LOOK_EVERY_S = 0.1
+LOOK_EVERY_S = 0.5
 LIMIT_S = 3600
+SAMPLE_RATE_HZ = 16_000
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -227,6 +233,7 @@ def compare(media: Media, names: list[str], repeats: int, folder: Path) -> None:
     yardsticks = []
     short = make(folder, media.height, SHORT_S)
     for turn in range(repeats):
+        yardsticks.append(yardstick(media.path))
         # Who comes first is another one each time.
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
             if name in failed:
@@ -237,9 +244,11 @@ def compare(media: Media, names: list[str], repeats: int, folder: Path) -> None:
                         # Its programs are read from disk and compiled: not counted.
                         run(*_called(name, short.path, output, peers))
                         shutil.rmtree(output)
-                    yardsticks.append(yardstick(media.path))
+                        yardsticks.append(yardstick(media.path))
                     cost = run(*_called(name, media.path, output, peers))
-                    rows[name].append(_row(media, name, yardsticks[-1], cost, output))
+                    yardsticks.append(yardstick(media.path))
+                    around_s = statistics.mean(yardsticks[-2:])
+                    rows[name].append(_row(media, name, around_s, cost, output))
                 except (FailedError, StopIteration) as error:
                     if name.startswith("vidpipe"):
                         raise
@@ -280,7 +289,7 @@ def _row(media: Media, name: str, yardstick_s: float, cost: Cost, output: Path) 
     """Checks what came out.
 
     Raises:
-        FailedError: It is not the right number of frames.
+        FailedError: It is not the right number of frames, or not all of the sound.
     """
     expected = {"vidpipe keyframes": media.key_frames, "vidpipe all": media.frames}
     wanted = expected.get(name, media.moments)
@@ -290,6 +299,9 @@ def _row(media: Media, name: str, yardstick_s: float, cost: Cost, output: Path) 
     frames = sum(_frames_in(path) for path in files)
     if abs(frames - wanted) > allowed:
         raise FailedError(f"{frames} frames came out, not {wanted}")
+    sound_s = sum(_sound_s_in(path) for path in files)
+    if name not in WITHOUT_AUDIO and abs(sound_s - media.duration_s) > SOUND_TOLERANCE_S:
+        raise FailedError(f"{sound_s:.1f} s of sound came out, not {media.duration_s}")
     return Row(cost.cpu_s / yardstick_s, cost, sum(p.stat().st_size for p in files), frames)
 
 
@@ -300,6 +312,18 @@ def _frames_in(path: Path) -> int:
         with pq.ParquetFile(path) as file:
             return file.metadata.num_rows if "jpeg" in file.schema_arrow.names else 0
     return 0
+
+
+def _sound_s_in(path: Path) -> float:
+    if path.suffix == ".wav":
+        with wave.open(str(path)) as sound:
+            return sound.getnframes() / sound.getframerate()
+    if path.suffix == ".parquet":
+        with pq.ParquetFile(path) as file:
+            if "samples" in file.schema_arrow.names:
+                samples = file.read(["samples"])["samples"]
+                return pc.sum(pc.binary_length(samples)).as_py() / 2 / SAMPLE_RATE_HZ
+    return 0.0
 
 
 def scale(media: Media, repeats: int, folder: Path) -> None:

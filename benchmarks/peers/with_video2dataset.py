@@ -7,12 +7,27 @@ ffprobe, which the ffmpeg of the benchmark comes without.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import common
 import cv2
 from video2dataset import video2dataset
-from video2dataset.subsamplers import ResolutionSubsampler
+from video2dataset.subsamplers import NoOpSubsampler, ResolutionSubsampler
+
+# The release asks its subsamplers for what they lack, and goes through keys while it changes them;
+# both are mended here, where the processes that it spawns come by, too.
+ResolutionSubsampler.encode_formats = {"video": "mp4"}
+
+
+class Streams(dict):
+    """Bears that its keys change while one goes through them."""
+
+    def __iter__(self) -> Iterator:
+        return iter(list(self.keys()))
+
+
+NoOpSubsampler.__call__ = lambda self, streams, metadata: (Streams(streams), [metadata], None)
 
 
 def main() -> None:
@@ -24,8 +39,6 @@ def main() -> None:
     os.environ["PATH"] = f"{output / 'bin'}:{os.environ['PATH']}"
     urls = output / "urls.csv"
     urls.write_text(f"url\n{source}\n")
-    # The release asks its subsamplers for what they lack, and fails without.
-    ResolutionSubsampler.encode_formats = {"video": "mp4"}
     video2dataset(
         url_list=str(urls),
         output_folder=str(output / "dataset"),

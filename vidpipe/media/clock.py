@@ -38,10 +38,16 @@ class Clock:
         self._may_jump = may_jump(container)
         self._offset_s = 0.0
         self._next_s: dict[int, float] = {}
+        # By stream: its time base, and how far its times are moved.
+        self._bases: dict[int, Fraction] = {}
+        self._moves: dict[int, int] = {}
 
     def set(self, packet: Any) -> None:
         """Moves the times of a packet, in the order in which they are read."""
-        base: Fraction = packet.time_base
+        stream = packet.stream_index
+        base = self._bases.get(stream)
+        if base is None:
+            base = self._bases[stream] = packet.time_base
         if self._no_times:  # libavformat made them up
             packet.pts = packet.dts = None
         elif self._no_pts:
@@ -51,13 +57,16 @@ class Clock:
             self._start_s = float((packet.dts or packet.pts or 0) * base)
         if self._may_jump and packet.dts is not None:
             told_s = float(packet.dts * base)
-            expected_s = self._next_s.get(packet.stream_index)
+            expected_s = self._next_s.get(stream)
             here_s = told_s + self._offset_s
             if expected_s is not None and not -BACK_S <= here_s - expected_s <= AHEAD_S:
                 self._offset_s += expected_s - here_s
+                self._moves.clear()
                 here_s = expected_s
-            self._next_s[packet.stream_index] = here_s + float((packet.duration or 0) * base)
-        moved = round((self._offset_s - self._start_s) / base)
+            self._next_s[stream] = here_s + float((packet.duration or 0) * base)
+        moved = self._moves.get(stream)
+        if moved is None:
+            moved = self._moves[stream] = round((self._offset_s - self._start_s) / base)
         if moved:
             if packet.pts is not None:
                 packet.pts += moved

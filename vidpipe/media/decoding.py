@@ -17,10 +17,9 @@ from pathlib import Path
 from vidpipe.errors import MediaError
 from vidpipe.media import limits
 from vidpipe.media.options import ExtractOptions
-from vidpipe.media.parts import Part, PartReader, Refusal, Summary, VideoInfo
+from vidpipe.media.parts import PIPE_BYTES, Part, PartReader, Refusal, Summary, VideoInfo
 
 COMMAND = (sys.executable, "-B", "-m", "vidpipe.media.worker")
-_READ_BYTES = 1 << 18
 ENDS_WITHIN_S = 5.0
 
 
@@ -105,7 +104,7 @@ class Decoder:
             remaining_s = started_s + limit_s - time.monotonic()
             if not select.select([process.stdout], [], [], max(0.0, remaining_s))[0]:
                 raise MediaError("timed_out", f"Decoding took longer than {limit_s:.0f} s.")
-            content = os.read(process.stdout.fileno(), _READ_BYTES)
+            content = os.read(process.stdout.fileno(), PIPE_BYTES)
             if not content:
                 raise self._crash(process, limit_s)
             for part in reader.feed(content):
@@ -118,7 +117,7 @@ class Decoder:
 
     def _start(self) -> subprocess.Popen[bytes]:
         if self._process is None:
-            self._process = limits.start_limited(COMMAND)
+            self._process = limits.start_limited(COMMAND, PIPE_BYTES)
         return self._process
 
     def _crash(self, process: subprocess.Popen[bytes], limit_s: float) -> MediaError:

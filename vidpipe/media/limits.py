@@ -26,8 +26,8 @@ def decoding_limit_s(duration_s: float) -> float:
     return BASE_S + S_PER_S * duration_s
 
 
-def start_limited(command: Sequence[str]) -> subprocess.Popen[bytes]:
-    """Starts a program in a process group of its own, its input and output as pipes.
+def start_limited(command: Sequence[str], pipe_bytes: int = -1) -> subprocess.Popen[bytes]:
+    """Starts a program in a process group of its own, its input and output as pipes (of a size).
 
     It gets `MEMORY_BYTES` of address space, writes no file, sees no variable of the environment
     that could hold a secret, and on Linux is killed when the calling thread ends, however it ends.
@@ -43,6 +43,7 @@ def start_limited(command: Sequence[str]) -> subprocess.Popen[bytes]:
         env=environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        pipesize=pipe_bytes,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 _SIZES = struct.Struct("<II")
+# Of a pipe: several frames, so that they are handed over together.
+PIPE_BYTES = 1 << 18
 MAX_PART_BYTES = 1 << 28
 
 
@@ -145,7 +147,6 @@ def write_part(pipe: BinaryIO, part: Part) -> None:
     pipe.write(_SIZES.pack(len(head), len(content)))
     pipe.write(head)
     pipe.write(content)
-    pipe.flush()
 
 
 class PartReader:
@@ -162,19 +163,20 @@ class PartReader:
         """
         self._bytes += content
         parts, start = [], 0
-        while len(self._bytes) - start >= _SIZES.size:
-            head_size, content_size = _SIZES.unpack_from(self._bytes, start)
-            if max(head_size, content_size) > MAX_PART_BYTES:
-                raise ValueError("a part is too large")
-            content_start = start + _SIZES.size + head_size
-            end = content_start + content_size
-            if len(self._bytes) < end:
-                break
-            fields = json.loads(self._bytes[start + _SIZES.size : content_start])
-            kind = fields.pop("kind")
-            if kind in _CONTENT:
-                fields[_CONTENT[kind]] = bytes(self._bytes[content_start:end])
-            parts.append(_KINDS[kind](**fields))
-            start = end
+        with memoryview(self._bytes) as held:
+            while len(held) - start >= _SIZES.size:
+                head_size, content_size = _SIZES.unpack_from(held, start)
+                if max(head_size, content_size) > MAX_PART_BYTES:
+                    raise ValueError("a part is too large")
+                content_start = start + _SIZES.size + head_size
+                end = content_start + content_size
+                if len(held) < end:
+                    break
+                fields = json.loads(str(held[start + _SIZES.size : content_start], "utf-8"))
+                kind = fields.pop("kind")
+                if kind in _CONTENT:
+                    fields[_CONTENT[kind]] = bytes(held[content_start:end])
+                parts.append(_KINDS[kind](**fields))
+                start = end
         del self._bytes[:start]
         return parts

@@ -100,10 +100,12 @@ class Pictures:
 
     def encode(self, picture: Picture) -> bytes:
         """Encodes a picture as JPEG."""
-        height, width = picture.luma.shape
-        # The encoder reads whole pairs of lines and columns, also where the last has no partner.
-        pairs = np.pad(picture.luma, ((0, height % 2), (0, width % 2)), "edge")
-        luma = pairs[:height, :width]
+        luma = picture.luma
+        height, width = luma.shape
+        if height % 2 or width % 2:
+            # The encoder reads whole pairs of lines and columns: the last gets a partner.
+            pairs = np.pad(luma, ((0, height % 2), (0, width % 2)), "edge")
+            luma = pairs[:height, :width]
         return simplejpeg.encode_jpeg_yuv_planes(
             luma, picture.blue, picture.red, self._options.jpeg_quality
         )

@@ -98,7 +98,9 @@ class _Reader:
         for stream in filter(None, (self._video, self._audio)):
             stream.codec_context.thread_count = 1
         self._refuse_if_too_much()
-        self._base = self._video.time_base
+        self._base: Fraction = self._video.time_base
+        # As whole numbers, with which a time is as exact and many times as fast.
+        self._ticks, self._ticks_per = self._base.numerator, self._base.denominator
         self._clock = Clock(container)
         self._frame_times = FrameTimes()
         self._sampler = make_sampler(options, self._video, self._hold)
@@ -196,7 +198,8 @@ class _Reader:
                 self._shift = min(packet.pts, 0)
             time_s = self._time_s(packet.pts)
             self._seen_s = max(self._seen_s, time_s)
-            self._end_s = max(self._end_s, time_s + float((packet.duration or 0) * self._base))
+            end = packet.pts + (packet.duration or 0)
+            self._end_s = max(self._end_s, self._time_s(end))
             if not packet.is_discard:
                 moment = self._sampler.moment(packet, time_s)
                 if moment is not None:
@@ -242,7 +245,7 @@ class _Reader:
             yield from self._keep(chosen)
 
     def _time_s(self, pts: int) -> float:
-        return float((pts - (self._shift or 0)) * self._base)
+        return (pts - (self._shift or 0)) * self._ticks / self._ticks_per
 
     def _spoil(self, time_s: float) -> None:
         self._errors += 1

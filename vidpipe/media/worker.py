@@ -12,12 +12,12 @@ import json
 import os
 import signal
 import sys
-from typing import NoReturn
+from typing import BinaryIO, NoReturn
 
 from vidpipe.errors import MediaError
 from vidpipe.media import limits
 from vidpipe.media.options import ExtractOptions
-from vidpipe.media.parts import Refusal, VideoInfo, write_part
+from vidpipe.media.parts import PIPE_BYTES, Refusal, VideoInfo, write_part
 from vidpipe.media.reading import read
 
 
@@ -41,28 +41,33 @@ def _work(parent: int, job: dict) -> NoReturn:
     limits.die_with_parent(parent)
     limits.limit_cpu(limits.decoding_limit_s(0.0))
     try:
-        options = ExtractOptions(**job["options"])
-        for part in read(job["path"], options):
-            if isinstance(part, VideoInfo):
-                told_s = min(part.duration_s, options.max_duration_s)
-                limits.limit_cpu(limits.decoding_limit_s(told_s))
-            write_part(sys.stdout.buffer, part)
-    except MediaError as error:
-        _refuse(error.reason, str(error))
-    except MemoryError:
-        _refuse(
-            "out_of_memory",
-            f"Decoding takes more than {limits.MEMORY_BYTES / 1e9:.1f} GB of memory.",
-        )
+        with open(sys.stdout.fileno(), "wb", buffering=PIPE_BYTES, closefd=False) as pipe:
+            if refusal := _write_parts(pipe, job["path"], ExtractOptions(**job["options"])):
+                write_part(pipe, refusal)
     except BrokenPipeError:
         os._exit(1)  # nobody asks for it any longer
-    except Exception as error:
-        _refuse("internal", f"{type(error).__name__}: {error}")
     os._exit(0)
 
 
-def _refuse(reason: str, message: str) -> None:
-    write_part(sys.stdout.buffer, Refusal(reason, message))
+def _write_parts(pipe: BinaryIO, path: str, options: ExtractOptions) -> Refusal | None:
+    """Writes what comes of a video; returns why it cannot be used, if so."""
+    try:
+        for part in read(path, options):
+            write_part(pipe, part)
+            if isinstance(part, VideoInfo):
+                pipe.flush()  # it tells how long the rest may take
+                told_s = min(part.duration_s, options.max_duration_s)
+                limits.limit_cpu(limits.decoding_limit_s(told_s))
+    except MediaError as error:
+        return Refusal(error.reason, str(error))
+    except MemoryError:
+        told = f"Decoding takes more than {limits.MEMORY_BYTES / 1e9:.1f} GB of memory."
+        return Refusal("out_of_memory", told)
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        return Refusal("internal", f"{type(error).__name__}: {error}")
+    return None
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
     VidpipeError
     ├── UsageError           2   the command, its parameters or the configuration are wrong
+    │   └── DeniedError      2   the object store refuses the credentials
     ├── BadInputError       65   the input is wrong: a retry gives the same
+    │   ├── NotFoundError   65   there is no such object
     │   └── MediaError      65   one video cannot be used; carries the reason of its outcome
     ├── NothingToDoError    99   there is no work here, and that is fine (Airflow: skipped)
     └── TemporaryError      75   a service is away: the same command may work later
@@ -32,10 +34,18 @@ class UsageError(VidpipeError):
     exit_code = EXIT_USAGE
 
 
+class DeniedError(UsageError):
+    """The object store refuses these credentials."""
+
+
 class BadInputError(VidpipeError):
     """The input is wrong; a retry would end the same."""
 
     exit_code = EXIT_BAD_INPUT
+
+
+class NotFoundError(BadInputError):
+    """There is no such object."""
 
 
 class MediaError(BadInputError):

@@ -31,10 +31,10 @@ from pyiceberg.manifest import (
 from pyiceberg.table import Table as IcebergTable
 from pyiceberg.table.snapshots import Snapshot
 
+from vidpipe.errors import NotFoundError
 from vidpipe.lake import layout
 from vidpipe.lake.commits import commits, tries
 from vidpipe.lake.files import read_columns, without
-from vidpipe.lake.store import NotFoundError
 from vidpipe.lake.tables import PUBLISHED, Lake
 from vidpipe.lake.tombstones import name_columns, naming
 from vidpipe.schemas import TABLES

@@ -25,11 +25,10 @@ from pyiceberg.expressions import AlwaysTrue, EqualTo, In
 from pyiceberg.table import Table as IcebergTable
 from pyiceberg.table.snapshots import Snapshot
 
-from vidpipe.errors import BadInputError
+from vidpipe.errors import BadInputError, NotFoundError
 from vidpipe.lake import forgetting
 from vidpipe.lake.commits import commits, tries
 from vidpipe.lake.files import read_columns, without
-from vidpipe.lake.store import NotFoundError
 from vidpipe.lake.tables import PUBLISHED, SNAPSHOTS, Lake
 from vidpipe.lake.tombstones import Forgotten, name_columns, naming, read_forgotten
 from vidpipe.schemas import TABLES

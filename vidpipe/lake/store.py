@@ -16,19 +16,11 @@ import botocore.config
 import botocore.exceptions
 
 from vidpipe.config import S3Settings, Settings, load_settings
-from vidpipe.errors import BadInputError, TemporaryError, UsageError, VidpipeError
+from vidpipe.errors import DeniedError, NotFoundError, TemporaryError, UsageError, VidpipeError
 
 CHUNK_BYTES = 1 << 20
 _DENIED = {"AccessDenied", "403", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
 _MISSING = {"NoSuchKey", "404", "NotFound", "NoSuchVersion"}
-
-
-class NotFoundError(BadInputError):
-    """There is no such object."""
-
-
-class DeniedError(UsageError):
-    """The store refuses these credentials."""
 
 
 class StoredObject(NamedTuple):

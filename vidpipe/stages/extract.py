@@ -16,9 +16,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vidpipe.errors import MediaError, StoppedError, TemporaryError
+from vidpipe.errors import DeniedError, MediaError, NotFoundError, StoppedError, TemporaryError
 from vidpipe.lake import layout
-from vidpipe.lake.store import DeniedError, NotFoundError
 from vidpipe.media import (
     AudioChunk,
     Decoder,

@@ -12,11 +12,13 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vidpipe.errors import BadInputError, UsageError
 from vidpipe.lake import layout
-from vidpipe.lake.store import ObjectStore
+
+if TYPE_CHECKING:
+    from vidpipe.lake.store import ObjectStore
 
 PLAN = "plan"  # the shard of a stage that is not cut into shards
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from vidpipe.datasets.labelled import Dataset
 from vidpipe.datasets.splits import TEST
+from vidpipe.errors import NotFoundError
 from vidpipe.lake import layout
 from vidpipe.lake.forgetting import stray_files
-from vidpipe.lake.store import NotFoundError
 from vidpipe.lake.tables import Lake
 from vidpipe.schemas import TABLES
 from vidpipe.stages.subject import Subject

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from vidpipe.datasets.splits import TEST
-from vidpipe.errors import UsageError
+from vidpipe.errors import NotFoundError, UsageError
 from vidpipe.lake import layout
-from vidpipe.lake.store import NotFoundError, split_uri
+from vidpipe.lake.store import split_uri
 from vidpipe.lake.tables import Lake
 from vidpipe.lake.tombstones import (
     Forgotten,

@@ -1,4 +1,4 @@
-"""An S3 server that is not well: a proxy which fails as networks and servers do, when told to."""
+"""A server that is not well: a proxy which fails as networks and servers do, when told to."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from vidpipe.config import S3Settings
-
-WRITES = ("PUT", "POST", "DELETE")
+WRITES = ("PUT", "POST", "PATCH", "DELETE")
 _OF_THE_CONNECTION = {"connection", "transfer-encoding", "keep-alive"}
 
 
@@ -43,16 +41,21 @@ class Request:
 #   truncate  the answer ends half way
 #   busy      503 Slow Down
 #   fail      500 Internal Error
+#   spoil     it is done, but the answer is 500 Internal Error
 #   stall     nothing happens for `STALL_S`, then all goes on
-FAULTS = ("refuse", "lose", "truncate", "busy", "fail", "stall")
+FAULTS = ("refuse", "lose", "truncate", "busy", "fail", "spoil", "stall")
 STALL_S = 2.0
 Befall = Callable[[Request], str | None]
 
 
 class ChaosProxy:
-    """Stands in front of an S3 server; `befall` decides what becomes of each request."""
+    """Stands in front of a server (S3, Airflow); `befall` decides what becomes of each request.
 
-    def __init__(self, upstream: S3Settings):
+    Args:
+        upstream: Address of the server, such as `http://127.0.0.1:9000`.
+    """
+
+    def __init__(self, upstream: str):
         self.befall: Befall = lambda request: None
         # Called after a request was done, before its answer goes out.
         self.done: Callable[[Request], None] = lambda request: None
@@ -60,7 +63,7 @@ class ChaosProxy:
         self.reads = 0
         self.befallen: list[tuple[str, Request]] = []
         self._lock = threading.Lock()
-        self._upstream = upstream.endpoint_url.removeprefix("http://")
+        self._upstream = upstream.removeprefix("http://")
         proxy = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -75,7 +78,7 @@ class ChaosProxy:
             def do_GET(self) -> None:
                 proxy._handle(self)
 
-            do_HEAD = do_PUT = do_POST = do_DELETE = do_GET
+            do_HEAD = do_PUT = do_POST = do_PATCH = do_DELETE = do_GET
 
             def log_message(self, *args: object) -> None:
                 pass
@@ -87,9 +90,7 @@ class ChaosProxy:
                 pass  # a client that was killed in the middle
 
         self._server = Server(("127.0.0.1", 0), Handler)
-        self.settings = dataclasses.replace(
-            upstream, endpoint_url=f"http://127.0.0.1:{self._server.server_port}"
-        )
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
 
     def __enter__(self) -> ChaosProxy:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
@@ -149,6 +150,9 @@ class ChaosProxy:
         self.done(request)
         if fault == "lose":
             self._hang_up(handler)
+            return
+        if fault == "spoil":
+            self._refuse(handler, fault)
             return
         handler.send_response(answer.status)
         for name, value in answer.getheaders():

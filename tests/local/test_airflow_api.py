@@ -12,8 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from tests.chaos import ChaosProxy
 from vidpipe.errors import TemporaryError, UsageError
-from vidpipe.local.airflow_api import connect, parse_params, run_dag, summarize
+from vidpipe.local.airflow_api import (
+    AirflowClient,
+    connect,
+    parse_params,
+    run_dag,
+    summarize,
+    watch,
+)
+from vidpipe.local.state import load_running
 
 
 def known(**types) -> dict:
@@ -121,6 +130,24 @@ def test_what_airflow_does_not_know_is_one_clear_line(stack, dag, params, messag
     with pytest.raises(UsageError, match=message) as error:
         run_dag(dag, params, root=stack.root)
     assert "\n" not in str(error.value)
+
+
+def test_a_run_begins_once_though_airflow_answers_500_at_first(stack):
+    state = load_running(stack.root)
+    with ChaosProxy(state.url("airflow")) as proxy:
+        # As where its database was locked, before or after it was written to.
+        proxy.befall = lambda request: {2: "fail", 3: "spoil", 5: "fail"}.get(request.number)
+        client = AirflowClient(proxy.url, state.airflow_user, state.airflow_password)
+        before = {run["dag_run_id"] for run in client.runs("tiny")}
+        run_id = client.trigger("tiny", {})
+    assert {(fault, request.method) for fault, request in proxy.befallen} >= {
+        ("fail", "POST"),
+        ("spoil", "POST"),
+        ("fail", "PATCH"),
+    }
+    client = connect(stack.root)
+    assert {run["dag_run_id"] for run in client.runs("tiny")} - before == {run_id}
+    assert watch(client, "tiny", run_id) == "success"
 
 
 def test_interrupting_leaves_the_run_running(stack):

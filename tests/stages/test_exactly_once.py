@@ -39,7 +39,7 @@ TRIES = 100
 
 @pytest.fixture
 def chaos(s3_server) -> Iterator[ChaosProxy]:
-    with ChaosProxy(s3_server.settings) as proxy:
+    with ChaosProxy(s3_server.settings.endpoint_url) as proxy:
         yield proxy
 
 
@@ -49,7 +49,8 @@ class Disturbed:
     def __init__(self, lake: Lake, chaos: ChaosProxy, folder: Path):
         self.lake = lake
         self._chaos = chaos
-        settings = dataclasses.replace(lake.settings, s3=chaos.settings)
+        s3 = dataclasses.replace(lake.settings.s3, endpoint_url=chaos.url)
+        settings = dataclasses.replace(lake.settings, s3=s3)
         config = config_file(Lake(settings), folder / "vidpipe.toml")
         self._environment = os.environ | {"VIDPIPE_CONFIG": str(config)}
         self.killed = 0

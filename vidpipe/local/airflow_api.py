@@ -13,10 +13,12 @@ from typing import Any
 from urllib.parse import quote
 
 import requests
+from requests.adapters import HTTPAdapter
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
+from urllib3.util import Retry
 
 from vidpipe.config import load_settings
 from vidpipe.errors import TemporaryError, UsageError
@@ -30,10 +32,24 @@ POLL_S = 2.0
 PAGE = 100
 LOG_TAIL_LINES = 15
 TRIES_WHILE_AWAY = 40
+# On SQLite two requests that write at the same time can block each other, until one gets 500.
+RETRIES = Retry(
+    connect=0,
+    read=0,
+    status=5,
+    status_forcelist=(500, 502, 503, 504),
+    allowed_methods=None,
+    backoff_factor=0.5,
+    raise_on_status=False,
+)
 
 Items = dict[str, Progress]
 
 _STYLES = {"success": "green", "failed": "red", "upstream_failed": "red", "running": "cyan"}
+
+
+class _AlreadyThereError(UsageError):
+    """Airflow has what was to be made."""
 
 
 class AirflowClient:
@@ -50,6 +66,7 @@ class AirflowClient:
         self._login = {"username": user, "password": password}
         self._session = requests.Session()
         self._session.trust_env = False  # no proxy, no .netrc: the password goes nowhere else
+        self._session.mount(url, HTTPAdapter(max_retries=RETRIES))
 
     def dags(self) -> dict[str, dict[str, Any]]:
         """All DAGs that Airflow has read, by id."""
@@ -91,16 +108,23 @@ class AirflowClient:
         Raises:
             UsageError: Airflow refuses the values.
         """
-        body = {"logical_date": None, "conf": conf}
         dag = self._get(f"/dags/{quote(dag_id)}")
+        now = run_after = datetime.now(UTC)
         if dag["is_paused"] and dag["next_dagrun_run_after"]:
             due = datetime.fromisoformat(dag["next_dagrun_run_after"])
-            now = datetime.now(UTC)
             if due <= now:
-                # Airflow starts queued runs in this order, and names them by it.
-                before = due - timedelta(seconds=1, microseconds=now.microsecond)
-                body["run_after"] = before.isoformat()
-        run_id = self._call("POST", f"/dags/{quote(dag_id)}/dagRuns", json=body)["dag_run_id"]
+                # Airflow starts queued runs in this order.
+                run_after = due - timedelta(seconds=1, microseconds=now.microsecond)
+        # Named here, so that a request that is sent again does not start a second run.
+        run_id = f"manual__{run_after.isoformat()}"
+        body = {
+            "dag_run_id": run_id,
+            "logical_date": None,
+            "run_after": run_after.isoformat(),
+            "conf": conf,
+        }
+        with contextlib.suppress(_AlreadyThereError):
+            self._call("POST", f"/dags/{quote(dag_id)}/dagRuns", json=body)
         self.unpause(dag_id)
         return run_id
 
@@ -163,7 +187,9 @@ class AirflowClient:
         if response.status_code == requests.codes.unauthorized:
             self._log_in()
             response = self._send(method, path, **kwargs)
-        if response.status_code in (400, 404, 409, 422):
+        if response.status_code == requests.codes.conflict:
+            raise _AlreadyThereError(f"Airflow refuses {method} {path}: {_detail(response)}")
+        if response.status_code in (400, 404, 422):
             raise UsageError(f"Airflow refuses {method} {path}: {_detail(response)}")
         if not response.ok:
             raise TemporaryError(

@@ -46,8 +46,10 @@ def make_clips(folder: Path, count: int, seconds: int) -> None:
         path = folder / f"clip{number:05d}.mp4"
         shutil.copyfile(made[number % len(made)], path)
         with path.open("ab") as file:
-            # A box that players pass over (ISO/IEC 14496-12, 8.1.2): other bytes, the same video.
-            file.write((24).to_bytes(4, "big") + b"free" + choice.randbytes(16))
+            # A box that players pass over (ISO/IEC 14496-12, 8.1.2): other bytes and another size,
+            # for equal sizes may be equal bytes and are worked on one after the other.
+            passed_over = choice.randbytes(choice.randrange(16, 8192))
+            file.write((8 + len(passed_over)).to_bytes(4, "big") + b"free" + passed_over)
 
 
 def timed(folder: Path, *arguments: str) -> float:

@@ -25,6 +25,13 @@ def test_every_item_is_in_one_shard_in_order(costs, shard_cost, max_shards):
     assert len(shards) <= max_shards
 
 
+@given(st.lists(st.integers(1, 10), min_size=1, max_size=300), st.integers(1, 20))
+def test_small_items_fill_as_many_shards_as_were_asked_for(costs, wanted):
+    shards = cut_shards(items_of(costs), cost=lambda i: i["cost"], shard_cost=sum(costs) / wanted)
+    # One more would run alone at the end, while the other workers wait.
+    assert len(shards) <= wanted
+
+
 @given(COSTS, st.integers(1, 3000))
 def test_no_shard_costs_much_more_than_it_should(costs, shard_cost):
     shards = cut_shards(items_of(costs), cost=lambda i: i["cost"], shard_cost=shard_cost)

@@ -380,19 +380,25 @@ def summarize(task_instances: list[dict[str, Any]]) -> list[TaskProgress]:
 Show = Callable[[str, list[TaskProgress], Items], None]
 
 
-def _items(dag_id: str, run_id: str) -> Items:
-    """Items done and planned of each stage, as far as the stages told."""
+def _items_of(dag_id: str, run_id: str) -> Callable[[], Items]:
+    """Gives the items done and planned of each stage of a run, as far as the stages told."""
     settings = load_settings()
     if not settings.lake.uri:
-        return {}
+        return dict
+    store = open_store(settings)
     run_key = make_run_key(settings.deployment, dag_id, run_id)
-    with contextlib.suppress(TemporaryError):
-        return read_progress(open_store(settings), settings.lake.uri, run_key)
-    return {}
+
+    def items() -> Items:
+        with contextlib.suppress(TemporaryError):
+            return read_progress(store, settings.lake.uri, run_key)
+        return {}
+
+    return items
 
 
 def _poll(client: AirflowClient, dag_id: str, run_id: str, show: Show) -> str:
     """Asks until the run ends; an API server that is away for a while is waited for."""
+    items = _items_of(dag_id, run_id)
     away = 0
     why: dict[str, str] = {}
     while True:
@@ -401,7 +407,7 @@ def _poll(client: AirflowClient, dag_id: str, run_id: str, show: Show) -> str:
             instances = client.task_instances(dag_id, run_id)
             why = _why_retried(client, instances, why)
             tasks = [replace(task, why=why.get(task.name, "")) for task in summarize(instances)]
-            show(state, tasks, _items(dag_id, run_id))
+            show(state, tasks, items())
             away = 0
         except TemporaryError:
             away += 1

@@ -157,7 +157,13 @@ def _airflow_settings(state: StackState, dags_folder: Path) -> dict[str, dict[st
         "dag_processor": {"min_file_process_interval": 300},
         # After a restart tasks may begin before the API server answers: they wait, and no try of
         # theirs is lost.
-        "workers": {"execution_api_retries": 10, "execution_api_timeout": 30.0},
+        # A supervisor that looks before its task has quite ended looks again after the interval,
+        # and its worker begins nothing until then: that cost most tasks 5 s.
+        "workers": {
+            "execution_api_retries": 10,
+            "execution_api_timeout": 30.0,
+            "min_heartbeat_interval": 2,
+        },
         "usage_data_collection": {"enabled": False},
     }
     # Airflow's parser takes % for its own.

@@ -24,9 +24,12 @@ from vidpipe.stages.manifest import Manifest
 from vidpipe.stages.sharding import cut_shards
 from vidpipe.stages.work import extract_config, extract_work_key
 
-# A short clip costs about as much to open as this many bytes cost to decode.
-ITEM_BYTES = 2_000_000
-SHARD_BYTES = 160_000_000
+# To open a clip takes as long as to decode this many bytes.
+ITEM_BYTES = 500_000
+# To start a task costs some seconds, to try it again all it did: small runs are spread over the
+# workers there are, large ones are cut into pieces of a few minutes.
+SHARDS_WANTED = 4
+SHARD_BYTES = (160_000_000, 2_000_000_000)
 
 
 def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
@@ -55,10 +58,11 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         }
         for row in selected.to_pylist()
     ]
+    total_bytes = sum(map(_cost, items))
     shards = cut_shards(
         items,
-        cost=lambda item: item["size_bytes"] + ITEM_BYTES,
-        shard_cost=SHARD_BYTES,
+        cost=_cost,
+        shard_cost=min(max(total_bytes / SHARDS_WANTED, SHARD_BYTES[0]), SHARD_BYTES[1]),
         # Equal bytes have equal sizes: so they meet in one shard, and one of them is extracted.
         together=lambda item: item["size_bytes"],
     )
@@ -76,6 +80,10 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     attempt.conclude(", ".join(f"{n} {name}" for name, n in counts.items()))
     attempt.announce("extract", len(items))
     attempt.result |= {"shards": uris, "base": snapshots, "counts": counts}
+
+
+def _cost(item: dict[str, Any]) -> int:
+    return item["size_bytes"] + ITEM_BYTES
 
 
 def _published_work(

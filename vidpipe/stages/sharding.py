@@ -22,7 +22,8 @@ def cut_shards(
     Args:
         items: What is to be done, most urgent first.
         cost: Cost of an item, above zero.
-        shard_cost: Cost that a shard should have; more where there would be too many shards.
+        shard_cost: Cost that a shard should have; less where all come out equal by that, more
+            where there would be too many.
         together: Items of one value go to one shard, that of the first of them.
         max_shards: The most shards there may be.
 
@@ -33,13 +34,15 @@ def cut_shards(
     for number, item in enumerate(items):
         groups.setdefault(together(item) if together else number, []).append(item)
     costs = [sum(map(cost, group)) for group in groups.values()]
-    target = max(shard_cost, math.fsum(costs) / max_shards)
+    total = math.fsum(costs)
+    number_of_shards = min(max_shards, math.ceil(total / shard_cost - 1e-9))
     shards: list[list[dict[str, Any]]] = []
-    filled = target
+    begun, last = 0.0, -1
     for group, group_cost in zip(groups.values(), costs, strict=True):
-        if filled + group_cost / 2 > target and len(shards) < max_shards:
+        # By the middle of the group: a line of equal shards is laid over the line of all groups.
+        number = int((begun + group_cost / 2) / total * number_of_shards)
+        if number != last:
             shards.append([])
-            filled = 0.0
         shards[-1] += group
-        filled += group_cost
+        begun, last = begun + group_cost, number
     return shards

@@ -34,6 +34,7 @@ from airflow.sdk import DAG, Param
 
 from vidpipe.orchestration.common import dag_settings
 from vidpipe.orchestration.operator import StageOperator
+from vidpipe.orchestration.params import text_param
 
 PARAMS = {
     "video": Param(
@@ -54,12 +55,7 @@ PARAMS = {
         title="Lift",
         description="Let it in again; what was forgotten stays gone.",
     ),
-    "why": Param(
-        "",
-        type="string",
-        title="Why",
-        description="A reason, kept with the hashes: name nobody in it.",
-    ),
+    "why": text_param("Why", "A reason, kept with the hashes: name nobody in it."),
     "idle_hours": Param(
         24,
         type="number",

@@ -391,7 +391,8 @@ def _merge(table: str, spools: list[Path], folder: Path) -> Iterator[Path]:
 
 def _batches(paths: list[Path]) -> Iterator[pa.RecordBatch]:
     for path in paths:
-        with pa.ipc.open_stream(path) as stream:
+        # By its path it would be mapped, and count as memory as a whole.
+        with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as stream:
             yield from stream
 
 

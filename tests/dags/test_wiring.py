@@ -188,5 +188,5 @@ def test_forget_only_tells_unless_asked(airflow_home: Path, stages: PretendStage
     assert run_dag(airflow_home, "forget", video=video, dry_run=False, why="asked").state
     assert names(stages) == ["forget"]
     tell, do = (call["config"] for call in stages.calls)
-    assert tell == {"video": video, "dry_run": True, "lift": False, "why": "", "idle_hours": 24}
+    assert tell == {"video": video, "dry_run": True, "lift": False, "why": None, "idle_hours": 24}
     assert do == {**tell, "dry_run": False, "why": "asked"}

@@ -20,6 +20,7 @@ import av
 import av.logging
 
 from vidpipe.errors import MediaError
+from vidpipe.media.bitstream import PacketKinds
 from vidpipe.media.clock import Clock, FrameTimes, may_jump
 from vidpipe.media.limits import memory_left_bytes
 from vidpipe.media.missing import Expected, Imputer, Kept
@@ -27,7 +28,14 @@ from vidpipe.media.options import ExtractOptions
 from vidpipe.media.parts import Frame, Part, Summary, VideoInfo
 from vidpipe.media.pictures import Pictures, Turn
 from vidpipe.media.probing import choose_streams, describe, open_container, tells_end, told_end_s
-from vidpipe.media.sampling import ROUNDING_S, Decoded, make_sampler
+from vidpipe.media.sampling import (
+    ROUNDING_S,
+    All,
+    Decoded,
+    Grid,
+    Keyframes,
+    Sampler,
+)
 from vidpipe.media.sound import Sound
 
 WORDS_KEPT = 5
@@ -103,7 +111,7 @@ class _Reader:
         self._ticks, self._ticks_per = self._base.numerator, self._base.denominator
         self._clock = Clock(container)
         self._frame_times = FrameTimes()
-        self._sampler = make_sampler(options, self._video, self._hold)
+        self._sampler = _make_sampler(options, self._video, self._hold)
         self._expected = Expected(self._sampler.moments_between)
         # What a shot is without its frames nobody can tell.
         scenes = options.sampling == "scenes"
@@ -372,3 +380,25 @@ class _Reader:
     def _lacks(self, share: float) -> str:
         limit = self._options.max_missing_share
         return f"It lacks {share:.0%} of its frames, more than {limit:.0%}"
+
+
+def _make_sampler(options: ExtractOptions, stream: Any, hold: Any) -> Sampler:
+    """The sampler that the options ask for.
+
+    Args:
+        options: What is kept.
+        stream: A video stream, as PyAV opens it.
+        hold: Turns a decoded frame into its picture, which takes less memory.
+    """
+    told = stream.average_rate or stream.guessed_rate
+    rate = float(told) if told else None
+    match options.sampling:
+        case "all":
+            return All(rate)
+        case "keyframes":
+            return Keyframes(rate)
+        case "scenes":
+            from vidpipe.media.scenes import Scenes  # OpenCV, which only this one needs
+
+            return Scenes(rate, options.detector, options.frames_per_shot, hold)
+    return Grid(options.fps, PacketKinds(stream), references_only=options.sampling == "reference")

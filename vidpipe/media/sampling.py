@@ -12,7 +12,6 @@ from collections.abc import Hashable, Iterator
 from typing import Any, Protocol
 
 from vidpipe.media.bitstream import PacketKinds
-from vidpipe.media.options import ExtractOptions
 from vidpipe.media.pictures import Picture
 
 # Containers round times, most of them to the millisecond.
@@ -195,25 +194,3 @@ class Keyframes(All):
     def choose(self, decoded):
         if decoded.key_frame:
             yield decoded
-
-
-def make_sampler(options: ExtractOptions, stream: Any, hold: Any) -> Sampler:
-    """The sampler that the options ask for.
-
-    Args:
-        options: What is kept.
-        stream: A video stream, as PyAV opens it.
-        hold: Turns a decoded frame into its picture, which takes less memory.
-    """
-    told = stream.average_rate or stream.guessed_rate
-    rate = float(told) if told else None
-    match options.sampling:
-        case "all":
-            return All(rate)
-        case "keyframes":
-            return Keyframes(rate)
-        case "scenes":
-            from vidpipe.media.scenes import Scenes  # OpenCV, which only this one needs
-
-            return Scenes(rate, options.detector, options.frames_per_shot, hold)
-    return Grid(options.fps, PacketKinds(stream), references_only=options.sampling == "reference")

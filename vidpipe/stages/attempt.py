@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 MESSAGE_CHARS = 500
 FILE_BYTES = 512 * 1024 * 1024
 SPOOL_BYTES = 4 * 1024 * 1024  # of rows in memory, for each table of each item at hand
+ROW_GROUP_BYTES = 4 * 1024 * 1024  # a row group ends there, or at the rows its table allows
 SORTED_BYTES = 16 * 1024 * 1024  # less than this is sorted as a whole
 PROGRESS_EVERY_S = 2.0
 
@@ -377,7 +378,10 @@ def _merge(table: str, spools: list[Path], folder: Path) -> Iterator[Path]:
                 while batch is not None and target.stat().st_size < FILE_BYTES:
                     pending.append(batch)
                     batch = next(batches, None)
-                    if batch is None or sum(b.num_rows for b in pending) >= spec.row_group_rows:
+                    rows = sum(b.num_rows for b in pending)
+                    size_bytes = sum(b.nbytes for b in pending)
+                    full = rows >= spec.row_group_rows or size_bytes >= ROW_GROUP_BYTES
+                    if batch is None or full:
                         writer.write_table(
                             pa.Table.from_batches(pending), row_group_size=spec.row_group_rows
                         )

@@ -184,7 +184,7 @@ def retry(reasons: tuple[str, ...], videos: tuple[str, ...]) -> None:
 
     \b
     Runs the DAG ingest, which takes them before the new ones.
-    Which reasons there are: vidpipe query "select reason, count(*) from outcomes group by all"
+    vidpipe query "select reason, count(*) from current_outcomes group by 1" tells the reasons.
 
     \b
     Example:
@@ -434,7 +434,7 @@ def forget(
 
     VIDEO is a video_id, SOURCE the s3:// URI of an object. Rows, old states of the tables, staged
     files and pictures in MLflow go; models that learnt from it are listed. The objects in the
-    watched buckets stay, and are not read again.
+    watched buckets stay, and are not read again until someone lifts that, by any of the names.
 
     \b
     Example:
@@ -455,7 +455,8 @@ def forget(
     if not yes:
         if not sys.stdin.isatty():
             raise UsageError("Nobody is there to be asked: look at the above, then add --yes.")
-        click.confirm("Go on? This cannot be undone", abort=True)
+        ask = "Let it in again?" if lift else "Go on? What goes cannot be brought back."
+        click.confirm(ask, abort=True)
     by_hand.forget(name, lift=lift, why=why)
 
 

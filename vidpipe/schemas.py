@@ -209,10 +209,8 @@ TABLES: dict[str, Table] = {
             # Hex SHA-256 of what is not to be seen again: it tells it when it comes back, and
             # names nothing until then.
             ("tombstone", pa.string()),
-            (
-                "kind",
-                pa.string(),
-            ),  # video (its id), source (URI), object (URI@version) or run (key)
+            # video (its id), source (URI), object (URI@version), place (URI of one) or run (key)
+            ("kind", pa.string()),
             ("belongs_to", pa.string()),  # tombstone of what it is lifted with; its own: by itself
             ("lifted", pa.bool_()),
             ("forgotten_at", TIMESTAMP),  # of a lifted one: when it was lifted

@@ -55,7 +55,8 @@ def publish_rows(
             for part in parts.values():
                 attempt.write(table, part)
         for item, reason in (not_done or {}).items():
-            with attempt.item({"item": item, "source_uri": f"s3://b/{item}"}):
+            uri = f"s3://b/{item.partition('@')[0]}"
+            with attempt.item({"item": item, "source_uri": uri}):
                 raise MediaError(reason, f"{item} is {reason}")
         report = attempt.finish()
     tables = collections.defaultdict(list)

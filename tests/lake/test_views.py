@@ -47,6 +47,21 @@ def test_sources_and_videos(lake):
     assert _ask(lake, "select video_id, fps from current_videos") == [("v", 2.0)]
 
 
+def test_of_an_object_the_newest_version_tells_what_became_of_it(lake):
+    publish_rows(lake, "r1", "extract", {}, not_done={"a@1": "truncated", "b@1": "empty"})
+    publish_rows(lake, "r2", "extract", {}, not_done={"a@1": "truncated"})
+    publish_rows(lake, "r3", "extract", {}, not_done={"a@2": "no_video"})
+    publish_rows(lake, "r4", "label", {}, not_done={"motion/a": "internal", "mood/a": "internal"})
+    publish_rows(lake, "r5", "label", {}, not_done={"mood/a": "denied"})
+    shown = _ask(lake, "select stage, item, reason from current_outcomes order by 1, 2")
+    assert shown == [
+        ("extract", "a@2", "no_video"),
+        ("extract", "b@1", "empty"),
+        ("label", "mood/a", "denied"),
+        ("label", "motion/a", "internal"),
+    ]
+
+
 def test_annotations_replace_withdraw_and_stay_apart(lake):
     def row(label, at, **values):
         return {"task": "motion", "video_id": "v", "label": label, "annotated_at": at} | values

@@ -229,6 +229,23 @@ def test_what_was_forgotten_by_two_names_is_lifted_by_both(two, bucket):
     assert ingest(lake, "third", **OPTIONS).result["counts"]["selected"] == 2
 
 
+@pytest.mark.parametrize("place", ["anna.mp4", "copy of anna.mp4", "new copy.mp4"])
+def test_what_was_forgotten_by_its_id_is_lifted_by_any_place_where_it_lay(
+    two, bucket, media, place
+):
+    lake, _, video_id = two
+    forget(lake, video_id)
+    bucket.put("new copy.mp4", media.videos[0])
+    ingest(lake, "forgotten", **OPTIONS)
+    assert not holds(rows(lake, "videos"), video_id)
+    # A place is no name of the video: what else comes there is taken in.
+    bucket.put("copy of anna.mp4", media.videos[2])
+    assert ingest(lake, "replaced", **OPTIONS).result["counts"]["new"] == 1
+    forget(lake, f"{bucket.uri}/{place}", lift=True)
+    assert ingest(lake, "lifted", **OPTIONS).result["counts"]["forgotten"] == 0
+    assert holds(rows(lake, "videos"), video_id)
+
+
 def test_a_name_that_holds_another_video_now_stays_with_that(two, bucket, media):
     lake, uri, video_id = two
     bucket.put("anna.mp4", media.videos[2])
@@ -371,6 +388,19 @@ def test_what_is_no_name_is_refused_in_one_line(lake):
     for name in ("anna.mp4", "", "s3://videos", "F" * 64):
         with pytest.raises(UsageError, match="A video is told by its video_id"):
             forget(lake, name)
+
+
+def test_a_name_of_which_nothing_is_known_is_refused_and_costs_nothing(two, bucket, media):
+    lake, uri, _ = two
+    before = lake.published()
+    for name in (f"{uri}.typo", "s3://nowhere/x.mp4", "a" * 64):
+        for dry_run in (True, False):
+            with pytest.raises(UsageError, match="Nothing is known of"):
+                forget(lake, name, dry_run=dry_run)
+    assert lake.published() == before and rows(lake, "forgotten") == []
+    # An object that came just now is barred before it is read.
+    forget(lake, bucket.put("new.mp4", media.videos[2]))
+    assert ingest(lake, "again", **OPTIONS).result["counts"]["forgotten"] == 1
 
 
 def forget_and_die(settings: Settings, name: str, after: str, times: int) -> None:

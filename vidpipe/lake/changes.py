@@ -57,7 +57,7 @@ _SECTIONS = {
     "Not done": """
         select status, stage, reason, count(*) as items, min(source_uri) as "such as",
             first(message order by source_uri nulls last) as message
-        from outcomes
+        from current_outcomes
         where status <> 'done' and run_key in (from new_runs)
         group by status, stage, reason
         order by array_position(['quarantined', 'failed', 'skipped'], status), items desc""",

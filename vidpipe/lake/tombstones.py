@@ -1,7 +1,9 @@
 """Tombstones: hashes of what was forgotten, by which it is known when it comes back.
 
 A name is a video id, a source's URI, an object as `URI@version`, or a run key; a tombstone is its
-SHA-256. `vidpipe.schemas` tells which columns of a table hold names.
+SHA-256. `vidpipe.schemas` tells which columns of a table hold names. A place is the URI where an
+object lay: it bars nothing, what else comes there is welcome; but people know what they want to
+have back by it.
 """
 
 from __future__ import annotations
@@ -49,7 +51,13 @@ def read_forgotten(lake: Lake, *, but: str = "") -> Forgotten:
         lake: The lake.
         but: A run whose own tombstones do not count.
     """
-    return Forgotten({row["tombstone"] for row in tombstones(lake) if row["run_key"] != but})
+    return Forgotten(
+        {
+            row["tombstone"]
+            for row in tombstones(lake)
+            if row["run_key"] != but and row["kind"] != "place"
+        }
+    )
 
 
 def tombstones(lake: Lake) -> list[dict[str, Any]]:
@@ -61,14 +69,19 @@ def tombstones(lake: Lake) -> list[dict[str, Any]]:
 
 
 def belonging_to(rows: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
-    """The tombstones of a name and of what was forgotten with it, but by no name of its own."""
-    stone = tombstone(name)
-    own = [row for row in rows if stone in (row["tombstone"], row["belongs_to"])]
-    others = {row["tombstone"] for row in own} - {stone}
+    """The tombstones of a name and of what was forgotten with it, but by no name of its own.
+
+    Of a place they are those of all that was forgotten of the objects that lay there.
+    """
+    places = [row for row in rows if row["kind"] == "place"]
+    stones = {tombstone(name)}
+    stones |= {row["belongs_to"] for row in places if row["tombstone"] in stones}
+    own = [row for row in rows if stones & {row["tombstone"], row["belongs_to"]}]
+    others = {row["tombstone"] for row in own if row["kind"] != "place"} - stones
     return own + [
         row
         for row in rows
-        if row["belongs_to"] in others and row["tombstone"] not in (stone, row["belongs_to"])
+        if row["belongs_to"] in others and row["tombstone"] not in (*stones, row["belongs_to"])
     ]
 
 
@@ -87,7 +100,7 @@ def tombstone_row(
         run_key: The run that forgets.
         at: When.
         name: What is forgotten.
-        kind: video, source, object or run.
+        kind: video, source, object, place or run.
         belongs_to: The name that it is lifted with.
         why: In words of whoever asked for it.
     """

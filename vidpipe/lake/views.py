@@ -51,6 +51,13 @@ VIEWS: dict[str, str] = {
     "current_videos": _newest(
         "videos", of="video_id", order="ingested_at desc, run_key desc, work_key"
     ),
+    # What became of each item when it was tried last. The items of `extract` are versions of
+    # objects: the newest of an object says what became of it.
+    "current_outcomes": _newest(
+        "outcomes",
+        of="stage, case when stage = 'extract' then source_uri else item end",
+        order="finished_at desc, run_key desc",
+    ),
     # What people say now.
     "current_annotations": _newest(
         "annotations",

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 MESSAGE_CHARS = 500
 FILE_BYTES = 512 * 1024 * 1024
-SPOOL_BYTES = 4 * 1024 * 1024  # of rows in memory, for each table of each item at hand
+SPOOL_BYTES = 1024 * 1024  # of rows in memory, for each table of each item at hand
 ROW_GROUP_BYTES = 4 * 1024 * 1024  # a row group ends there, or at the rows its table allows
 SORTED_BYTES = 16 * 1024 * 1024  # less than this is sorted as a whole
 PROGRESS_EVERY_S = 2.0

@@ -78,9 +78,10 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         (
             # The outcome does not say whose bytes they are, and they are not read again.
             tombstone_row(
-                manifest.run_key, manifest.planned_time, item, kind="object", belongs_to=video_id
+                manifest.run_key, manifest.planned_time, name, kind=kind, belongs_to=video_id
             )
             for item, video_id in extraction.forgotten.items()
+            for kind, name in (("object", item), ("place", item.rpartition("@")[0]))
         ),
     )
 

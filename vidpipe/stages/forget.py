@@ -12,6 +12,7 @@ note deleted last.
 from __future__ import annotations
 
 import collections
+import contextlib
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -20,7 +21,7 @@ import pyarrow as pa
 
 from vidpipe import tracking
 from vidpipe.config import load_settings
-from vidpipe.errors import TemporaryError, UsageError
+from vidpipe.errors import DeniedError, NotFoundError, TemporaryError, UsageError
 from vidpipe.lake import forgetting, layout, publication
 from vidpipe.lake.tables import Lake
 from vidpipe.lake.tombstones import (
@@ -37,8 +38,10 @@ from vidpipe.stages.attempt import Attempt
 from vidpipe.stages.manifest import Manifest, now
 from vidpipe.stages.staged import staged_objects, unfinished
 from vidpipe.stages.subject import Subject, begun_uri, find_subject
+from vidpipe.text import printable
 
 IDLE_HOURS = 24.0
+NAMES_SHOWN = 20
 
 
 def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
@@ -51,7 +54,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     Result: what `Found.counts` tells, and `models`: those that learnt from it. No names.
 
     Raises:
-        UsageError: There is no such name; or it is to be lifted and is not forgotten.
+        UsageError: Nothing is known by that name; or it is to be lifted and is not forgotten.
         TemporaryError: A run that has not ended holds it still, and all else is done; or it was met
             again. A new run goes on.
     """
@@ -61,6 +64,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         return
     subject = find_subject(lake, name)
     found = _look(manifest, lake, subject)
+    _require_known(lake, subject, found)
     attempt.result |= {**found.counts, "models": found.models}
     for line in found.lines():
         print(line)
@@ -91,7 +95,7 @@ class Found:
         pictures: Runs in MLflow that show it.
         models: Model, version and aliases of those that learnt from it.
         runs: Runs of which nothing but this is published.
-        objects: How many objects in the buckets it was read from.
+        objects: URIs in the buckets it was read from.
     """
 
     rows: dict[str, int]
@@ -101,7 +105,7 @@ class Found:
     pictures: list[tracking.Run]
     models: list[dict[str, Any]]
     runs: set[str]
-    objects: int
+    objects: list[str]
 
     @property
     def counts(self) -> dict[str, Any]:
@@ -131,10 +135,13 @@ class Found:
         lines = [
             f"rows: {tables or 'none'}",
             f"data files that hold them: {self.files}",
-            f"states of the tables that expire: {self.snapshots}",
+            f"states of the tables that expire: {self.snapshots};"
+            " what `--at` and `vidpipe changes` know begins anew",
             f"staged objects: {len(self.staged)}",
             f"runs in MLflow with pictures of it: {len(self.pictures)}",
-            f"objects it was read from: {self.objects}; they are their owner's and stay",
+            f"objects it was read from: {len(self.objects)}; they are their owner's and stay",
+            *(f"  {printable(uri)}" for uri in self.objects[:NAMES_SHOWN]),
+            *["  …"] * (len(self.objects) > NAMES_SHOWN),
         ]
         for model in self.models:
             what = f" ({', '.join(model['aliases'])})" if model["aliases"] else ""
@@ -160,7 +167,30 @@ def _look(manifest: Manifest, lake: Lake, subject: Subject) -> Found:
     staged = staged_objects(lake, subject, _tell)
     pictures, models = _in_mlflow(subject)
     return Found(
-        rows, files, snapshots, staged, pictures, models, _runs(lake, subject), len(subject.uris)
+        rows,
+        files,
+        snapshots,
+        staged,
+        pictures,
+        models,
+        _runs(lake, subject),
+        sorted(subject.uris),
+    )
+
+
+def _require_known(lake: Lake, subject: Subject, found: Found) -> None:
+    """Refuses a name that was mistyped: it would cost the history, and bar who comes by it."""
+    if found.rows or found.staged or found.pictures or subject.objects:
+        return
+    if belonging_to(tombstones(lake), subject.name):
+        return
+    if subject.sources:
+        with contextlib.suppress(NotFoundError, DeniedError):
+            lake.store.head(subject.name)
+            return
+    raise UsageError(
+        f"Nothing is known of {printable(subject.name)}: no table, no run that has not ended and no"
+        " bucket has it."
     )
 
 

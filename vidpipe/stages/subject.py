@@ -65,6 +65,8 @@ class Subject:
             yield "video", video, self.name
         for found in self.objects:
             yield "object", found, self.name
+        for uri in self.uris - self.sources:
+            yield "place", uri, self.name
 
     def to_json(self) -> dict[str, Any]:
         """As a document, which is kept until all of it is forgotten."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -377,7 +378,12 @@ def annotate(
     show_default=True,
     help="Refuse videos that lack a larger share of their frames.",
 )
-@click.option("--workers", type=int, default=0, help="Videos at a time; 0: one for each core.")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Videos at a time; 0: one for each core.",
+)
 @click.option("--shard", metavar="URI", help="As a task of a DAG: the shard to work on.")
 def extract(
     files: tuple[Path, ...],
@@ -407,9 +413,13 @@ def extract(
 
     if size:
         width, x, height = size.partition("x")
-        if not (x and width.isdecimal() and height.isdecimal()):
+        if not (x and width.isdecimal() and height.isdecimal() and int(width) and int(height)):
             raise UsageError(f"--size looks like 224x224. Received: {size!r}")
         options |= {"width": int(width), "height": int(height)}
+    for signum in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(signum) is signal.SIG_DFL:
+            # Ends as Ctrl-C does: nothing is left behind.
+            signal.signal(signum, signal.default_int_handler)
     local_files.extract(list(files), output, ExtractOptions(**options), workers=workers)
 
 

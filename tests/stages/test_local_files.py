@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -15,11 +17,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.media_files import make_clip
-from vidpipe.errors import EXIT_USAGE
+from vidpipe.errors import EXIT_TEMPORARY, EXIT_USAGE
 from vidpipe.schemas import TABLES
+from vidpipe.stages.scratch import ScratchFolder
 
 
-def start(folder: Path, *arguments: str | Path) -> subprocess.Popen:
+def start(
+    folder: Path, *arguments: str | Path, before: Callable[[], None] = lambda: None
+) -> subprocess.Popen:
     """Starts the command as a person in a folder does, with nothing configured."""
     environment = {name: value for name, value in os.environ.items() if "VIDPIPE" not in name}
     return subprocess.Popen(
@@ -29,8 +34,11 @@ def start(folder: Path, *arguments: str | Path) -> subprocess.Popen:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # Who starts the tests in the background starts them deaf to it.
-        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=lambda: (
+            # Who starts the tests in the background starts them deaf to it.
+            signal.signal(signal.SIGINT, signal.SIG_DFL),
+            before(),
+        ),
     )
 
 
@@ -54,13 +62,14 @@ def clips(tmp_path_factory) -> Path:
     (folder / "deep" / "copy of a.mp4").write_bytes((folder / "a.mp4").read_bytes())
     (folder / "deep" / "empty.mp4").touch()
     (folder / "notes.txt").write_text("no video")
+    (folder / "nowhere.mp4").symlink_to(folder / "gone.mp4")
     return folder
 
 
 def test_every_file_has_its_outcome_and_good_ones_their_rows(clips, tmp_path):
     exit_code, told = extract(tmp_path, clips, "--output", "out", "--fps", "5")
     assert exit_code == 0, told
-    assert "2 done, 2 quarantined, 1 skipped" in told
+    assert "2 done, 1 failed, 2 quarantined, 1 skipped" in told
     assert "empty. The object holds no bytes." in told
     out = tmp_path / "out"
     assert sorted(path.name for path in out.iterdir()) == ["audio", "frames", "outcomes", "videos"]
@@ -71,6 +80,7 @@ def test_every_file_has_its_outcome_and_good_ones_their_rows(clips, tmp_path):
         "copy of a.mp4": ("skipped", "duplicate"),
         "empty.mp4": ("quarantined", "empty"),
         "notes.txt": ("quarantined", "unreadable"),
+        "nowhere.mp4": ("failed", "denied"),
     }
     assert len(rows(out, "frames")) == 10 + 5
     assert {row["sampling"] for row in rows(out, "frames")} == {"fps=5"}
@@ -78,6 +88,48 @@ def test_every_file_has_its_outcome_and_good_ones_their_rows(clips, tmp_path):
     assert sound["video_id"] == outcomes["a.mp4"]["video_id"]
     for table in ("frames", "audio", "videos", "outcomes"):
         assert pq.read_table(out / table).schema.names == TABLES[table].schema.names
+
+
+def test_of_unusable_files_the_tables_are_empty(clips, tmp_path):
+    assert extract(tmp_path, clips / "notes.txt", "--output", "out")[0] == 0
+    for table in ("frames", "audio", "videos"):
+        read = pq.read_table(tmp_path / "out" / table)
+        assert (read.num_rows, read.schema.names) == (0, TABLES[table].schema.names)
+    assert len(rows(tmp_path / "out", "outcomes")) == 1
+
+
+def test_a_full_disk_is_told_in_one_line_and_leaves_nothing(tmp_path):
+    clip = make_clip(tmp_path / "a.mp4", size="640x360", duration_s=3)
+    options = ("--sampling", "all", "--short-side", "0")
+    # As a disk does on which no larger file has place: one of frames, or the canary as well.
+    for size_bytes in (300_000, 20_000):
+        limited = functools.partial(resource.setrlimit, resource.RLIMIT_FSIZE, (size_bytes, -1))
+        with start(tmp_path, clip, "--output", "out", *options, before=limited) as process:
+            _, told = process.communicate(timeout=120)
+        assert process.returncode == EXIT_TEMPORARY, told
+        assert ("canary" if size_bytes < 100_000 else "File too large") in told
+        assert "Traceback" not in told
+        assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+
+
+def test_what_a_killed_process_left_the_next_removes(tmp_path):
+    kept = ScratchFolder(tmp_path)
+    held_by_other = [sys.executable, "-c", _HOLDS, tmp_path]
+    with subprocess.Popen(held_by_other, stdout=subprocess.PIPE, text=True) as process:
+        folder = Path(process.stdout.readline().strip())
+        ScratchFolder(tmp_path).remove()
+        assert kept.path.exists() and folder.exists()
+        process.kill()
+    ScratchFolder(tmp_path).remove()
+    assert list(tmp_path.iterdir()) == [kept.path]
+
+
+_HOLDS = """
+import pathlib, sys, time
+from vidpipe.stages.scratch import ScratchFolder
+print(ScratchFolder(pathlib.Path(sys.argv[1])).path, flush=True)
+time.sleep(60)
+"""
 
 
 def test_options_reach_the_decoder(clips, tmp_path):
@@ -95,6 +147,9 @@ def test_options_reach_the_decoder(clips, tmp_path):
         (["{clips}"], "Give files and a folder"),
         (["{clips}", "--output", "."], "must be an empty folder, or not be there"),
         (["{clips}", "--output", "out", "--size", "40"], "--size looks like 224x224"),
+        (["{clips}", "--output", "out", "--size", "0x0"], "--size looks like 224x224"),
+        (["s3://videos/a.mp4", "--output", "out"], "is for the DAG ingest"),
+        (["{clips}", "--output", "s3://lake/out"], "is for the DAG ingest"),
         (["{clips}", "--output", "out", "--fps", "0"], "fps must be from 0.001 to 1000"),
         (["{clips}", "--output", "out", "--sampling", "some"], "sampling must be one of fps,"),
         (["{clips}", "--output", "file/out"], "file/out cannot be made"),
@@ -108,7 +163,8 @@ def test_what_is_wrong_is_one_line_and_leaves_nothing(clips, tmp_path, arguments
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_an_interrupt_ends_it_with_its_decoders_and_leaves_no_folder(tmp_path):
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupt_ends_it_with_its_decoders_and_leaves_no_folder(tmp_path, signum):
     clip = make_clip(tmp_path / "a.mp4", size="640x360", fps=50, duration_s=30)
     with start(tmp_path, clip, "--output", "out", "--sampling", "all") as process:
         decoders: list[psutil.Process] = []
@@ -116,7 +172,7 @@ def test_an_interrupt_ends_it_with_its_decoders_and_leaves_no_folder(tmp_path):
             assert process.poll() is None
             decoders = psutil.Process(process.pid).children(recursive=True)
             time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signum)
         _, told = process.communicate(timeout=30)
     assert process.returncode != 0
     assert "Traceback" not in told

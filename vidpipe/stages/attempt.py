@@ -14,7 +14,6 @@ import contextlib
 import dataclasses
 import hashlib
 import secrets
-import tempfile
 import threading
 import time
 import traceback
@@ -31,6 +30,7 @@ from vidpipe.lake import layout
 from vidpipe.reasons import REASONS
 from vidpipe.schemas import TABLES
 from vidpipe.stages.manifest import PLAN, Manifest, Report, now
+from vidpipe.stages.scratch import ScratchFolder
 
 if TYPE_CHECKING:
     # boto3, which files at hand do not need, takes longer to import than a clip to extract.
@@ -51,13 +51,21 @@ class Attempt:
         manifest: What is to be done.
         store: Where files and the report go; None where nothing is uploaded (see `merge`).
         lake_uri: The lake.
+        scratch_in: Where its temporary folder is; where the system has them by default.
 
     Attributes:
         result: Small JSON for the stages that follow; ends in the report.
         name: Unique among all attempts, so that no attempt ever writes over another.
     """
 
-    def __init__(self, manifest: Manifest, store: ObjectStore | None = None, lake_uri: str = ""):
+    def __init__(
+        self,
+        manifest: Manifest,
+        store: ObjectStore | None = None,
+        lake_uri: str = "",
+        *,
+        scratch_in: Path | None = None,
+    ):
         self.manifest = manifest
         self.store = store
         self.lake_uri = lake_uri
@@ -65,7 +73,7 @@ class Attempt:
         self.result: dict[str, Any] = {}
         self._outcomes: dict[str, dict[str, Any]] = {}
         self._spools: dict[str, list[Path]] = collections.defaultdict(list)
-        self._folder = tempfile.TemporaryDirectory(prefix="vidpipe-")
+        self._folder = ScratchFolder(scratch_in)
         self._started_s = time.monotonic()
         self._shown_s = 0.0
         self._files: list[dict[str, Any]] = []
@@ -75,12 +83,12 @@ class Attempt:
         return self
 
     def __exit__(self, *_exc_info) -> None:
-        self._folder.cleanup()
+        self._folder.remove()
 
     @property
     def scratch(self) -> Path:
         """A folder of this attempt's own, gone when it ends."""
-        return Path(self._folder.name)
+        return self._folder.path
 
     @contextlib.contextmanager
     def item(self, item: dict[str, Any]) -> Iterator[ItemRows]:

@@ -15,6 +15,7 @@ import ffmpeg
 import numpy as np
 from PIL import Image
 
+from vidpipe.errors import TemporaryError
 from vidpipe.media import AudioChunk, Decoder, ExtractOptions, Frame, ffmpeg_path
 
 DURATION_S = 2.0
@@ -52,7 +53,10 @@ def _make_clip(path: Path) -> None:
     command = ffmpeg.output(
         video, audio, str(path), vcodec="ffv1", pix_fmt="gray", acodec="pcm_s16le"
     ).compile(cmd=[ffmpeg_path(), "-nostdin", "-loglevel", "error"])
-    subprocess.run(command, check=True, timeout=60)
+    made = subprocess.run(command, timeout=60, stderr=subprocess.PIPE, text=True, check=False)
+    if made.returncode:
+        told = " ".join(made.stderr.split()) or f"ffmpeg ended with {made.returncode}"
+        raise TemporaryError(f"The canary cannot be made in {path.parent}: {told}")
 
 
 def _frame_problems(frames: list[Frame]) -> list[str]:

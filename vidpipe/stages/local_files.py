@@ -6,29 +6,35 @@ import collections
 import contextlib
 import dataclasses
 import hashlib
-import shutil
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from vidpipe.errors import BadInputError, MediaError, UsageError
 from vidpipe.media import ExtractOptions, decoder_version
+from vidpipe.schemas import TABLES
 from vidpipe.stages.attempt import Attempt
 from vidpipe.stages.extract import Extraction
 from vidpipe.stages.manifest import Manifest, now
 from vidpipe.text import printable
 from vidpipe.version import code_version
 
+TABLES_MADE = {"audio", "frames", "outcomes", "videos"}
+_S3 = re.compile("s3:/")
+
 
 def extract(files: list[Path], output: Path, options: ExtractOptions, *, workers: int) -> None:
     """Extracts files at hand into a folder of Parquet files, without object store and catalog.
 
     Below the folder are `frames`, `audio`, `videos` and `outcomes`, with the columns of the tables
-    of these names. A file that cannot be used is an outcome with its reason.
+    of these names. A file that cannot be used is an outcome with its reason. They come all at
+    once, at the end: what is cut off leaves nothing.
 
     Args:
         files: Videos, or folders of them.
@@ -40,6 +46,9 @@ def extract(files: list[Path], output: Path, options: ExtractOptions, *, workers
         UsageError: There is no such file, or the folder is not empty.
         BadInputError: The decoder itself does not work as it should.
     """
+    for path in (*files, output):
+        if _S3.match(str(path)):
+            raise UsageError(f"Only files at hand are extracted so; {path} is for the DAG ingest.")
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UsageError(f"{output} must be an empty folder, or not be there. Name another.")
     paths = _files_in(files)
@@ -70,7 +79,8 @@ def extract(files: list[Path], output: Path, options: ExtractOptions, *, workers
     counts: collections.Counter[str] = collections.Counter()
     with (
         _output_folder(output),
-        Attempt(manifest) as attempt,
+        # On the disk that has to hold it all in the end.
+        Attempt(manifest, scratch_in=output) as attempt,
         Extraction(manifest, attempt, fetch, workers, threading.Event()) as extraction,
         _progress(console) as progress,
     ):
@@ -86,11 +96,15 @@ def extract(files: list[Path], output: Path, options: ExtractOptions, *, workers
                     printable(told), markup=False, highlight=False, soft_wrap=True
                 )
         attempt.end_items()
-        for number, (table, path) in enumerate(attempt.merge()):
+        merged = list(attempt.merge())
+        for table in TABLES_MADE - {table for table, _ in merged}:
+            merged.append((table, attempt.scratch / table))
+            pq.write_table(TABLES[table].schema.empty_table(), attempt.scratch / table)
+        for number, (table, path) in enumerate(merged):
             (output / table).mkdir(exist_ok=True)
-            shutil.move(path, output / table / f"{number:05d}.parquet")
+            path.rename(output / table / f"{number:05d}.parquet")
     told = ", ".join(f"{n} {status}" for status, n in sorted(counts.items()))
-    tables = ", ".join(sorted(path.name for path in output.iterdir()))
+    tables = ", ".join(sorted(TABLES_MADE))
     console.print(f"{told}. {output} holds {tables}.", markup=False, highlight=False)
 
 
@@ -99,7 +113,9 @@ def _files_in(named: list[Path]) -> list[Path]:
     found: dict[Path, None] = {}
     for path in named:
         if path.is_dir():
-            found |= dict.fromkeys(sorted(p for p in path.rglob("*") if p.is_file()))
+            # A link to nowhere gets an outcome as well.
+            below = (p for p in path.rglob("*") if p.is_file() or not p.exists())
+            found |= dict.fromkeys(sorted(below))
         elif path.is_file():
             found[path] = None
         else:
@@ -110,11 +126,16 @@ def _files_in(named: list[Path]) -> list[Path]:
 
 
 def _item_of(path: Path) -> dict[str, Any]:
+    try:
+        stat = path.stat()
+        version, size_bytes = str(stat.st_mtime_ns), stat.st_size
+    except OSError:
+        version, size_bytes = None, 0  # opening it will tell
     return {
         "item": str(path),
         "source_uri": path.resolve().as_uri(),
-        "source_version": str(path.stat().st_mtime_ns),
-        "size_bytes": path.stat().st_size,
+        "source_version": version,
+        "size_bytes": size_bytes,
         "published": [],
     }
 

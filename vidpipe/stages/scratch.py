@@ -1,0 +1,64 @@
+"""Temporary folders. Who is killed cannot remove his own: the next to come does it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+PREFIX = "vidpipe-attempt-"
+
+
+class ScratchFolder:
+    """A temporary folder, locked as long as its process lives.
+
+    Those beside it that nobody holds any longer are removed first: one of a process that was killed
+    for want of memory may be gigabytes.
+
+    Args:
+        parent: Where it is made; where the system has temporary files by default.
+
+    Attributes:
+        path: The folder.
+    """
+
+    def __init__(self, parent: Path | None = None):
+        parent = parent or Path(tempfile.gettempdir())
+        for left in parent.glob(f"{PREFIX}*"):
+            with contextlib.suppress(OSError):  # held, or somebody else's
+                _remove(left, _lock(left))
+        while True:
+            self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+            # Another that begins now may have taken it for one that was left.
+            with contextlib.suppress(OSError):
+                self._lock = _lock(self.path)
+                if self.path.exists():
+                    return
+                os.close(self._lock)
+
+    def remove(self) -> None:
+        """Removes it with all that is in it."""
+        _remove(self.path, self._lock)
+
+
+def _lock(path: Path) -> int:
+    """Locks a folder; returns what holds the lock until it is closed.
+
+    Raises:
+        OSError: Somebody holds it, or it may not be read.
+    """
+    lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        raise
+    return lock
+
+
+def _remove(path: Path, lock: int) -> None:
+    shutil.rmtree(path, ignore_errors=True)
+    os.close(lock)

@@ -243,5 +243,6 @@ def _require(names: pa.Array, objects: pa.Table) -> None:
         shown = names[:NAMES_SHOWN].to_pylist() + ["…"] * (len(names) > NAMES_SHOWN)
         raise UsageError(
             "A video to try again is the video_id or the URI of an object that is in a watched"
-            f" bucket and that the other parameters choose. Received: {', '.join(shown)}"
+            " bucket, that the other parameters choose, and that is not forgotten."
+            f" Received: {', '.join(shown)}"
         )

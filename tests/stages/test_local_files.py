@@ -35,8 +35,9 @@ def start(
         stderr=subprocess.PIPE,
         text=True,
         preexec_fn=lambda: (
-            # Who starts the tests in the background starts them deaf to it.
+            # Who starts the tests in the background starts them deaf to these.
             signal.signal(signal.SIGINT, signal.SIG_DFL),
+            signal.signal(signal.SIGHUP, signal.SIG_DFL),
             before(),
         ),
     )

@@ -137,7 +137,7 @@ def test_what_was_asked_for_comes_first_and_the_budget_applies(lake, bucket, med
     [
         ({"retry_reasons": ["broken"]}, "one of empty, .* Received: broken$"),
         ({"retry_reasons": ["vanished"]}, "Received: vanished$"),
-        ({"retry_videos": ["nope"]}, "in a watched bucket .* Received: nope$"),
+        ({"retry_videos": ["nope"]}, "in a watched bucket, .* Received: nope$"),
         ({"retry_videos": [str(n) for n in range(9)]}, "Received: 0, 1, 2, 3, 4, …$"),
     ],
 )

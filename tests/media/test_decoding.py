@@ -10,9 +10,11 @@ import os
 import subprocess
 import sys
 import threading
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -382,12 +384,63 @@ def test_a_video_whose_size_changes_midway_keeps_that_of_the_start(tmp_path):
     assert decoded.summary.audio_s == pytest.approx(4.0, abs=0.1)
 
 
-def test_times_never_go_back():
-    # A packet in the middle tells a time that is far off, for its container is damaged.
-    times = FrameTimes()
-    told = [0, 1, 2, 70, 3, 4, 80, 81]
-    shown = [times.of(SimpleNamespace(pts=t, dts=t, duration=1)) for t in told]
-    assert shown == [0, 1, 2, 70, 70, 70, 80, 81]
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        # One is far off, for its container is damaged: ahead, behind, the last.
+        ([0, 1, 2, 70, 4, 5, 80, 81], [0, 1, 2, 3, 4, 5, 80, 81]),
+        ([20, 21, 5, 23, 24], [20, 21, 22, 23, 24]),
+        ([0, 1, 90], [0, 1, 90]),
+        # Several are, or the clock begins anew: what comes then goes on from there.
+        ([0, 1, 80, 81, 82, 5, 6, 7], [0, 1, 80, 81, 82, 83, 84, 85]),
+        ([50, 51, 0, 1, 2], [50, 51, 52, 53, 54]),
+        # Long pauses are none of that.
+        ([0, 60, 120, 121], [0, 60, 120, 121]),
+        # Rounded times may be equal, or one too low.
+        ([0, 1, 1, 2, 4, 3, 5], [0, 1, 1, 2, 4, 4, 5]),
+    ],
+)
+def test_times_that_are_out_of_order_lose_no_frame(told, expected):
+    times = FrameTimes(Fraction(1, 20), Fraction(20))
+    frames = [SimpleNamespace(pts=t, dts=t, duration=0) for t in told]
+    shown = [one for frame in frames for one in times.add(frame)] + list(times.end())
+    assert [frame for frame, _, _ in shown] == frames
+    assert [time for _, time, _ in shown] == expected
+
+
+def _with_wrong_times(source: Path, target: Path, wrong: range, by_s: float) -> Path:
+    """Copies a video; the times of some of its packets are shifted."""
+    with av.open(str(source)) as read, av.open(str(target), "w") as written:
+        stream = written.add_stream_from_template(read.streams.video[0])
+        for number, packet in enumerate(read.demux(read.streams.video[0])):
+            if not packet.size:
+                continue
+            if number in wrong:
+                packet.pts += round(by_s / packet.time_base)
+            packet.stream = stream
+            written.mux(packet)
+    return target
+
+
+@pytest.mark.parametrize("container", ["mp4", "mkv", "ts", "flv"])
+def test_wrong_times_of_packets_lose_nothing_after_them(tmp_path, container):
+    clip = make_clip(tmp_path / "a.mp4", "-bf", "2", fps=25, duration_s=20, tone_hz=None)
+    right = _with_wrong_times(clip, tmp_path / f"right.{container}", range(0), 0)
+    whole = Decoded(right, ExtractOptions(fps=2))
+    assert len(whole.frames) == 40
+    one = _with_wrong_times(clip, tmp_path / f"one.{container}", range(203, 204), 10)
+    decoded = Decoded(one, ExtractOptions(fps=2))
+    assert decoded.times_s == pytest.approx(whole.times_s, abs=0.1)
+    assert "not in order" in decoded.summary.told
+    assert whole.summary.told is None
+    # It may be that the clock was set: it goes on from there.
+    several = _with_wrong_times(clip, tmp_path / f"several.{container}", range(203, 209), 10)
+    decoded = Decoded(several, dataclasses.replace(EVERY_FRAME, fps=2))
+    assert decoded.summary.frames == 500
+    apart_s = np.diff(decoded.times_s)
+    assert apart_s.min() >= 0 and sorted(apart_s)[-2] < 0.3
+    decoded = Decoded(several, ExtractOptions(fps=2))
+    assert 39 <= decoded.summary.frames <= 42
 
 
 def test_a_gap_without_end_is_damage_and_takes_no_memory():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -11,6 +12,7 @@ _NO_TIMES = 0x0080
 _MAY_JUMP = 0x0200
 # ffmpeg's own thresholds: ahead (-dts_delta_threshold), and back.
 AHEAD_S, BACK_S = 10.0, 0.1
+FAR_S = 1  # after the frame before, as few are
 
 
 def may_jump(container: Any) -> bool:
@@ -78,32 +80,84 @@ class FrameTimes:
     """The times of decoded frames: those of their packets, unless these make no sense.
 
     The method is libavcodec's (`best_effort_timestamp`, which PyAV does not give): presentation
-    times are trusted until they have gone backwards more often than decoding times have.
+    times are trusted until they have gone backwards more often than decoding times have. But frames
+    are shown in the order in which they come: one that is said to be far away waits for the next,
+    which tells whether it alone is wrong, time passes without frames, or the clock began anew.
+
+    Args:
+        base: Seconds of a tick.
+        rate: Frames a second, on average, where that is known.
+
+    Attributes:
+        disordered: Whether times were not in order.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, base: Fraction, rate: Fraction | None):
         self._last: dict[str, int] = {}
         self._faults = {"pts": 0, "dts": 0}
-        self._next = 0
         self._shown: int | None = None  # the last one
+        self._next = 0
+        self._moved = 0  # since the clock began anew
+        self._held: tuple[Any, int, Any] | None = None
+        self._frame_ticks = max(1, round(1 / (rate * base))) if rate else 1
+        self._far_ticks = round(FAR_S / base)
+        self._back_ticks = round(BACK_S / base)
+        self.disordered = False
 
-    def of(self, frame: Any) -> int:
-        """The presentation time of a frame, in the time base of the stream."""
+    def add(self, frame: Any, note: Any = None) -> Iterator[tuple[Any, int, Any]]:
+        """Takes the next frame; yields those whose times are known now.
+
+        Args:
+            frame: As the decoder gave it.
+            note: Anything, which is given back with it.
+
+        Yields:
+            A frame, its presentation time in ticks, and the note.
+        """
+        told = self._told(frame)
+        time = self._next if told is None else told + self._moved
+        if self._held is not None:
+            held, held_time, held_note = self._held
+            self._held = None
+            if self._is_back(held_time) and self._is_back(time):
+                move = self._next - held_time
+                self._moved += move
+                held_time, time = held_time + move, time + move
+                self.disordered = True
+            elif self._is_back(held_time) or held_time > time:
+                held_time = min(self._next, time)
+                self.disordered = True
+            yield held, self._show(held, held_time), held_note
+        if self._is_back(time) or self._is_far(time):
+            self._held = frame, time, note
+        else:
+            yield frame, self._show(frame, time), note
+
+    def end(self) -> Iterator[tuple[Any, int, Any]]:
+        """Yields the frame that waits, if one does."""
+        if self._held is not None:
+            frame, time, note = self._held
+            yield frame, self._show(frame, time), note
+
+    def _is_back(self, time: int) -> bool:
+        return self._shown is not None and self._shown - time > self._back_ticks
+
+    def _is_far(self, time: int) -> bool:
+        return self._shown is not None and time - self._shown > self._far_ticks
+
+    def _told(self, frame: Any) -> int | None:
         for name in ("pts", "dts"):
             value = getattr(frame, name)
             if value is not None:
-                self._faults[name] += name in self._last and value <= self._last[name]
+                # What is far off is no wrong order: that is a packet or a clock.
+                back = self._last.get(name, value - 1) - value
+                self._faults[name] += 0 <= back <= self._far_ticks
                 self._last[name] = value
         trusted = frame.dts is None or self._faults["pts"] <= self._faults["dts"]
-        if frame.pts is not None and trusted:
-            time = frame.pts
-        elif frame.dts is not None:
-            time = frame.dts
-        else:  # a bare stream tells no time at all
-            time = self._next
-        # Frames are shown in the order in which they come, whatever a damaged time tells.
-        if self._shown is not None:
-            time = max(time, self._shown)
-        self._shown = time
-        self._next = time + (frame.duration or 1)
-        return time
+        # A bare stream tells no time at all.
+        return frame.pts if frame.pts is not None and trusted else frame.dts
+
+    def _show(self, frame: Any, time: int) -> int:
+        self._shown = time if self._shown is None else max(time, self._shown)
+        self._next = self._shown + (frame.duration or self._frame_ticks)
+        return self._shown

@@ -89,6 +89,10 @@ class _Words(logging.Handler):
         if len(self._words) < WORDS_KEPT:
             self._words[said] = None
 
+    def note(self, said: str) -> None:
+        """Adds words of our own."""
+        self._words[said] = None
+
     @property
     def told(self) -> str | None:
         """The first words, or None."""
@@ -110,7 +114,7 @@ class _Reader:
         # As whole numbers, with which a time is as exact and many times as fast.
         self._ticks, self._ticks_per = self._base.numerator, self._base.denominator
         self._clock = Clock(container)
-        self._frame_times = FrameTimes()
+        self._frame_times = FrameTimes(self._base, self._video.average_rate)
         self._sampler = _make_sampler(options, self._video, self._hold)
         self._expected = Expected(self._sampler.moments_between)
         # What a shot is without its frames nobody can tell.
@@ -150,8 +154,11 @@ class _Reader:
             raise MediaError(
                 "too_long", f"{info.duration_s:.0f} s are more than {options.max_duration_s:.0f} s."
             )
-        if info.width * info.height > options.max_pixels:
-            raise MediaError("too_large", f"{info.width}×{info.height} are too many pixels.")
+        self._refuse_if_too_large(info.width, info.height)
+
+    def _refuse_if_too_large(self, width: int, height: int) -> None:
+        if width * height > self._options.max_pixels:
+            raise MediaError("too_large", f"{width}×{height} are too many pixels.")
 
     def _describe(self, turn: Turn) -> None:
         self._info = describe(self._container, self._video, self._audio, turn.clockwise_deg)
@@ -167,6 +174,10 @@ class _Reader:
             else:
                 yield from self._audio_packet(packet)
         yield from self._decode(None)
+        for shown in self._frame_times.end():
+            yield from self._frame(*shown)
+        if self._frame_times.disordered:
+            self._words.note("The times of its frames are not in order.")
         for decoded in self._sampler.end():
             yield from self._keep(decoded)
         yield from self._end()
@@ -229,12 +240,13 @@ class _Reader:
             self._spoil(self._time_s(packet.pts) if told else self._seen_s)
             return
         for frame in frames:
-            yield from self._frame(frame)
+            if self._info is None:
+                self._describe(Turn.of(frame))
+            self._refuse_if_too_large(frame.width, frame.height)
+            for shown in self._frame_times.add(frame, self._spoilt_s):
+                yield from self._frame(*shown)
 
-    def _frame(self, frame: Any) -> Iterator[Part]:
-        if self._info is None:
-            self._describe(Turn.of(frame))
-        pts = self._frame_times.of(frame)
+    def _frame(self, frame: Any, pts: int, spoilt_s: float | None) -> Iterator[Part]:
         if self._shift is None:
             # Times of decoding are late by what is reordered; the first frame is shown at once.
             self._shift = pts if self._first_dts is None else pts - self._first_dts
@@ -245,9 +257,11 @@ class _Reader:
         if frame.is_corrupt:
             self._spoil(time_s)
             return
-        if frame.key_frame and self._spoilt_s is not None and time_s > self._spoilt_s:
-            self._spoilt_s = None
-        decoded = Decoded(frame, pts - self._shift, time_s, self._spoilt_s is not None)
+        if frame.key_frame and spoilt_s is not None and time_s > spoilt_s:
+            if spoilt_s == self._spoilt_s:
+                self._spoilt_s = None
+            spoilt_s = None
+        decoded = Decoded(frame, pts - self._shift, time_s, spoilt_s is not None)
         self._note_missing(time_s, self._sampler.moment_of(decoded))
         for chosen in self._sampler.choose(decoded):
             yield from self._keep(chosen)

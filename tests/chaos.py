@@ -43,6 +43,7 @@ class Request:
 #   fail      500 Internal Error
 #   spoil     it is done, but the answer is 500 Internal Error
 #   stall     nothing happens for `STALL_S`, then all goes on
+#   reject    400 Invalid Request: this object cannot be had so
 FAULTS = ("refuse", "lose", "truncate", "busy", "fail", "spoil", "stall")
 STALL_S = 2.0
 Befall = Callable[[Request], str | None]
@@ -125,7 +126,7 @@ class ChaosProxy:
                 self.befallen.append((fault, request))
         if fault == "refuse":
             self._hang_up(handler)
-        elif fault in ("busy", "fail"):
+        elif fault in ("busy", "fail", "reject"):
             self._refuse(handler, fault)
         else:
             if fault == "stall":
@@ -168,7 +169,8 @@ class ChaosProxy:
             handler.wfile.write(content)
 
     def _refuse(self, handler: BaseHTTPRequestHandler, fault: str) -> None:
-        status, code = (503, "SlowDown") if fault == "busy" else (500, "InternalError")
+        refusals = {"busy": (503, "SlowDown"), "reject": (400, "InvalidRequest")}
+        status, code = refusals.get(fault, (500, "InternalError"))
         content = f"<Error><Code>{code}</Code><Message>as told</Message></Error>".encode()
         handler.send_response(status)
         handler.send_header("Content-Type", "application/xml")

@@ -382,6 +382,11 @@ def test_a_video_whose_size_changes_midway_keeps_that_of_the_start(tmp_path):
     assert decoded.summary.frames >= 99
     # The sound goes on as if nothing had been.
     assert decoded.summary.audio_s == pytest.approx(4.0, abs=0.1)
+    larger = make_clip(tmp_path / "3.ts", *mpeg2, *shift, size="192x96", fps=25, duration_s=2.0)
+    (tmp_path / "b.ts").write_bytes(one.read_bytes() + larger.read_bytes())
+    with pytest.raises(MediaError, match="192×96 are too many") as caught:
+        Decoded(tmp_path / "b.ts", dataclasses.replace(EVERY_FRAME, max_pixels=10_000))
+    assert caught.value.reason == "too_large"
 
 
 @pytest.mark.parametrize(

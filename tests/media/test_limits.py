@@ -145,6 +145,18 @@ def test_a_crash_is_the_outcome_of_its_video_and_the_next_one_is_decoded(tmp_pat
     assert not decoders()
 
 
+def test_a_decoder_that_was_killed_between_two_videos_is_started_anew(tmp_path):
+    clip = make_clip(tmp_path / "a.mp4")
+    with Decoder() as decoder:
+        for _ in range(3):
+            *_, summary = decoder.decode(clip, OPTIONS)
+            assert summary.frames == 10
+            [idle] = decoders()
+            idle.kill()
+            idle.wait(timeout=10)
+    assert not decoders()
+
+
 def test_one_process_serves_many_videos_each_by_a_child_of_its_own(tmp_path):
     good = make_clip(tmp_path / "a.mp4")
     (tmp_path / "bad.mp4").write_bytes(b"no video")

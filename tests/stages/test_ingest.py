@@ -5,12 +5,16 @@ from __future__ import annotations
 import collections
 import dataclasses
 
+import pyarrow.parquet as pq
 import pytest
 
+from tests.chaos import ChaosProxy
 from tests.runs import audit_and_publish, ingest, rows, shards, stage
 from tests.servers import new_lake, serve_guarded_s3
 from vidpipe.config import SourceSettings
 from vidpipe.errors import BadInputError, TemporaryError, UsageError
+from vidpipe.lake.tables import Lake
+from vidpipe.stages.attempt import Attempt
 from vidpipe.stages.manifest import Manifest, find_report
 
 OPTIONS = {"fps": 4.0, "short_side": 64}
@@ -257,6 +261,37 @@ def test_an_object_that_denies_is_an_outcome_and_holds_nobody_up(media, tmp_path
             "s3://videos/open.mp4": ("done", None),
             "s3://videos/secret.mp4": ("failed", "denied"),
         }
+
+
+def test_an_object_that_the_store_rejects_is_an_outcome_and_holds_nobody_up(lake, bucket, media):
+    for name, path in zip(("open.mp4", "encrypted.mp4"), media.videos, strict=False):
+        bucket.put(name, path)
+    plan = stage(lake, "one", "discover", **OPTIONS)
+    with ChaosProxy(lake.settings.s3.endpoint_url) as proxy:
+        proxy.befall = lambda request: "reject" if "encrypted" in request.path else None
+        s3 = dataclasses.replace(lake.settings.s3, endpoint_url=proxy.url)
+        shards(Lake(dataclasses.replace(lake.settings, s3=s3)), plan)
+    audit_and_publish(lake, "one", plan, max_failed_share=0.5)
+    assert outcomes(lake, "one") == {
+        f"{bucket.uri}/open.mp4": ("done", None),
+        f"{bucket.uri}/encrypted.mp4": ("failed", "denied"),
+    }
+
+
+def test_a_row_that_no_table_takes_is_the_outcome_of_its_item_alone(lake, bucket, media):
+    bucket.put("a.mp4", media.videos[0])
+    ingest(lake, "one", **OPTIONS)
+    (seen,) = rows(lake, "sources")
+    with Attempt(Manifest("two", "extract", planned_at=seen["seen_at"].isoformat())) as attempt:
+        for size_bytes in (1, 1 << 80):
+            with attempt.item({"item": str(size_bytes)}) as item_rows:
+                item_rows.write("sources", [seen | {"size_bytes": size_bytes}])
+                item_rows.done(str(size_bytes))
+        attempt.end_items()
+        merged = {table: pq.read_table(path).to_pylist() for table, path in attempt.merge()}
+    ended = {row["item"]: (row["status"], row["reason"]) for row in merged["outcomes"]}
+    assert ended == {"1": ("done", None), str(1 << 80): ("failed", "internal")}
+    assert [row["size_bytes"] for row in merged["sources"]] == [1]
 
 
 def test_no_key_is_a_path(media, tmp_path):

@@ -64,13 +64,14 @@ def clips(tmp_path_factory) -> Path:
     (folder / "deep" / "empty.mp4").touch()
     (folder / "notes.txt").write_text("no video")
     (folder / "nowhere.mp4").symlink_to(folder / "gone.mp4")
+    (folder / os.fsdecode(b"latin \xff.mp4")).write_bytes((folder / "notes.txt").read_bytes())
     return folder
 
 
 def test_every_file_has_its_outcome_and_good_ones_their_rows(clips, tmp_path):
     exit_code, told = extract(tmp_path, clips, "--output", "out", "--fps", "5")
     assert exit_code == 0, told
-    assert "2 done, 1 failed, 2 quarantined, 1 skipped" in told
+    assert "2 done, 1 failed, 3 quarantined, 1 skipped" in told
     assert "empty. The object holds no bytes." in told
     out = tmp_path / "out"
     assert sorted(path.name for path in out.iterdir()) == ["audio", "frames", "outcomes", "videos"]
@@ -82,6 +83,7 @@ def test_every_file_has_its_outcome_and_good_ones_their_rows(clips, tmp_path):
         "empty.mp4": ("quarantined", "empty"),
         "notes.txt": ("quarantined", "unreadable"),
         "nowhere.mp4": ("failed", "denied"),
+        "latin \\xff.mp4": ("quarantined", "unreadable"),
     }
     assert len(rows(out, "frames")) == 10 + 5
     assert {row["sampling"] for row in rows(out, "frames")} == {"fps=5"}
@@ -111,6 +113,20 @@ def test_a_full_disk_is_told_in_one_line_and_leaves_nothing(tmp_path):
         assert ("canary" if size_bytes < 100_000 else "File too large") in told
         assert "Traceback" not in told
         assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+
+
+def test_a_folder_in_which_an_extraction_was_killed_takes_the_next(tmp_path):
+    clip = make_clip(tmp_path / "a.mp4", size="640x360", fps=50, duration_s=30)
+    with start(tmp_path, clip, "--output", "out", "--sampling", "all") as process:
+        while not list(tmp_path.glob("out/*/frames-*")):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.kill()
+        process.communicate(timeout=30)
+    assert len(list((tmp_path / "out").iterdir())) == 1
+    exit_code, told = extract(tmp_path, clip, "--output", "out")
+    assert exit_code == 0, told
+    assert len(list((tmp_path / "out").iterdir())) == 4
 
 
 def test_what_a_killed_process_left_the_next_removes(tmp_path):

@@ -18,6 +18,7 @@ from vidpipe.errors import MediaError
 from vidpipe.media import limits
 from vidpipe.media.options import ExtractOptions
 from vidpipe.media.parts import PIPE_BYTES, Part, PartReader, Refusal, Summary, VideoInfo
+from vidpipe.reasons import REASONS
 
 COMMAND = (sys.executable, "-B", "-m", "vidpipe.media.worker")
 ENDS_WITHIN_S = 5.0
@@ -86,7 +87,8 @@ class Decoder:
             for part in self._parts(path, options):
                 whole = isinstance(part, Summary | Refusal)
                 if isinstance(part, Refusal):
-                    raise MediaError(part.reason, part.message)
+                    reason = part.reason if part.reason in REASONS else "internal"
+                    raise MediaError(reason, part.message)
                 yield part
         finally:
             if not whole:  # left early, or it crashed
@@ -116,6 +118,10 @@ class Decoder:
                     return
 
     def _start(self) -> subprocess.Popen[bytes]:
+        process = self._process
+        # It ended, or says what nobody asked for.
+        if process is not None and select.select([process.stdout], [], [], 0)[0]:
+            self._drop()
         if self._process is None:
             self._process = limits.start_limited(COMMAND, PIPE_BYTES)
         return self._process

@@ -16,14 +16,15 @@ import sys
 from collections.abc import Sequence
 
 MEMORY_BYTES = 2 << 30
-# A decoder that is slower than this has lost its way.
-BASE_S, S_PER_S = 60.0, 20.0
+# A decoder that is slower than this has lost its way, and one at the limit leaves the other videos
+# of its task their time, whatever its container tells.
+BASE_S, S_PER_S, MOST_S = 60.0, 20.0, 4 * 3600.0
 _PR_SET_PDEATHSIG = 1
 
 
 def decoding_limit_s(duration_s: float) -> float:
     """How long decoding a video of this length may take, by the clock and in CPU."""
-    return BASE_S + S_PER_S * duration_s
+    return min(BASE_S + S_PER_S * duration_s, MOST_S)
 
 
 def start_limited(command: Sequence[str], pipe_bytes: int = -1) -> subprocess.Popen[bytes]:

@@ -103,16 +103,18 @@ class Attempt:
             yield rows
             if rows.outcome is None:
                 raise AssertionError("the stage set no outcome")
+            rows.close()
         except MediaError as error:
             rows.end(REASONS[error.reason], error.reason, str(error))
         except (VidpipeError, OSError):
+            rows.clear()
             raise
         except Exception as error:
             # A defect of ours must not take the other items of the shard with it.
             traceback.print_exc()
             rows.end("failed", "internal", f"{type(error).__name__}: {error}")
-        finally:
-            rows.close()
+        if rows.outcome["status"] != "done":
+            rows.clear()
         self._keep(rows)
 
     def outcome(
@@ -233,12 +235,8 @@ class Attempt:
             if rows.name in self._outcomes:
                 raise AssertionError(f"two outcomes for {rows.name!r}")
             self._outcomes[rows.name] = rows.outcome
-            if rows.outcome["status"] == "done":
-                for table, spool in rows.spools.items():
-                    self._spools[table] += spool.paths
-            else:
-                for spool in rows.spools.values():
-                    spool.discard()
+            for table, spool in rows.spools.items():
+                self._spools[table] += spool.paths
 
 
 class ItemRows:
@@ -260,8 +258,7 @@ class ItemRows:
         self.spools[table].write(rows)
 
     def clear(self) -> None:
-        """Drops the rows added so far: the item is begun anew."""
-        self.close()
+        """Drops the rows added so far."""
         for spool in self.spools.values():
             spool.discard()
         self.spools = {}
@@ -335,7 +332,9 @@ class Spool:
             self.paths = [self._path]
 
     def discard(self) -> None:
-        """Removes what was written; it is closed already."""
+        """Removes what was written."""
+        self._rows = []
+        self.close()
         for path in self.paths:
             path.unlink()
 

@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vidpipe.errors import DeniedError, MediaError, NotFoundError, StoppedError, TemporaryError
+from vidpipe.errors import MediaError, NotFoundError, StoppedError, TemporaryError, UsageError
 from vidpipe.lake import layout
 from vidpipe.media import (
     AudioChunk,
@@ -203,7 +203,7 @@ class Extraction:
                 rows.done(work_key, video_id=video_id)
         except NotFoundError as error:
             rows.skip("vanished", str(error))
-        except DeniedError as error:
+        except UsageError as error:  # such as an object whose key the store was not given
             raise MediaError("denied", str(error)) from error
 
     def _require_going(self) -> None:

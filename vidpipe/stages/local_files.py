@@ -6,6 +6,7 @@ import collections
 import contextlib
 import dataclasses
 import hashlib
+import os
 import re
 import threading
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from vidpipe.schemas import TABLES
 from vidpipe.stages.attempt import Attempt
 from vidpipe.stages.extract import Extraction
 from vidpipe.stages.manifest import Manifest, now
+from vidpipe.stages.scratch import remove_left
 from vidpipe.text import printable
 from vidpipe.version import code_version
 
@@ -49,9 +51,10 @@ def extract(files: list[Path], output: Path, options: ExtractOptions, *, workers
     for path in (*files, output):
         if _S3.match(str(path)):
             raise UsageError(f"Only files at hand are extracted so; {path} is for the DAG ingest.")
+    remove_left(output)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UsageError(f"{output} must be an empty folder, or not be there. Name another.")
-    paths = _files_in(files)
+    paths = {_name_of(path): path for path in _files_in(files)}
     manifest = Manifest(
         run_key="by-hand",
         stage="extract",
@@ -60,14 +63,14 @@ def extract(files: list[Path], output: Path, options: ExtractOptions, *, workers
             "decoder": decoder_version(),
             "deadline": None,
         },
-        items=[_item_of(path) for path in paths],
+        items=[_item_of(name, path) for name, path in paths.items()],
         planned_at=now().isoformat(),
         code_version=code_version(),
     )
 
     @contextlib.contextmanager
     def fetch(item: dict[str, Any]) -> Iterator[tuple[Path, str]]:
-        path = Path(item["item"])
+        path = paths[item["item"]]
         try:
             with path.open("rb") as file:
                 video_id = hashlib.file_digest(file, "sha256").hexdigest()
@@ -125,14 +128,19 @@ def _files_in(named: list[Path]) -> list[Path]:
     return list(found)
 
 
-def _item_of(path: Path) -> dict[str, Any]:
+def _name_of(path: Path) -> str:
+    """A path as text: names are bytes, and need be none."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _item_of(name: str, path: Path) -> dict[str, Any]:
     try:
         stat = path.stat()
         version, size_bytes = str(stat.st_mtime_ns), stat.st_size
     except OSError:
         version, size_bytes = None, 0  # opening it will tell
     return {
-        "item": str(path),
+        "item": name,
         "source_uri": path.resolve().as_uri(),
         "source_version": version,
         "size_bytes": size_bytes,

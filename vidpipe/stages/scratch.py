@@ -15,8 +15,7 @@ PREFIX = "vidpipe-attempt-"
 class ScratchFolder:
     """A temporary folder, locked as long as its process lives.
 
-    Those beside it that nobody holds any longer are removed first: one of a process that was killed
-    for want of memory may be gigabytes.
+    Those beside it that were left are removed first.
 
     Args:
         parent: Where it is made; where the system has temporary files by default.
@@ -27,9 +26,7 @@ class ScratchFolder:
 
     def __init__(self, parent: Path | None = None):
         parent = parent or Path(tempfile.gettempdir())
-        for left in parent.glob(f"{PREFIX}*"):
-            with contextlib.suppress(OSError):  # held, or somebody else's
-                _remove(left, _lock(left))
+        remove_left(parent)
         while True:
             self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
             # Another that begins now may have taken it for one that was left.
@@ -42,6 +39,16 @@ class ScratchFolder:
     def remove(self) -> None:
         """Removes it with all that is in it."""
         _remove(self.path, self._lock)
+
+
+def remove_left(parent: Path) -> None:
+    """Removes the temporary folders in a folder that nobody holds any longer.
+
+    One of a process that was killed for want of memory may be gigabytes.
+    """
+    for left in parent.glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError):  # held, or somebody else's
+            _remove(left, _lock(left))
 
 
 def _lock(path: Path) -> int:

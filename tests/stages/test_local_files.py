@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import functools
 import os
 import resource
@@ -139,6 +141,25 @@ def test_what_a_killed_process_left_the_next_removes(tmp_path):
         process.kill()
     ScratchFolder(tmp_path).remove()
     assert list(tmp_path.iterdir()) == [kept.path]
+
+
+def test_without_locks_there_are_temporary_folders_that_only_their_owner_removes(
+    tmp_path, monkeypatch
+):
+    def no_lock(*_arguments: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_lock)
+    one, other = ScratchFolder(tmp_path), ScratchFolder(tmp_path)
+    other.remove()
+    assert list(tmp_path.iterdir()) == [one.path]
+
+
+def test_two_names_that_are_told_alike_are_refused_before_anything_is_done(tmp_path):
+    for name in (b"a\xff.mp4", rb"a\xff.mp4"):
+        (tmp_path / os.fsdecode(name)).touch()
+    exit_code, told = extract(tmp_path, ".", "--output", "out")
+    assert exit_code == EXIT_USAGE and "rename one of them" in told
 
 
 _HOLDS = """

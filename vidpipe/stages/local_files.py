@@ -54,7 +54,10 @@ def extract(files: list[Path], output: Path, options: ExtractOptions, *, workers
     remove_left(output)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UsageError(f"{output} must be an empty folder, or not be there. Name another.")
-    paths = {_name_of(path): path for path in _files_in(files)}
+    found = _files_in(files)
+    paths = {_name_of(path): path for path in found}
+    if len(paths) < len(found):
+        raise UsageError("Two files differ only in bytes that are no UTF-8: rename one of them.")
     manifest = Manifest(
         run_key="by-hand",
         stage="extract",

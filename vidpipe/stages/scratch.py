@@ -29,12 +29,16 @@ class ScratchFolder:
         remove_left(parent)
         while True:
             self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
-            # Another that begins now may have taken it for one that was left.
-            with contextlib.suppress(OSError):
+            try:
                 self._lock = _lock(self.path)
-                if self.path.exists():
-                    return
-                os.close(self._lock)
+            except (BlockingIOError, FileNotFoundError):
+                continue  # another that begins now took it for one that was left
+            except OSError:
+                self._lock = None  # a file system without locks: there nobody removes what is left
+                return
+            if self.path.exists():
+                return
+            os.close(self._lock)
 
     def remove(self) -> None:
         """Removes it with all that is in it."""
@@ -66,6 +70,7 @@ def _lock(path: Path) -> int:
     return lock
 
 
-def _remove(path: Path, lock: int) -> None:
+def _remove(path: Path, lock: int | None) -> None:
     shutil.rmtree(path, ignore_errors=True)
-    os.close(lock)
+    if lock is not None:
+        os.close(lock)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from vidpipe.errors import UsageError
 
+_BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
 CONFIG_FILES = (".vidpipe/vidpipe.toml", "vidpipe.toml")
 
 
@@ -122,12 +123,48 @@ class NotifySettings:
 
 
 @dataclass(frozen=True)
+class KubernetesSettings:
+    """Where and how pods run, for the runtime `kubernetes`.
+
+    The cluster is the one that Airflow runs in, or that of its connection `kubernetes_default`.
+
+    Attributes:
+        namespace: Where the pods are.
+        worker_image: Image of all stages (docker/); a stage may have its own in `resources_file`.
+        gpu_image: Image of stages that were given GPUs; empty: the same.
+        config_map: ConfigMap with the environment of the pods, such as VIDPIPE_LAKE_URI.
+        secret: Secret with that part of it which is secret.
+        service_account: Of the pods.
+        image_pull_policy: As Kubernetes has it; empty: its default.
+        resources_file: What the pods of each stage get; empty: as in
+            `vidpipe/orchestration/resources.toml`.
+        autoscaling: Nodes are added when pods wait for them: a pod that fits no node waits, too.
+        max_wait_s: A pod that has not started after so long is given up.
+        max_lost: So many lost pods (drained, evicted, deleted) are replaced within one try.
+        max_active: Pods of a mapped task that one run has at the same time.
+    """
+
+    namespace: str = "vidpipe-work"
+    worker_image: str = ""
+    gpu_image: str = ""
+    config_map: str = "vidpipe"
+    secret: str = "vidpipe"
+    service_account: str = "default"
+    image_pull_policy: str = ""
+    resources_file: str = ""
+    autoscaling: bool = False
+    max_wait_s: float = 3600.0
+    max_lost: int = 5
+    max_active: int = 16
+
+
+@dataclass(frozen=True)
 class Settings:
     """All configuration.
 
     Attributes:
         deployment: Name of this installation; it starts every run key.
-        runtime: Where stages run: `local` (a process each).
+        runtime: Where stages run: `local` (a process each) or `kubernetes` (a pod each).
     """
 
     deployment: str = "vidpipe"
@@ -138,6 +175,7 @@ class Settings:
     sources: SourceSettings = SourceSettings()
     extract: ExtractSettings = ExtractSettings()
     notify: NotifySettings = NotifySettings()
+    kubernetes: KubernetesSettings = KubernetesSettings()
 
 
 def find_config() -> Path | None:
@@ -191,7 +229,7 @@ def _build(cls: type, values: dict, section: str, origin: str):
         raw = os.environ.get(variable, values.get(name, default))
         try:
             built[name] = _convert(raw, default)
-        except (TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise UsageError(
                 f"{origin}: {name} must be a {type(default).__name__}. Received: {raw!r}"
             ) from error
@@ -202,6 +240,8 @@ def _convert(raw, default):
     if isinstance(default, tuple):
         parts = raw.split(",") if isinstance(raw, str) else raw
         return tuple(str(part).strip() for part in parts if str(part).strip())
+    if isinstance(default, bool):
+        return _BOOLEANS[str(raw).lower()]
     if isinstance(default, str) and not isinstance(raw, str):
         raise TypeError
     return type(default)(raw)

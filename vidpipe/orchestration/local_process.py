@@ -11,11 +11,11 @@ import threading
 from collections.abc import Sequence
 from logging import Logger
 
+from vidpipe.orchestration.last_words import LastWords
 from vidpipe.version import code_version
 
 STOP_WITHIN_S = 20
 LINE_CHARS = 8192
-SAID_CHARS = 500
 
 
 class LocalProcess:
@@ -49,19 +49,15 @@ class LocalProcess:
         )
         # A child of the stage that outlived it would keep the pipe open, and this task waiting.
         threading.Thread(target=self._end_group_with_leader, daemon=True).start()
-        last = ""
+        last = LastWords()
         try:
             if self._stopped:  # while it started
                 self.stop()
             while line := process.stdout.readline(LINE_CHARS):
                 if line := line.rstrip():
                     log.info("%s", line)
-                    if line.startswith("  ") and last:
-                        last += (" " if last.endswith(":") else "; ") + line.strip()
-                    else:
-                        last = line
-                    last = last[:SAID_CHARS]
-            return process.wait(), last
+                    last.add(line)
+            return process.wait(), str(last)
         finally:
             self.stop()
             process.stdout.close()

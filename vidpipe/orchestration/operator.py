@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import signal
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
-from vidpipe.config import load_settings
+from vidpipe.config import Settings, load_settings
 from vidpipe.errors import (
     EXIT_BAD_INPUT,
     EXIT_NOTHING_TO_DO,
@@ -26,9 +28,15 @@ from vidpipe.version import code_version
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from vidpipe.stages.manifest import Report
+    from vidpipe.lake.store import ObjectStore
+    from vidpipe.orchestration.pod_course import Course
+    from vidpipe.orchestration.pods import PodRequest
+    from vidpipe.orchestration.resources import Resources
+    from vidpipe.stages.manifest import Manifest, Report
 
-RUNTIMES: dict[str, Callable[[], LocalProcess]] = {"local": LocalProcess}
+RUNTIMES = ("local", "kubernetes")
+# Of a pod whose task has no timeout.
+DEADLINE = timedelta(hours=24)
 
 # What other exit codes stand for may be better next time: Airflow's retries decide.
 _EXCEPTIONS = {
@@ -38,8 +46,22 @@ _EXCEPTIONS = {
 }
 
 
+@dataclass(frozen=True)
+class _Work:
+    """What a task is to do, read anew whenever it goes on."""
+
+    settings: Settings
+    store: ObjectStore
+    runtime: str
+    manifest: Manifest
+    arguments: list[str]
+
+
 class StageOperator(BaseOperator):
     """Runs one stage, as `vidpipe STAGE` does by hand, and reads its report.
+
+    The stage is a process on this machine or, with the runtime `kubernetes`, a pod that is waited
+    for without a worker. The runtime is the parameter of that name of the run, else as configured.
 
     Returns the URIs of shards where the stage planned some, else the result in its report. The
     report's own URI is the XCom `report`, and what came of it, in words, the XCom `summary`.
@@ -48,6 +70,7 @@ class StageOperator(BaseOperator):
         stage: The stage, as in `vidpipe STAGE`.
         config: Its parameters, where it is one task.
         shard: URI of its manifest, where it is a shard.
+        pod: What its pod is to have in place of what is configured, such as gpus.
 
     Example:
         >>> StageOperator.partial(
@@ -55,8 +78,8 @@ class StageOperator(BaseOperator):
         ... ).expand(shard=discover.output)
     """
 
-    template_fields = ("config", "shard")
-    template_fields_renderers = {"config": "json"}
+    template_fields = ("config", "shard", "pod")
+    template_fields_renderers = {"config": "json", "pod": "json"}
     operator_extra_links = (MlflowRunLink(),)
 
     def __init__(
@@ -65,42 +88,50 @@ class StageOperator(BaseOperator):
         stage: str,
         config: dict[str, Any] | None = None,
         shard: str | None = None,
+        pod: dict[str, Any] | None = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.stage = stage
         self.config = config
         self.shard = shard
+        self.pod = pod
         self.mlflow_url: str | None = None
-        self._runtime: LocalProcess | None = None
+        self._process: LocalProcess | None = None
+        self._pods_of: str | None = None
 
     def execute(self, context: Context) -> Any:
         try:
-            report = self._run(context)
+            work = self._work(context)
+            if work.runtime == "kubernetes":
+                self._start_pod(context, work)
+            self._process = LocalProcess()
+            exit_code, last_line = self._process.run(work.arguments, self.log)
+            return self._finish(context, work, exit_code, last_line)
         except AirflowSkipException as skip:
             context["ti"].xcom_push(key="summary", value=str(skip))
             raise
         except VidpipeError as error:
             raise _exception(error.exit_code, str(error)) from error
-        context["ti"].xcom_push(key="report", value=report.uri)
-        if summary := report.result.get("summary"):
-            context["ti"].xcom_push(key="summary", value=summary)
-        self.mlflow_url = report.result.get("mlflow_url")
-        return report.result.get("shards", report.result)
 
     def on_kill(self) -> None:
-        if self._runtime is not None:
-            self._runtime.stop()
+        if self._process is not None:
+            self._process.stop()
+        if self._pods_of is not None:
+            self._cluster(load_settings()).remove_all(self._pods_of)
 
-    def _run(self, context: Context) -> Report:
+    # --- What is to be done, and what came of it --------------------------------------------------
+
+    def _work(self, context: Context) -> _Work:
         # The object store's client, which DAG files must not import.
         from vidpipe.lake.store import open_store
-        from vidpipe.stages.manifest import Manifest, find_report
+        from vidpipe.stages.manifest import Manifest
 
         settings = load_settings()
-        if settings.runtime not in RUNTIMES:
+        runtime = context["params"].get("runtime") or settings.runtime
+        if runtime not in RUNTIMES:
             names = ", ".join(RUNTIMES)
-            raise UsageError(f"The runtime must be one of {names}. Received: {settings.runtime!r}")
+            raise UsageError(f"The runtime must be one of {names}. Received: {runtime!r}")
         store = open_store(settings)
         if self.shard:
             manifest = Manifest.read(store, self.shard)
@@ -113,8 +144,11 @@ class StageOperator(BaseOperator):
                 run_key, self.stage, config=self.config or {}, code_version=code_version()
             )
             arguments = ["--run-key", run_key, "--params", json.dumps(manifest.config)]
-        self._runtime = RUNTIMES[settings.runtime]()
-        exit_code, last_line = self._runtime.run([self.stage, *arguments], self.log)
+        return _Work(settings, store, runtime, manifest, [self.stage, *arguments])
+
+    def _finish(self, context: Context, work: _Work, exit_code: int, last_line: str) -> Any:
+        from vidpipe.stages.manifest import find_report
+
         if exit_code < 0:
             why = "; the kernel does that where memory runs out" * (exit_code == -signal.SIGKILL)
             raise AirflowException(
@@ -123,10 +157,136 @@ class StageOperator(BaseOperator):
         if exit_code:
             why = last_line.removeprefix("vidpipe: ")
             raise _exception(exit_code, f"{self.stage} ended with {exit_code}: {why}")
-        report = find_report(store, settings.lake.uri, manifest)
+        report = find_report(work.store, work.settings.lake.uri, work.manifest)
         if report is None:
             raise AirflowException(f"{self.stage} ended well but left no report.")
-        return report
+        return self._tell(context, report)
+
+    def _tell(self, context: Context, report: Report) -> Any:
+        context["ti"].xcom_push(key="report", value=report.uri)
+        if summary := report.result.get("summary"):
+            context["ti"].xcom_push(key="summary", value=summary)
+        self.mlflow_url = report.result.get("mlflow_url")
+        return report.result.get("shards", report.result)
+
+    # --- Pods -------------------------------------------------------------------------------------
+
+    def _start_pod(self, context: Context, work: _Work, course: Course | None = None) -> NoReturn:
+        """Starts the pod, or finds the one of an earlier try, and waits for it in the triggerer."""
+        from vidpipe.orchestration.pod_course import Course
+        from vidpipe.orchestration.pod_trigger import PodTrigger
+        from vidpipe.stages.manifest import now
+
+        if course is None:
+            course = Course((now() + (self.execution_timeout or DEADLINE)).isoformat())
+        kubernetes = work.settings.kubernetes
+        resources = self._resources(work, course)
+        request = self._request(context, work, course)
+        cluster = self._cluster(work.settings)
+        self._pods_of = request.task
+        name, found = cluster.start_or_find(request, resources)
+        self.log.info(
+            "Pod %s in namespace %s %s.",
+            name,
+            kubernetes.namespace,
+            "was found: it goes on" if found else f"is started with {resources.memory} of memory",
+        )
+        self.defer(
+            trigger=PodTrigger(
+                name,
+                kubernetes.namespace,
+                cluster.in_cluster,
+                kubernetes.max_wait_s,
+                kubernetes.autoscaling,
+            ),
+            method_name="go_on",
+            kwargs={"course": dataclasses.asdict(dataclasses.replace(course, pod=name))},
+            timeout=datetime.fromisoformat(course.until) - now(),
+        )
+
+    def go_on(self, context: Context, event: dict[str, Any], course: dict[str, Any]) -> Any:
+        """Called by Airflow when the pod has ended."""
+        try:
+            return self._pod_ended(context, event, course)
+        except AirflowSkipException as skip:
+            context["ti"].xcom_push(key="summary", value=str(skip))
+            raise
+        except VidpipeError as error:
+            raise _exception(error.exit_code, str(error)) from error
+
+    def _pod_ended(self, context: Context, event: dict[str, Any], told: dict[str, Any]) -> Any:
+        from vidpipe.orchestration.pod_course import Course
+        from vidpipe.orchestration.pod_end import EXITED, LOST, UNABLE, PodEnd
+        from vidpipe.stages.manifest import find_report
+
+        work, end, course = self._work(context), PodEnd(**event), Course(**told)
+        self._cluster(work.settings).remove(course.pod, at_once=end.kind == LOST)
+        if end.kind == EXITED:
+            return self._finish(context, work, end.exit_code, end.last_line)
+        # A child that ran out of memory, or a pod that was lost after its work was done.
+        if report := find_report(work.store, work.settings.lake.uri, work.manifest):
+            return self._tell(context, report)
+        kubernetes = work.settings.kubernetes
+        if following := course.after(end, self._resources(work, course), kubernetes.max_lost):
+            course, why = following
+            self.log.warning("%s", why)
+            self._start_pod(context, work, course)
+        message = f"The pod of {self.stage} ended: {end.kind}. {end.told}".strip()
+        if end.last_line:
+            message += f" It said last: {end.last_line}"
+        raise (AirflowFailException if end.kind == UNABLE else AirflowException)(message)
+
+    def resume_execution(
+        self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
+    ) -> Any:
+        if next_method != "go_on":
+            # It took too long, or the triggerer gave it up: nobody waits for its pod any longer.
+            self._cluster(load_settings()).remove_all(_task_label(context))
+        return super().resume_execution(next_method, next_kwargs, context)
+
+    def _resources(self, work: _Work, course: Course) -> Resources:
+        from vidpipe.orchestration.resources import load_resources
+
+        file = work.settings.kubernetes.resources_file
+        asked = dict(self.pod or {})
+        if course.memory:
+            asked["memory"] = course.memory
+        return load_resources(file, self.stage, asked)
+
+    def _request(self, context: Context, work: _Work, course: Course) -> PodRequest:
+        from vidpipe.orchestration.pods import PodRequest, label
+        from vidpipe.stages.manifest import now
+
+        ti = context["ti"]
+        left = datetime.fromisoformat(course.until) - now()
+        return PodRequest(
+            stage=self.stage,
+            arguments=work.arguments,
+            task=_task_label(context),
+            work=label(work.manifest.run_key, self.stage, work.manifest.hash),
+            deadline_s=max(60, int(left.total_seconds()) + 60),
+            annotations={
+                "vidpipe.io/dag": ti.dag_id,
+                "vidpipe.io/run": ti.run_id,
+                "vidpipe.io/task": f"{ti.task_id}[{ti.map_index}]",
+                "vidpipe.io/try": str(ti.try_number),
+                "vidpipe.io/run-key": work.manifest.run_key,
+            },
+            environment=course.environment,
+        )
+
+    def _cluster(self, settings: Settings) -> Any:
+        # Importing the provider takes seconds, which DAG files do not have.
+        from vidpipe.orchestration.pods import Cluster
+
+        return Cluster(settings)
+
+
+def _task_label(context: Context) -> str:
+    from vidpipe.orchestration.pods import label
+
+    ti = context["ti"]
+    return label(load_settings().deployment, ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
 
 
 def _exception(exit_code: int, message: str) -> AirflowException:

@@ -18,6 +18,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ from vidpipe.reasons import REASONS
 from vidpipe.schemas import TABLES
 from vidpipe.stages.manifest import PLAN, Manifest, Report, now
 from vidpipe.stages.scratch import ScratchFolder
+from vidpipe.stages.working import WorkingFile
 
 if TYPE_CHECKING:
     # boto3, which files at hand do not need, takes longer to import than a clip to extract.
@@ -77,6 +79,7 @@ class Attempt:
         self._started_s = time.monotonic()
         self._shown_s = 0.0
         self._files: list[dict[str, Any]] = []
+        self._working = WorkingFile(manifest)
         self._lock = threading.Lock()
 
     def __enter__(self) -> Attempt:
@@ -116,6 +119,13 @@ class Attempt:
         if rows.outcome["status"] != "done":
             rows.clear()
         self._keep(rows)
+
+    def working(self, item: dict[str, Any]) -> AbstractContextManager[None]:
+        """Notes that an item is what takes memory now, should this process not survive it.
+
+        Entering it raises a MediaError where the item did so before; see `working.py`.
+        """
+        return self._working.holding(item["item"])
 
     def outcome(
         self,

@@ -217,7 +217,10 @@ class Extraction:
         decoder = self._idle.get()
         try:
             self._require_going()
-            with contextlib.closing(decoder.decode(path, self._options)) as parts:
+            with (
+                self._attempt.working(item),
+                contextlib.closing(decoder.decode(path, self._options)) as parts,
+            ):
                 for part in parts:
                     columns = dict(vars(part))
                     match part:

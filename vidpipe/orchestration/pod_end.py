@@ -1,0 +1,167 @@
+"""How a pod ended, or why it does not start: read from its status, before it is deleted.
+
+The exit code comes first. A pod that was told to go (drained, evicted, deleted by hand) ends with
+codes that mean nothing; one whose memory ran out may even end with 0, where a child was killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from vidpipe.errors import EXIT_BAD_INPUT, EXIT_NOTHING_TO_DO, EXIT_USAGE
+
+CONTAINER = "stage"
+
+EXITED = "exited"  # its exit code tells how
+LOST = "lost"  # through no fault of the stage: it may be started again
+OUT_OF_MEMORY = "out_of_memory"
+TIMED_OUT = "timed_out"  # it ran for longer than a pod may
+UNABLE = "unable"  # it cannot start, ever
+
+# A node that is gone keeps its pods on paper: they are not waited for after their time is over.
+GONE_AFTER_S = 10.0
+# A registry may be away for a moment.
+PULL_WITHIN_S = 60.0
+_TOLD = (0, EXIT_USAGE, EXIT_BAD_INPUT, EXIT_NOTHING_TO_DO)
+_LOST = (
+    "Evicted", "NodeLost", "NodeShutdown", "Preempting", "Shutdown", "Terminated",
+    "TerminationByKubelet", "UnexpectedAdmissionError", "NodeAffinity", "OutOfcpu", "OutOfmemory",
+)  # fmt: skip
+_PULLING = ("ErrImagePull", "ImagePullBackOff", "RegistryUnavailable")
+_NEVER = (
+    "CreateContainerConfigError", "CreateContainerError", "ErrImageNeverPull", "InvalidImageName",
+    "RunContainerError",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class PodEnd:
+    """What became of a pod.
+
+    Attributes:
+        kind: One of the words above.
+        exit_code: Of its stage; None where it has none.
+        told: What Kubernetes says of it.
+        working: Numbers of the items that the stage was at work on.
+        last_line: What the stage said last.
+    """
+
+    kind: str
+    exit_code: int | None = None
+    told: str = ""
+    working: list[int] = field(default_factory=list)
+    last_line: str = ""
+
+    def saying(self, last_line: str) -> PodEnd:
+        """The same with what the stage said last."""
+        return dataclasses.replace(self, last_line=last_line)
+
+
+def pod_end(pod: dict[str, Any], now: datetime) -> PodEnd | None:
+    """How a pod ended, or None while it has not.
+
+    Args:
+        pod: As the API has it (JSON).
+        now: The time.
+    """
+    status = pod.get("status", {})
+    reason = status.get("reason") or ""
+    state = _state(status)
+    ended = state.get("terminated")
+    leaving = pod["metadata"].get("deletionTimestamp")
+    disrupted = _condition(status, "DisruptionTarget")
+    if ended is not None:
+        return _terminated(ended, reason, status, leaving, disrupted)
+    if status.get("phase") in ("Failed", "Succeeded"):
+        if reason == "DeadlineExceeded":
+            return PodEnd(TIMED_OUT, told=status.get("message") or reason)
+        return PodEnd(LOST, told=_words(reason or "Failed", status.get("message")))
+    if leaving and (now - _time(leaving)).total_seconds() > GONE_AFTER_S:
+        return PodEnd(LOST, told="it was deleted, and its node does not answer")
+    return _unable(state, pod, now)
+
+
+def _terminated(
+    ended: dict[str, Any], reason: str, status: dict[str, Any], leaving: Any, disrupted: Any
+) -> PodEnd:
+    exit_code = ended["exitCode"]
+    working = _working(ended.get("message"))
+    if exit_code in _TOLD and ended.get("reason") != "OOMKilled":
+        return PodEnd(EXITED, exit_code)
+    if reason == "DeadlineExceeded":
+        return PodEnd(TIMED_OUT, exit_code, status.get("message") or reason)
+    if disrupted is not None or reason in _LOST:
+        words = _words(
+            reason or disrupted.get("reason"), status.get("message") or disrupted.get("message")
+        )
+        return PodEnd(LOST, exit_code, words)
+    if ended.get("reason") == "OOMKilled":
+        return PodEnd(OUT_OF_MEMORY, exit_code, "OOMKilled", working)
+    if leaving:
+        return PodEnd(LOST, exit_code, "it was deleted")
+    return PodEnd(EXITED, exit_code, working=working)
+
+
+def _unable(state: dict[str, Any], pod: dict[str, Any], now: datetime) -> PodEnd | None:
+    waiting = state.get("waiting") or {}
+    reason, told = waiting.get("reason"), waiting.get("message")
+    if reason in _NEVER:
+        return PodEnd(UNABLE, told=_words(reason, told))
+    if reason in _PULLING:
+        scheduled = _condition(pod["status"], "PodScheduled") or pod["metadata"]
+        since = _time(scheduled.get("lastTransitionTime") or scheduled["creationTimestamp"])
+        if (now - since).total_seconds() > PULL_WITHIN_S:
+            return PodEnd(UNABLE, told=_words(reason, told))
+    return None
+
+
+def waits_for(pod: dict[str, Any]) -> str | None:
+    """What the scheduler says of a pod that it has no node for, or None."""
+    for condition in pod.get("status", {}).get("conditions") or ():
+        if (
+            condition["type"] == "PodScheduled"
+            and condition["status"] == "False"
+            and condition.get("reason") == "Unschedulable"
+        ):
+            return condition.get("message") or "Unschedulable"
+    return None
+
+
+def has_started(pod: dict[str, Any]) -> bool:
+    """Whether its stage runs or ran."""
+    return bool({"running", "terminated"} & set(_state(pod.get("status", {}))))
+
+
+def _state(status: dict[str, Any]) -> dict[str, Any]:
+    for container in status.get("containerStatuses") or ():
+        if container["name"] == CONTAINER:
+            return container.get("state") or {}
+    return {}
+
+
+def _condition(status: dict[str, Any], kind: str) -> dict[str, Any] | None:
+    for condition in status.get("conditions") or ():
+        if condition["type"] == kind and condition["status"] == "True":
+            return condition
+    return None
+
+
+def _working(message: str | None) -> list[int]:
+    with contextlib.suppress(ValueError):
+        found = json.loads(message or "[]")
+        if isinstance(found, list) and all(isinstance(number, int) for number in found):
+            return found
+    return []
+
+
+def _words(*words: str | None) -> str:
+    return ": ".join(word.strip() for word in words if word)
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone(UTC)

@@ -1,0 +1,277 @@
+"""The pods of stages: what they look like, and how they are started, found again and removed.
+
+Beneath is the Kubernetes provider's hook. Its KubernetesPodOperator is not: it adopts pods that are
+being deleted, leaves those that were given up while they waited, and knows one kind of failure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import urllib3
+from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
+from kubernetes.client import ApiClient, ApiException
+from kubernetes.config import ConfigException
+
+from vidpipe.config import KubernetesSettings, Settings
+from vidpipe.errors import TemporaryError, UsageError
+from vidpipe.orchestration.pod_end import CONTAINER, pod_end
+from vidpipe.orchestration.resources import Resources
+from vidpipe.stages.manifest import now
+from vidpipe.version import code_version
+
+log = logging.getLogger(__name__)
+
+USER_ID = 10001
+SCRATCH = "/scratch"
+# As long as a stage may take to leave its work in order, and a little.
+GRACE_S = 25
+# Nodes that do not answer are waited for no longer.
+UNREACHABLE_S = 30
+TASK, WORK = "vidpipe.io/task", "vidpipe.io/work"
+MANAGED_BY = {"app.kubernetes.io/managed-by": "vidpipe"}
+
+
+@dataclass(frozen=True)
+class PodRequest:
+    """A stage that is to run in a pod.
+
+    Attributes:
+        stage: The stage.
+        arguments: What follows `vidpipe`.
+        task: Names the task of Airflow, its tries together.
+        work: Names what is to be done; two pods of one work do the same.
+        deadline_s: After so long Kubernetes ends it, whatever became of Airflow.
+        annotations: For people.
+        environment: What the stage is told beside its configuration.
+    """
+
+    stage: str
+    arguments: list[str]
+    task: str
+    work: str
+    deadline_s: int
+    annotations: dict[str, str] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+def label(*parts: object) -> str:
+    """A label that stands for something longer."""
+    return hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()[:40]
+
+
+def pod_manifest(
+    request: PodRequest, resources: Resources, settings: KubernetesSettings
+) -> dict[str, Any]:
+    """What is sent to Kubernetes: a pod that passes Pod Security `restricted`."""
+    image = resources.image or (resources.gpus and settings.gpu_image) or settings.worker_image
+    if not image:
+        raise UsageError("[kubernetes] worker_image is empty: name the image of docker/ to run.")
+    requests = {
+        "cpu": resources.cpu,
+        "memory": resources.memory,
+        "ephemeral-storage": resources.ephemeral_storage,
+    }
+    limits = {name: requests[name] for name in ("memory", "ephemeral-storage")}
+    if resources.cpu_limit:
+        limits["cpu"] = resources.cpu_limit
+    volumes = [{"name": "scratch", "emptyDir": {"sizeLimit": resources.scratch}}]
+    mounts = [{"name": "scratch", "mountPath": SCRATCH}]
+    if resources.gpus:
+        limits[resources.gpu_resource] = requests[resources.gpu_resource] = str(resources.gpus)
+        # Workers of one pod talk through it; its default of 64 MB is too small.
+        volumes.append({"name": "shm", "emptyDir": {"medium": "Memory"}})
+        mounts.append({"name": "shm", "mountPath": "/dev/shm"})
+    environment = {
+        "PYTHONUNBUFFERED": "1",
+        "TMPDIR": SCRATCH,
+        "HOME": SCRATCH,
+        "VIDPIPE_CODE_VERSION": code_version(),
+        # What it is at work on, should it be killed: Kubernetes keeps it in the pod's status.
+        "VIDPIPE_WORKING_FILE": "/dev/termination-log",
+        **request.environment,
+    }
+    container: dict[str, Any] = {
+        "name": CONTAINER,
+        "image": image,
+        "args": request.arguments,
+        "env": [{"name": name, "value": value} for name, value in environment.items()],
+        "envFrom": [
+            {"configMapRef": {"name": settings.config_map, "optional": True}},
+            {"secretRef": {"name": settings.secret, "optional": True}},
+        ],
+        "resources": {"requests": requests, "limits": limits},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": mounts,
+    }
+    if settings.image_pull_policy:
+        container["imagePullPolicy"] = settings.image_pull_policy
+    spec: dict[str, Any] = {
+        "restartPolicy": "Never",
+        "activeDeadlineSeconds": request.deadline_s,
+        "terminationGracePeriodSeconds": GRACE_S,
+        "serviceAccountName": resources.service_account or settings.service_account,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER_ID,
+            "runAsGroup": USER_ID,
+            "fsGroup": USER_ID,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [container],
+        "volumes": volumes,
+        "nodeSelector": resources.node_selector,
+        "tolerations": [
+            *resources.tolerations,
+            *(
+                {
+                    "key": f"node.kubernetes.io/{state}",
+                    "operator": "Exists",
+                    "effect": "NoExecute",
+                    "tolerationSeconds": UNREACHABLE_S,
+                }
+                for state in ("unreachable", "not-ready")
+            ),
+        ],
+    }
+    if resources.priority_class:
+        spec["priorityClassName"] = resources.priority_class
+    if resources.runtime_class:
+        spec["runtimeClassName"] = resources.runtime_class
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": f"vidpipe-{request.stage}-{request.work[:8]}-{secrets.token_hex(4)}",
+            "labels": {
+                **MANAGED_BY,
+                "app.kubernetes.io/component": request.stage,
+                TASK: request.task,
+                WORK: request.work,
+            },
+            "annotations": request.annotations,
+        },
+        "spec": spec,
+    }
+
+
+class Cluster:
+    """Where the pods of this installation run.
+
+    Raises:
+        UsageError: There is no cluster, or it does not let vidpipe in.
+        TemporaryError: It does not answer.
+    """
+
+    def __init__(self, settings: Settings):
+        self.settings = settings.kubernetes
+        self._hook = KubernetesHook()
+        try:
+            self._core = self._hook.core_v1_client
+        except (ConfigException, OSError) as error:
+            raise UsageError(
+                f"There is no Kubernetes to run pods in: {error}. Run Airflow in the cluster, or"
+                " give it a connection kubernetes_default, or a kubeconfig."
+            ) from error
+
+    @property
+    def in_cluster(self) -> bool:
+        """Whether this process runs in the cluster itself."""
+        return self._hook.is_in_cluster
+
+    def start_or_find(self, request: PodRequest, resources: Resources) -> tuple[str, bool]:
+        """Starts the pod of a request, unless an earlier try left one that is well.
+
+        Other pods of the same task are removed: nobody waits for them any longer.
+
+        Returns:
+            Name of the pod, and whether it was found.
+        """
+        found = None
+        for pod in self._list(f"{TASK}={request.task}"):
+            meta = pod["metadata"]
+            if meta.get("deletionTimestamp"):
+                continue  # it would take with it whoever relied on it
+            ended = pod_end(pod, now())
+            usable = ended is None or ended.exit_code == 0
+            if found is None and usable and meta["labels"].get(WORK) == request.work:
+                found = meta["name"]
+            else:
+                self.remove(meta["name"])
+        if found:
+            return found, True
+        manifest = pod_manifest(request, resources, self.settings)
+        self._call(
+            self._core.create_namespaced_pod, namespace=self.settings.namespace, body=manifest
+        )
+        return manifest["metadata"]["name"], False
+
+    def remove(self, name: str, *, at_once: bool = False) -> None:
+        """Removes a pod, whatever it does; none of that name is fine.
+
+        Args:
+            name: Of the pod.
+            at_once: Without asking its node, which may be gone.
+        """
+        grace = {"grace_period_seconds": 0} if at_once else {}
+        try:
+            self._core.delete_namespaced_pod(name, self.settings.namespace, **grace)
+        except ApiException as error:
+            if error.status != 404:
+                raise _meant(error, self.settings) from error
+        except urllib3.exceptions.HTTPError as error:
+            raise TemporaryError(f"Kubernetes does not answer: {error}") from error
+
+    def remove_all(self, task: str) -> None:
+        """Removes all pods of a task."""
+        for pod in self._list(f"{TASK}={task}"):
+            self.remove(pod["metadata"]["name"])
+
+    def _list(self, selector: str) -> Iterator[dict[str, Any]]:
+        pods = self._call(
+            self._core.list_namespaced_pod,
+            namespace=self.settings.namespace,
+            label_selector=selector,
+        )
+        for pod in pods.items:
+            yield ApiClient().sanitize_for_serialization(pod)
+
+    def _call(self, function: Any, **how: Any) -> Any:
+        # The API server may be away for a moment, and be busy.
+        for wait_s in (1, 2, 4, 8, 16, 32, None):
+            try:
+                return function(**how)
+            except ApiException as error:
+                if wait_s is None or error.status not in (429, 500, 502, 503, 504):
+                    raise _meant(error, self.settings) from error
+                log.info("Kubernetes is busy (%s); asking again in %s s", error.status, wait_s)
+            except urllib3.exceptions.HTTPError as error:
+                if wait_s is None:
+                    raise TemporaryError(f"Kubernetes does not answer: {error}") from error
+                log.info("Kubernetes does not answer; asking again in %s s", wait_s)
+            time.sleep(wait_s)
+
+
+def _meant(error: ApiException, settings: KubernetesSettings) -> UsageError | TemporaryError:
+    told = " ".join(str(error.body or error.reason).split())[:500]
+    if error.status in (401, 403) and "exceeded quota" in told:
+        return TemporaryError(f"The quota of namespace {settings.namespace} is used up: {told}")
+    if error.status in (401, 403):
+        return UsageError(f"Kubernetes does not let vidpipe do this: {told}")
+    if error.status == 404:
+        return UsageError(f"[kubernetes] namespace {settings.namespace!r} does not exist: {told}")
+    if error.status in (400, 422):
+        return UsageError(f"Kubernetes refuses this pod: {told}")
+    return TemporaryError(f"Kubernetes answered {error.status}: {told}")

@@ -31,11 +31,11 @@ def free_port() -> int:
 class S3Server:
     """`rclone serve s3` over a folder whose subfolders are the buckets."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, host: str = "127.0.0.1"):
         self.folder = folder
-        self.port = free_port()
+        self.host, self.port = host, free_port()
         self.settings = S3Settings(
-            f"http://127.0.0.1:{self.port}", "us-east-1", ACCESS_KEY_ID, SECRET_ACCESS_KEY
+            f"http://{host}:{self.port}", "us-east-1", ACCESS_KEY_ID, SECRET_ACCESS_KEY
         )
         for bucket in ("videos", "lake"):
             (folder / bucket).mkdir(parents=True, exist_ok=True)
@@ -44,7 +44,7 @@ class S3Server:
         """Starts it, and waits until it answers."""
         rclone = Path(sysconfig.get_path("scripts")) / "rclone"
         self._process = subprocess.Popen(
-            [rclone, "serve", "s3", "--addr", f"127.0.0.1:{self.port}", self.folder],
+            [rclone, "serve", "s3", "--addr", f"{self.host}:{self.port}", self.folder],
             env={
                 "PATH": os.environ["PATH"],
                 "RCLONE_CONFIG": "",
@@ -55,7 +55,7 @@ class S3Server:
             stderr=subprocess.DEVNULL,
         )
         for _ in range(100):
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
+            with contextlib.suppress(OSError), socket.create_connection((self.host, self.port)):
                 return
             time.sleep(0.1)
         raise RuntimeError("rclone did not start")

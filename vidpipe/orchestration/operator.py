@@ -193,33 +193,33 @@ class StageOperator(BaseOperator):
         )
         self.defer(
             trigger=PodTrigger(
-                name,
+                dataclasses.asdict(dataclasses.replace(course, pod=name)),
                 kubernetes.namespace,
                 cluster.in_cluster,
                 kubernetes.max_wait_s,
                 kubernetes.autoscaling,
             ),
             method_name="go_on",
-            kwargs={"course": dataclasses.asdict(dataclasses.replace(course, pod=name))},
             timeout=datetime.fromisoformat(course.until) - now(),
         )
 
-    def go_on(self, context: Context, event: dict[str, Any], course: dict[str, Any]) -> Any:
+    def go_on(self, context: Context, event: dict[str, Any]) -> Any:
         """Called by Airflow when the pod has ended."""
         try:
-            return self._pod_ended(context, event, course)
+            return self._pod_ended(context, event)
         except AirflowSkipException as skip:
             context["ti"].xcom_push(key="summary", value=str(skip))
             raise
         except VidpipeError as error:
             raise _exception(error.exit_code, str(error)) from error
 
-    def _pod_ended(self, context: Context, event: dict[str, Any], told: dict[str, Any]) -> Any:
+    def _pod_ended(self, context: Context, event: dict[str, Any]) -> Any:
         from vidpipe.orchestration.pod_course import Course
         from vidpipe.orchestration.pod_end import EXITED, LOST, UNABLE, PodEnd
         from vidpipe.stages.manifest import find_report
 
-        work, end, course = self._work(context), PodEnd(**event), Course(**told)
+        end, course = PodEnd(**event["end"]), Course(**event["course"])
+        work = self._work(context)
         self._cluster(work.settings).remove(course.pod, at_once=end.kind == LOST)
         if end.kind == EXITED:
             return self._finish(context, work, end.exit_code, end.last_line)

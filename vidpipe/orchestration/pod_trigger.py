@@ -39,10 +39,10 @@ _AWAY = (aiohttp.ClientError, TimeoutError, OSError)
 
 
 class PodTrigger(BaseTrigger):
-    """Fires with the `PodEnd` of a pod, as a dictionary.
+    """Fires when a pod has ended, with its `end` (a `PodEnd`) and its `course` as dictionaries.
 
     Args:
-        name: Of the pod.
+        course: The `Course` of the try; names the pod.
         namespace: Of the pod.
         in_cluster: Whether Airflow runs in the cluster itself.
         max_wait_s: A pod that has not started after so long is given up.
@@ -50,10 +50,16 @@ class PodTrigger(BaseTrigger):
     """
 
     def __init__(
-        self, name: str, namespace: str, in_cluster: bool, max_wait_s: float, autoscaling: bool
+        self,
+        course: dict[str, Any],
+        namespace: str,
+        in_cluster: bool,
+        max_wait_s: float,
+        autoscaling: bool,
     ):
         super().__init__()
-        self.name = name
+        self.course = course
+        self.name = course["pod"]
         self.namespace = namespace
         self.in_cluster = in_cluster
         self.max_wait_s = max_wait_s
@@ -63,13 +69,14 @@ class PodTrigger(BaseTrigger):
         self._is_over = False
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        names = ("name", "namespace", "in_cluster", "max_wait_s", "autoscaling")
+        names = ("course", "namespace", "in_cluster", "max_wait_s", "autoscaling")
         return f"{__name__}.{type(self).__name__}", {name: getattr(self, name) for name in names}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         async with self._connected() as core:
             end = await self._wait(core)
-        yield TriggerEvent(dataclasses.asdict(end.saying(str(self._last))))
+        end = dataclasses.asdict(end.saying(str(self._last)))
+        yield TriggerEvent({"end": end, "course": self.course})
 
     async def on_kill(self) -> None:
         """Somebody marked the task, or cleared it: its pod goes, whatever it does."""

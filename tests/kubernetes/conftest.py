@@ -1,0 +1,199 @@
+"""A real cluster for tests: a namespace, a server that pods reach, and an image."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import dataclasses
+import hashlib
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.airflow_runs import airflow_home  # noqa: F401
+from tests.servers import S3Server, new_lake
+from vidpipe.config import load_settings
+from vidpipe.lake.tables import Lake
+
+ROOT = Path(__file__).parents[2]
+REGISTRY = os.environ.get("VIDPIPE_TEST_REGISTRY", "localhost:5000")
+
+
+@dataclass
+class TestCluster:
+    """The cluster that KUBECONFIG names, and a namespace of the test's own in it.
+
+    Attributes:
+        address: That of this machine, as pods see it.
+        namespace: Pods in it must pass Pod Security `restricted`.
+    """
+
+    __test__ = False
+
+    core: Any
+    address: str
+    namespace: str = ""
+
+    def pods(self) -> list[dict[str, Any]]:
+        """The pods of the namespace, as JSON."""
+        listed = self.core.list_namespaced_pod(self.namespace)
+        return self.core.api_client.sanitize_for_serialization(listed)["items"]
+
+    def wait_for_pod(self, is_so: Callable[[dict[str, Any]], Any], within_s: float = 60) -> dict:
+        """The first pod of which something holds."""
+        deadline = time.monotonic() + within_s
+        while time.monotonic() < deadline:
+            for pod in self.pods():
+                if is_so(pod):
+                    return pod
+            time.sleep(0.3)
+        raise AssertionError(f"No such pod within {within_s} s; there are: {self.pods()}")
+
+
+    def wait_until_empty(self, within_s: float = 60) -> None:
+        """Waits until no pod is left; those that are told to go may take a moment."""
+        deadline = time.monotonic() + within_s
+        while pods := self.pods():
+            stay = [pod for pod in pods if not pod["metadata"].get("deletionTimestamp")]
+            assert not stay, stay
+            assert time.monotonic() < deadline, pods
+            time.sleep(0.3)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> TestCluster:
+    """The cluster; tests skip where there is none."""
+    if not os.environ.get("KUBECONFIG"):
+        pytest.skip("KUBECONFIG names no cluster")
+    from kubernetes import client, config
+
+    config.load_kube_config()
+    core = client.CoreV1Api()
+    try:
+        core.list_node(_request_timeout=10)
+    except Exception as error:
+        pytest.skip(f"the cluster of KUBECONFIG does not answer: {type(error).__name__}")
+    server = urlsplit(core.api_client.configuration.host)
+    with socket.create_connection((server.hostname, server.port or 443)) as connection:
+        return TestCluster(core, connection.getsockname()[0])
+
+
+@pytest.fixture(scope="session")
+def stage_image() -> str:
+    """The image of `image/stage.py`, in a registry that the cluster pulls from."""
+    if (
+        shutil.which("docker") is None
+        or subprocess.run(["docker", "info"], capture_output=True).returncode
+    ):
+        pytest.skip("no docker builds images here")
+    sources = sorted((ROOT / "vidpipe").rglob("*.py")) + sorted(
+        (ROOT / "tests/kubernetes/image").iterdir()
+    )
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(sources))).hexdigest()[
+        :12
+    ]
+    image = f"{REGISTRY}/vidpipe-tests:{digest}"
+    base = os.environ.get("VIDPIPE_TEST_BASE_IMAGE")
+    arguments = ["--build-arg", f"BASE_IMAGE={base}"] if base else []
+    dockerfile = ROOT / "tests/kubernetes/image/Dockerfile"
+    for command in (
+        ["build", "--quiet", "--network", "host", *arguments, "-t", image, "-f", dockerfile, ROOT],
+        ["push", "--quiet", image],
+    ):
+        ended = subprocess.run(["docker", *command], capture_output=True, text=True)
+        assert ended.returncode == 0, ended.stderr[-2000:]
+    return image
+
+
+@pytest.fixture
+def namespace(cluster: TestCluster) -> Iterator[TestCluster]:
+    """A new namespace, removed with all that is in it."""
+    name = f"vidpipe-test-{secrets.token_hex(4)}"
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    cluster.core.create_namespace({"metadata": {"name": name, "labels": labels}})
+    try:
+        yield dataclasses.replace(cluster, namespace=name)
+    finally:
+        with contextlib.suppress(Exception):
+            cluster.core.delete_collection_namespaced_pod(name, grace_period_seconds=0)
+        cluster.core.delete_namespace(name)
+
+
+@pytest.fixture(scope="session")
+def s3_for_pods(
+    cluster: TestCluster, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[S3Server]:
+    """An S3 server that pods reach."""
+    server = S3Server(tmp_path_factory.mktemp("s3-pods"), host=cluster.address)
+    server.start()
+    yield server
+    server.stop()
+
+
+class PodStages:
+    """Stages in pods that do what a test says; see `image/stage.py`."""
+
+    def __init__(self, lake: Lake):
+        self._lake = lake
+
+    def tell(self, **stages: Any) -> None:
+        """Says what stages do; a shard's name is `STAGE/00000`."""
+        self._lake.store.put_json(f"{self._lake.uri}/pretend/script.json", stages)
+
+    def calls(self, name: str = "") -> list[dict[str, Any]]:
+        """The calls of a stage, in their order."""
+        found = self._lake.store.list(f"{self._lake.uri}/pretend/calls/{name}")
+        return [self._lake.store.get_json(uri) for uri in sorted({f.uri for f in found})]
+
+
+@pytest.fixture
+def pod_stages(
+    airflow_home: Path,  # noqa: F811
+    namespace: TestCluster,
+    stage_image: str,
+    s3_for_pods: S3Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[PodStages]:
+    """This process is configured to run stages in pods, and the pods to find what they need."""
+    lake = new_lake(s3_for_pods.settings, tmp_path, secrets.token_hex(4))
+    settings = lake.settings
+    told = {
+        "VIDPIPE_LAKE_URI": settings.lake.uri,
+        "VIDPIPE_S3_ENDPOINT_URL": settings.s3.endpoint_url,
+    }
+    secret = {
+        "VIDPIPE_S3_ACCESS_KEY_ID": settings.s3.access_key_id,
+        "VIDPIPE_S3_SECRET_ACCESS_KEY": settings.s3.secret_access_key,
+    }
+    name = {"metadata": {"name": "vidpipe"}}
+    namespace.core.create_namespaced_config_map(namespace.namespace, {**name, "data": told})
+    coded = {key: base64.b64encode(value.encode()).decode() for key, value in secret.items()}
+    namespace.core.create_namespaced_secret(namespace.namespace, {**name, "data": coded})
+    ours = {
+        "VIDPIPE_RUNTIME": "kubernetes",
+        "VIDPIPE_DEPLOYMENT": "tests",
+        "VIDPIPE_KUBERNETES_NAMESPACE": namespace.namespace,
+        "VIDPIPE_KUBERNETES_WORKER_IMAGE": stage_image,
+        "VIDPIPE_KUBERNETES_RESOURCES_FILE": str(Path(__file__).with_name("resources.toml")),
+        "PYTHONPATH": str(ROOT),
+    }
+    for key, value in {**told, **secret, **ours}.items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.delenv("VIDPIPE_CONFIG", raising=False)
+    monkeypatch.chdir(tmp_path)
+    load_settings.cache_clear()
+    stages = PodStages(lake)
+    stages.tell()
+    yield stages
+    load_settings.cache_clear()

@@ -1,0 +1,122 @@
+"""Stands in for `vidpipe STAGE …` in a pod: does what a script says, and tells that it was called.
+
+The script, `pretend/script.json` in the lake, has for a stage, or for `STAGE/SHARD`, steps: those
+of the first call, of the second, and so on; the last hold for all further calls. A step is one of
+
+    say N        lines 0 to N-1, numbered
+    sleep S      seconds
+    eat MB       megabytes of memory, which stay
+    hold [N …]   the items that are at hand
+    spawn MB     a child that eats and is killed
+    plan STAGES  shards of these stages, the first of one item, the second of two, …
+    report       what a stage leaves that ended well
+    exit CODE
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+
+from vidpipe.config import load_settings
+from vidpipe.errors import EXIT_TEMPORARY
+from vidpipe.lake import layout
+from vidpipe.lake.store import open_store
+from vidpipe.stages.manifest import Manifest, Report, now
+from vidpipe.version import code_version
+
+
+def main() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TEMPORARY))
+    stage, option, value, *rest = sys.argv[1:]
+    settings = load_settings()
+    store, lake_uri = open_store(settings), settings.lake.uri
+    if option == "--shard":
+        manifest = Manifest.read(store, value)
+    else:
+        manifest = Manifest(value, stage, config=json.loads(rest[1]), code_version=code_version())
+    name = stage if option == "--run-key" else f"{stage}/{manifest.shard}"
+    script = store.get_json(f"{lake_uri}/pretend/script.json")
+    calls = f"{lake_uri}/pretend/calls/{name}/"
+    number = len(list(store.list(calls)))
+    told = {
+        "name": name,
+        "pod": os.environ["HOSTNAME"],
+        "environment": {k: v for k, v in os.environ.items() if k.startswith("VIDPIPE_")},
+        "uid": os.getuid(),
+        "limit_bytes": _memory_limit_bytes(),
+    }
+    store.put_json(f"{calls}{number:03d}-{secrets.token_hex(4)}.json", told)
+    steps = script.get(name, script.get(stage, [[["report"]]]))
+    eaten: list[bytearray] = []
+    for verb, *words in steps[min(number, len(steps) - 1)]:
+        match verb:
+            case "say":
+                for line in range(words[0]):
+                    print(f"line {line}", flush=True)
+            case "sleep":
+                time.sleep(words[0])
+            case "eat":
+                for _ in range(words[0]):
+                    eaten.append(bytearray(os.urandom(1 << 20)))
+            case "spawn":
+                hog = f"import os; x = [os.urandom(1 << 20) for _ in range({words[0]})]"
+                subprocess.run([sys.executable, "-c", hog], check=False)
+            case "hold":
+                with open(os.environ["VIDPIPE_WORKING_FILE"], "w") as file:
+                    json.dump(words[0], file)
+            case "plan":
+                _plan(manifest, store, lake_uri, words[0])
+                _report(manifest, store, lake_uri, _uris(manifest, lake_uri, words[0]))
+            case "report":
+                _report(manifest, store, lake_uri, None)
+            case "exit":
+                print(f"vidpipe: {name} ends with {words[0]}", flush=True)
+                sys.exit(words[0])
+            case _:
+                raise ValueError(f"there is no step {verb!r}")
+
+
+def _uris(manifest: Manifest, lake_uri: str, stages: list[str]) -> list[str]:
+    return [
+        layout.manifest_uri(lake_uri, manifest.run_key, stage, "A", f"{number:05d}")
+        for number, stage in enumerate(stages)
+    ]
+
+
+def _plan(manifest: Manifest, store, lake_uri: str, stages: list[str]) -> None:
+    uris = _uris(manifest, lake_uri, stages)
+    for number, (stage, uri) in enumerate(zip(stages, uris, strict=True)):
+        items = [{"item": f"{number}-{i}"} for i in range(number + 1)]
+        shard = dataclasses.replace(manifest, stage=stage, shard=f"{number:05d}", items=items)
+        shard.write(store, uri)
+
+
+def _report(manifest: Manifest, store, lake_uri: str, shards: list[str] | None) -> None:
+    attempt = f"{now():%H%M%S}-{secrets.token_hex(4)}"
+    folder = layout.reports_uri(lake_uri, manifest.run_key, manifest.stage, manifest.shard)
+    result = {"summary": "done"} if shards is None else {"shards": shards}
+    report = Report(
+        manifest.run_key, manifest.stage, manifest.shard, manifest.hash, attempt, [], {}, result,
+        0.0, now().isoformat(), f"{folder}{attempt}.json",
+    )  # fmt: skip
+    store.put_json(report.uri, dataclasses.asdict(report))
+
+
+def _memory_limit_bytes() -> int:
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            with open(path) as file:
+                return int(file.read())
+        except (OSError, ValueError):
+            continue
+    return 0
+
+
+main()

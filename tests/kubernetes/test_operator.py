@@ -1,0 +1,169 @@
+"""What becomes of a task whose stage is a pod, by how the pod ends."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.airflow_runs import run_dag
+from tests.kubernetes.conftest import PodStages, TestCluster
+from vidpipe.config import load_settings
+
+pytestmark = pytest.mark.kubernetes
+
+
+@contextlib.contextmanager
+def in_background(action: Callable[[], None]) -> Iterator[None]:
+    """Does something while a DAG runs."""
+    thread = threading.Thread(target=action)
+    thread.start()
+    yield
+    thread.join()
+
+
+def test_plan_and_shards_run_in_pods(
+    airflow_home: Path, pod_stages: PodStages, namespace: TestCluster
+):
+    pod_stages.tell(discover=[[["say", 3], ["plan", ["extract", "extract"]]]])
+
+    run = run_dag(airflow_home, "probe", prefix="2026")
+
+    assert run.state == "success"
+    assert run.names["work[1]"] == "00001: 2 items"
+    assert run.xcoms["work[1]"] == {"summary": "done"}
+    (plan,) = pod_stages.calls("discover")
+    assert plan["uid"] == 10001
+    namespace.wait_until_empty()
+
+
+def test_exit_code_decides(airflow_home: Path, pod_stages: PodStages, namespace: TestCluster):
+    exits = [0, 2, 65, 99, 75, 1]
+    pod_stages.tell(
+        discover=[[["plan", ["extract"] * (len(exits) + 1)]]],
+        **{f"extract/{n:05d}": [[["report"], ["exit", code]]] for n, code in enumerate(exits)},
+        **{"extract/00006": [[["exit", 75]], [["report"]]]},
+    )
+
+    run = run_dag(airflow_home, "probe")
+
+    ended = [(run.tasks[f"work[{n}]"], len(pod_stages.calls(f"extract/{n:05d}"))) for n in range(7)]
+    assert ended == [
+        ("success", 1),
+        ("failed", 1),
+        ("failed", 1),
+        ("skipped", 1),
+        ("failed", 2),
+        ("failed", 2),
+        ("success", 2),
+    ]
+    namespace.wait_until_empty()
+
+
+def test_memory_that_runs_out_is_doubled(airflow_home: Path, pod_stages: PodStages):
+    """To the bound; then the items go one at a time, and who does it alone goes without."""
+    pod_stages.tell(
+        discover=[[["plan", ["extract"]]]],
+        **{
+            "extract/00000": [
+                [["hold", [0, 1]], ["eat", 900]],
+                [["hold", [0, 1]], ["eat", 900]],
+                [["hold", [0, 1]], ["eat", 900]],
+                [["hold", [0]], ["eat", 900]],
+                [["report"]],
+            ]
+        },
+    )
+
+    run = run_dag(airflow_home, "probe")
+
+    assert (run.tasks["work[0]"], run.tries["work[0]"]) == ("success", 1)
+    calls = pod_stages.calls("extract")
+    assert [call["limit_bytes"] >> 20 for call in calls] == [128, 256, 512, 512, 512]
+    told = [
+        tuple(call["environment"].get(f"VIDPIPE_{name}") for name in names)
+        for names in [("EXTRACT_WORKERS", "OUT_OF_MEMORY")]
+        for call in calls
+    ]
+    assert told == [(None, None)] * 3 + [("1", None), ("1", "0")]
+
+
+def test_child_killed_for_memory(airflow_home: Path, pod_stages: PodStages):
+    """The pod may end well all the same: what it reported counts, and otherwise it has more."""
+    pod_stages.tell(
+        discover=[[["plan", ["extract", "extract"]]]],
+        **{
+            "extract/00000": [[["spawn", 900], ["report"]]],
+            "extract/00001": [[["spawn", 900], ["exit", 0]], [["report"]]],
+        },
+    )
+
+    run = run_dag(airflow_home, "probe")
+
+    assert [run.tasks[f"work[{n}]"] for n in range(2)] == ["success", "success"]
+    assert [len(pod_stages.calls(f"extract/{n:05d}")) for n in range(2)] == [1, 2]
+
+
+def test_lost_pods_are_replaced_within_the_try(
+    airflow_home: Path, pod_stages: PodStages, namespace: TestCluster
+):
+    """Deleted by hand, while it works and while it waits for its node to be pulled away."""
+    pod_stages.tell(discover=[[["sleep", 600]], [["report"]]])
+
+    def delete_it() -> None:
+        pod = namespace.wait_for_pod(lambda pod: pod_stages.calls("discover"), within_s=120)
+        namespace.core.delete_namespaced_pod(pod["metadata"]["name"], namespace.namespace)
+
+    with in_background(delete_it):
+        run = run_dag(airflow_home, "probe")
+
+    assert (run.tasks["plan"], run.tries["plan"]) == ("success", 1)
+    assert len(pod_stages.calls("discover")) == 2
+    namespace.wait_until_empty()
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"WORKER_IMAGE": "localhost:5000/no-such-image:1"}, "ImagePull"),
+        ({"RESOURCES_FILE": "cpu = '900'"}, "It asks for 900 of cpu; the largest node offers 2."),
+        ({"RESOURCES_FILE": "gpus = 3"}, "It asks for 3 of nvidia.com/gpu; the largest node offer"),
+        (
+            {"RESOURCES_FILE": "gpus = 1\ngpu_resource = 'acme.com/gpu'"},
+            "It asks for 1 of acme.com/gpu; the largest node offers 0.",
+        ),
+        ({"NAMESPACE": "no-such-place"}, "[kubernetes] namespace 'no-such-place' does not exist"),
+        ({"SERVICE_ACCOUNT": "nobody"}, 'serviceaccount \\"nobody\\" not found'),
+        ({"WORKER_IMAGE": ""}, "[kubernetes] worker_image is empty"),
+        ({"RESOURCES_FILE": "memory = 'much'"}, "A quantity looks like 500m or 4Gi."),
+    ],
+)
+def test_what_cannot_start_fails_with_its_reason(
+    airflow_home: Path,
+    pod_stages: PodStages,
+    namespace: TestCluster,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+    settings: dict[str, str],
+    told: str,
+):
+    if table := settings.get("RESOURCES_FILE"):
+        (tmp_path / "resources.toml").write_text(f"[default]\n{table}\n")
+        settings = {"RESOURCES_FILE": str(tmp_path / "resources.toml")}
+    for name, value in settings.items():
+        monkeypatch.setenv(f"VIDPIPE_KUBERNETES_{name}", value)
+    load_settings.cache_clear()
+    began = time.monotonic()
+
+    run = run_dag(airflow_home, "probe")
+
+    assert (run.tasks["plan"], run.tries["plan"]) == ("failed", 1)
+    assert time.monotonic() - began < 120
+    assert told in capfd.readouterr().out
+    namespace.wait_until_empty()

@@ -30,7 +30,7 @@ from airflow.sdk import DAG, Param, task
 
 from vidpipe.orchestration.common import audit_and_publish, dag_settings
 from vidpipe.orchestration.operator import StageOperator
-from vidpipe.orchestration.params import task_param
+from vidpipe.orchestration.params import runtime_params, task_param
 
 PARAMS = {
     "task": task_param(),
@@ -53,7 +53,7 @@ with DAG(
     description="Imports labels that people gave.",
     doc_md=__doc__,
     schedule=None,
-    params=PARAMS,
+    params={**PARAMS, **runtime_params()},
     tags=["vidpipe"],
     **dag_settings(),
 ) as dag:

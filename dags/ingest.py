@@ -27,17 +27,16 @@ the next run. `vidpipe changes --since today` lists what was quarantined and why
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from airflow.sdk import DAG, Param
 
 from vidpipe.config import load_settings
-from vidpipe.orchestration.common import SHARD_NAME, audit_what_is_done, dag_settings
+from vidpipe.orchestration.common import audit_what_is_done, dag_settings, shard_settings
 from vidpipe.orchestration.operator import StageOperator
 from vidpipe.orchestration.params import (
     budget_params,
     extraction_params,
     retry_params,
+    runtime_params,
     text_param,
 )
 
@@ -79,7 +78,12 @@ with DAG(
     description="Turns new videos in the buckets into frames and audio.",
     doc_md=__doc__,
     schedule="@hourly",
-    params={**SELECTION, **EXTRACTION, "max_failed_share": MAX_FAILED_SHARE},
+    params={
+        **SELECTION,
+        **EXTRACTION,
+        "max_failed_share": MAX_FAILED_SHARE,
+        **runtime_params(),
+    },
     tags=["vidpipe", "scheduled"],
     **dag_settings(),
 ) as dag:
@@ -91,7 +95,6 @@ with DAG(
     extract = StageOperator.partial(
         task_id="extract",
         stage="extract",
-        map_index_template=SHARD_NAME,
-        execution_timeout=timedelta(hours=6),
+        **shard_settings(),
     ).expand(shard=discover.output)
     audit_what_is_done(discover, extract, max_failed_share=dag.param("max_failed_share"))

@@ -22,18 +22,16 @@ the next night.
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from airflow.sdk import DAG, Param
 
 from vidpipe.lake.layout import TASK_PATTERN
 from vidpipe.orchestration.common import (
-    SHARD_NAME,
     audit_what_is_done,
     dag_settings,
+    shard_settings,
 )
 from vidpipe.orchestration.operator import StageOperator
-from vidpipe.orchestration.params import budget_params, text_param
+from vidpipe.orchestration.params import budget_params, runtime_params, text_param
 
 PARAMS = {
     "task": text_param(
@@ -67,7 +65,7 @@ with DAG(
     description="Labels every video that has no label yet, by the champion.",
     doc_md=__doc__,
     schedule="@daily",
-    params=PARAMS,
+    params={**PARAMS, **runtime_params()},
     tags=["vidpipe", "scheduled"],
     **dag_settings(),
 ) as dag:
@@ -79,7 +77,6 @@ with DAG(
     label = StageOperator.partial(
         task_id="label",
         stage="label",
-        map_index_template=SHARD_NAME,
-        execution_timeout=timedelta(hours=6),
+        **shard_settings(),
     ).expand(shard=label_plan.output)
     audit_what_is_done(label_plan, label)

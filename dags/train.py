@@ -24,14 +24,22 @@ goes on in the MLflow run that it had begun.
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from airflow.sdk import DAG, Param
 
 from vidpipe.orchestration import notify
-from vidpipe.orchestration.common import audit_what_is_done, dag_settings
+from vidpipe.orchestration.common import (
+    audit_what_is_done,
+    dag_settings,
+    training_settings,
+)
 from vidpipe.orchestration.operator import StageOperator
-from vidpipe.orchestration.params import architecture_param, task_param, training_params
+from vidpipe.orchestration.params import (
+    architecture_param,
+    pod_params,
+    runtime_params,
+    task_param,
+    training_params,
+)
 
 PARAMS = {
     "task": task_param(),
@@ -69,12 +77,14 @@ PARAMS = {
     ),
 }
 
+POD = pod_params()
+
 with DAG(
     "train",
     description="Trains a model, compares it with the champion, promotes what is better.",
     doc_md=__doc__,
     schedule=None,
-    params=PARAMS,
+    params={**PARAMS, **runtime_params(), **POD},
     tags=["vidpipe"],
     **dag_settings(),
 ) as dag:
@@ -92,7 +102,10 @@ with DAG(
         )
         for number, (stage, settings) in enumerate(
             {
-                "train": {"execution_timeout": timedelta(hours=12)},
+                "train": {
+                    "pod": {name: dag.param(name) for name in POD},
+                    **training_settings(),
+                },
                 "evaluate": {},
                 "promote": notify.waiting_promotion(),
             }.items()

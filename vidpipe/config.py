@@ -17,6 +17,7 @@ from pathlib import Path
 from vidpipe.errors import UsageError
 
 _BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
+RUNTIMES = ("local", "kubernetes")
 CONFIG_FILES = (".vidpipe/vidpipe.toml", "vidpipe.toml")
 
 

@@ -59,7 +59,6 @@ class TestCluster:
             time.sleep(0.3)
         raise AssertionError(f"No such pod within {within_s} s; there are: {self.pods()}")
 
-
     def wait_until_empty(self, within_s: float = 60) -> None:
         """Waits until no pod is left; those that are told to go may take a moment."""
         deadline = time.monotonic() + within_s

@@ -8,15 +8,19 @@ from typing import Any
 import pendulum
 from airflow.sdk import XComArg
 
+from vidpipe.config import load_settings
 from vidpipe.orchestration import notify
 from vidpipe.orchestration.operator import StageOperator
 
 # Set by StageOperator when it has read the manifest.
 SHARD_NAME = "{{ shard_name }}"
+# Pools of Airflow that count tasks which wait for their pods; docker/kubernetes/ makes them.
+PODS_POOL, GPU_POOL = "pods", "gpu"
 
 
 def dag_settings() -> dict[str, Any]:
     """Arguments that every DAG has."""
+    pool = {"pool": PODS_POOL} if load_settings().runtime == "kubernetes" else {}
     return {
         "start_date": pendulum.datetime(2026, 1, 1, tz="UTC"),
         "catchup": False,
@@ -28,9 +32,26 @@ def dag_settings() -> dict[str, Any]:
             "retry_exponential_backoff": 2.0,
             "max_retry_delay": timedelta(minutes=10),
             "execution_timeout": timedelta(hours=1),
+            **pool,
             **notify.failed_task(),
         },
     }
+
+
+def shard_settings() -> dict[str, Any]:
+    """Arguments of tasks that are mapped over shards."""
+    return {
+        "map_index_template": SHARD_NAME,
+        # A task that waits for its pod holds no worker: without this all would begin at once.
+        "max_active_tis_per_dagrun": load_settings().kubernetes.max_active,
+        "execution_timeout": timedelta(hours=6),
+    }
+
+
+def training_settings() -> dict[str, Any]:
+    """Arguments of a task that may take GPUs."""
+    pool = {"pool": GPU_POOL} if load_settings().runtime == "kubernetes" else {}
+    return {"execution_timeout": timedelta(hours=12), **pool}
 
 
 def audit_and_publish(plan: StageOperator, **config: Any) -> StageOperator:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
-from vidpipe.config import Settings, load_settings
+from vidpipe.config import RUNTIMES, Settings, load_settings
 from vidpipe.errors import (
     EXIT_BAD_INPUT,
     EXIT_NOTHING_TO_DO,
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from vidpipe.orchestration.resources import Resources
     from vidpipe.stages.manifest import Manifest, Report
 
-RUNTIMES = ("local", "kubernetes")
 # Of a pod whose task has no timeout.
 DEADLINE = timedelta(hours=24)
 
@@ -180,6 +179,7 @@ class StageOperator(BaseOperator):
         if course is None:
             course = Course((now() + (self.execution_timeout or DEADLINE)).isoformat())
         kubernetes = work.settings.kubernetes
+        max_wait_s = (context["params"].get("max_wait_hours") or 0) * 3600 or kubernetes.max_wait_s
         resources = self._resources(work, course)
         request = self._request(context, work, course)
         cluster = self._cluster(work.settings)
@@ -196,7 +196,7 @@ class StageOperator(BaseOperator):
                 dataclasses.asdict(dataclasses.replace(course, pod=name)),
                 kubernetes.namespace,
                 cluster.in_cluster,
-                kubernetes.max_wait_s,
+                max_wait_s,
                 kubernetes.autoscaling,
             ),
             method_name="go_on",

@@ -6,7 +6,7 @@ from typing import Any
 
 from airflow.sdk import Param
 
-from vidpipe.config import ExtractSettings
+from vidpipe.config import RUNTIMES, ExtractSettings, load_settings
 from vidpipe.lake.layout import TASK_PATTERN
 from vidpipe.media import options
 from vidpipe.models.architectures import CLASSIFICATION
@@ -26,6 +26,54 @@ def task_param() -> Param:
 def text_param(title: str, description: str, **kwargs: Any) -> Param:
     """A text that may be left empty."""
     return Param(None, type=["null", "string"], title=title, description=description, **kwargs)
+
+
+def runtime_params() -> dict[str, Param]:
+    """Where the stages of a run are at work."""
+    settings = load_settings()
+    return {
+        "runtime": Param(
+            settings.runtime,
+            type="string",
+            enum=list(RUNTIMES),
+            values_display={
+                "local": "local: a process on the machine of its task",
+                "kubernetes": "kubernetes: a pod each",
+            },
+            title="Stages run as",
+            description="All stages of this run do the same work, whichever is chosen.",
+            section="Where it runs",
+        ),
+        "max_wait_hours": Param(
+            settings.kubernetes.max_wait_s / 3600,
+            type="number",
+            exclusiveMinimum=0,
+            title="Wait for a node at most so many hours",
+            description="A pod whose CPU, memory or GPU is taken for longer fails its task.",
+            section="Where it runs",
+        ),
+    }
+
+
+def pod_params() -> dict[str, Param]:
+    """What the pod of a training has; empty: as in the file of resources."""
+    return {
+        "gpus": Param(
+            None,
+            type=["null", "integer"],
+            minimum=0,
+            maximum=16,
+            title="GPUs",
+            description="For the training's pod. Empty: as configured, none by default.",
+            section="Where it runs",
+        ),
+        "memory": text_param(
+            "Memory",
+            "For the training's pod, such as 16Gi. Empty: as configured.",
+            pattern=r"^[0-9]+(\.[0-9]+)?[MGT]i?$",
+            section="Where it runs",
+        ),
+    }
 
 
 def budget_params(max_videos: int, max_hours: float) -> dict[str, Param]:

@@ -114,8 +114,8 @@ def stage_image() -> str:
     return image
 
 
-@pytest.fixture
-def namespace(cluster: TestCluster) -> Iterator[TestCluster]:
+@contextlib.contextmanager
+def new_namespace(cluster: TestCluster) -> Iterator[TestCluster]:
     """A new namespace, removed with all that is in it."""
     name = f"vidpipe-test-{secrets.token_hex(4)}"
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
@@ -126,6 +126,13 @@ def namespace(cluster: TestCluster) -> Iterator[TestCluster]:
         with contextlib.suppress(Exception):
             cluster.core.delete_collection_namespaced_pod(name, grace_period_seconds=0)
         cluster.core.delete_namespace(name)
+
+
+@pytest.fixture
+def namespace(cluster: TestCluster) -> Iterator[TestCluster]:
+    """A namespace of the test's own."""
+    with new_namespace(cluster) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")
@@ -155,6 +162,33 @@ class PodStages:
         return [self._lake.store.get_json(uri) for uri in sorted({f.uri for f in found})]
 
 
+def configure_pods(cluster: TestCluster, lake: Lake, image: str) -> dict[str, str]:
+    """Puts into a namespace what its pods are told; returns the environment of who starts them."""
+    settings = lake.settings
+    told = {
+        "VIDPIPE_LAKE_URI": settings.lake.uri,
+        "VIDPIPE_S3_ENDPOINT_URL": settings.s3.endpoint_url,
+    }
+    secret = {
+        "VIDPIPE_S3_ACCESS_KEY_ID": settings.s3.access_key_id,
+        "VIDPIPE_S3_SECRET_ACCESS_KEY": settings.s3.secret_access_key,
+    }
+    name = {"metadata": {"name": "vidpipe"}}
+    cluster.core.create_namespaced_config_map(cluster.namespace, {**name, "data": told})
+    coded = {key: base64.b64encode(value.encode()).decode() for key, value in secret.items()}
+    cluster.core.create_namespaced_secret(cluster.namespace, {**name, "data": coded})
+    return {
+        **told,
+        **secret,
+        "VIDPIPE_RUNTIME": "kubernetes",
+        "VIDPIPE_DEPLOYMENT": "tests",
+        "VIDPIPE_KUBERNETES_NAMESPACE": cluster.namespace,
+        "VIDPIPE_KUBERNETES_WORKER_IMAGE": image,
+        "VIDPIPE_KUBERNETES_RESOURCES_FILE": str(Path(__file__).with_name("resources.toml")),
+        "PYTHONPATH": str(ROOT),
+    }
+
+
 @pytest.fixture
 def pod_stages(
     airflow_home: Path,  # noqa: F811
@@ -166,28 +200,7 @@ def pod_stages(
 ) -> Iterator[PodStages]:
     """This process is configured to run stages in pods, and the pods to find what they need."""
     lake = new_lake(s3_for_pods.settings, tmp_path, secrets.token_hex(4))
-    settings = lake.settings
-    told = {
-        "VIDPIPE_LAKE_URI": settings.lake.uri,
-        "VIDPIPE_S3_ENDPOINT_URL": settings.s3.endpoint_url,
-    }
-    secret = {
-        "VIDPIPE_S3_ACCESS_KEY_ID": settings.s3.access_key_id,
-        "VIDPIPE_S3_SECRET_ACCESS_KEY": settings.s3.secret_access_key,
-    }
-    name = {"metadata": {"name": "vidpipe"}}
-    namespace.core.create_namespaced_config_map(namespace.namespace, {**name, "data": told})
-    coded = {key: base64.b64encode(value.encode()).decode() for key, value in secret.items()}
-    namespace.core.create_namespaced_secret(namespace.namespace, {**name, "data": coded})
-    ours = {
-        "VIDPIPE_RUNTIME": "kubernetes",
-        "VIDPIPE_DEPLOYMENT": "tests",
-        "VIDPIPE_KUBERNETES_NAMESPACE": namespace.namespace,
-        "VIDPIPE_KUBERNETES_WORKER_IMAGE": stage_image,
-        "VIDPIPE_KUBERNETES_RESOURCES_FILE": str(Path(__file__).with_name("resources.toml")),
-        "PYTHONPATH": str(ROOT),
-    }
-    for key, value in {**told, **secret, **ours}.items():
+    for key, value in configure_pods(namespace, lake, stage_image).items():
         monkeypatch.setenv(key, value)
     monkeypatch.delenv("VIDPIPE_CONFIG", raising=False)
     monkeypatch.chdir(tmp_path)
@@ -196,3 +209,49 @@ def pod_stages(
     stages.tell()
     yield stages
     load_settings.cache_clear()
+
+
+@dataclass
+class RunningAirflow:
+    """A whole Airflow whose stages are pods.
+
+    Attributes:
+        root: Folder of its stack.
+        cluster: Where the pods are.
+        stages: What they do.
+    """
+
+    root: Path
+    dags_folder: Path
+    cluster: TestCluster
+    stages: PodStages
+
+
+@pytest.fixture(scope="module")
+def airflow(
+    cluster: TestCluster,
+    stage_image: str,
+    s3_for_pods: S3Server,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[RunningAirflow]:
+    """A running Airflow, with scheduler and triggerer."""
+    from vidpipe.local import stack
+
+    folder = tmp_path_factory.mktemp("airflow-pods")
+    (folder / "dags").mkdir()
+    for dag in (*ROOT.glob("tests/orchestration/dags/*.py"), *Path(__file__).parent.glob("dags/*")):
+        if dag.suffix == ".py":
+            (folder / "dags" / dag.name).symlink_to(dag)
+    lake = new_lake(s3_for_pods.settings, folder, secrets.token_hex(4))
+    with new_namespace(cluster) as made, pytest.MonkeyPatch.context() as patch:
+        for key, value in configure_pods(made, lake, stage_image).items():
+            patch.setenv(key, value)
+        patch.chdir(folder)
+        root = folder / ".vidpipe"
+        stages = PodStages(lake)
+        stages.tell()
+        stack.up(root, dags_folder=folder / "dags")
+        try:
+            yield RunningAirflow(root, folder / "dags", made, stages)
+        finally:
+            stack.down(root)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import re
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -35,6 +36,8 @@ TELL_EVERY_S = 60.0
 LINE_BYTES = 8192
 # What was said last may still be on its way when the pod has ended.
 LINES_WITHIN_S = 10.0
+# When a line was written, which Kubernetes puts before it.
+_STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+(Z|[+-]\d\d:\d\d)")
 _AWAY = (aiohttp.ClientError, TimeoutError, OSError)
 
 
@@ -171,6 +174,10 @@ class PodTrigger(BaseTrigger):
             with contextlib.suppress(ApiException, *_AWAY):
                 async for raw in _lines(await self._open_log(core, last)):
                     stamp, _, line = raw.partition(" ")
+                    if not _STAMP.fullmatch(stamp):
+                        # The node's own words, in place of the log.
+                        self.log.warning("The log of the pod cannot be read: %s", raw)
+                        break
                     if stamp < again:
                         continue
                     if stamp == again and of_again:
@@ -193,6 +200,8 @@ class PodTrigger(BaseTrigger):
             _request_timeout=aiohttp.ClientTimeout(total=None, sock_connect=30),
             **({"since_seconds": _seconds_since(since)} if since else {}),
         )
+        if not response.ok:
+            raise ApiException(status=response.status, reason=response.reason)
         return response.content
 
     def _show(self, line: str) -> None:

@@ -1,0 +1,135 @@
+"""A running Airflow and its pods: logs, people who act on tasks, and parts that die."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.kubernetes.conftest import RunningAirflow
+from vidpipe.local import airflow_api, processes
+from vidpipe.local import stack as local_stack
+
+pytestmark = pytest.mark.kubernetes
+
+
+class Running:
+    """A run of a DAG whose one stage is `discover`."""
+
+    def __init__(self, airflow: RunningAirflow, dag_id: str, steps: list[Any]):
+        self._airflow = airflow
+        airflow.stages.tell(discover=steps)
+        self._known = len(airflow.stages.calls())
+        self.client = airflow_api.connect(airflow.root)
+        self.client.unpause(dag_id)
+        self.dag_id, self.run_id = dag_id, self.client.trigger(dag_id, {})
+
+    @property
+    def task(self) -> dict[str, Any]:
+        """The task, as the API has it."""
+        found = self.client.task_instances(self.dag_id, self.run_id)
+        return next(task for task in found if task["task_id"] == "plan")
+
+    @property
+    def calls(self) -> list[dict[str, Any]]:
+        """The calls of its stage."""
+        return self._airflow.stages.calls()[self._known :]
+
+    def lines(self) -> list[int]:
+        """The numbered lines in the task's log, in their order."""
+        log = "\n".join(self.client.task_log(self.task))
+        if "The log of the pod cannot be read" in log:
+            # Nodes that share a machine, and its folder of logs, remove each other's.
+            pytest.skip("the node lost the log of the pod")
+        return [int(number) for number in re.findall(r"\bline (\d+)\b", log)]
+
+    def wait(self, is_so: Callable[[], Any], within_s: float = 120) -> None:
+        """Waits until something holds."""
+        deadline = time.monotonic() + within_s
+        while not is_so():
+            if time.monotonic() > deadline:
+                raise AssertionError("\n".join(self.client.task_log(self.task)[-30:]))
+            time.sleep(0.5)
+
+    def wait_until_called(self, times: int = 1) -> None:
+        """Waits until its stage runs."""
+        self.wait(lambda: len(self.calls) >= times)
+
+    def wait_until_ended(self) -> str:
+        """State of the task in the end."""
+        self.wait(lambda: self.task["state"] in ("success", "failed"))
+        return self.task["state"]
+
+    def change(self, path: str, **what: Any) -> None:
+        """Acts on the task, as its page does."""
+        self.client._call("PATCH" if "taskInstances" in path else "POST", path, json=what)
+
+
+def test_each_line_is_shown_once_and_soon(airflow: RunningAirflow):
+    run = Running(airflow, "brief", [[["say", 1000], ["sleep", 8], ["report"]]])
+    run.wait_until_called()
+    called_s = time.monotonic()
+    run.wait(lambda: len(run.lines()) >= 1000, within_s=30)
+
+    # A call is noted before the first line: what it took to say a thousand is in here.
+    assert time.monotonic() - called_s < 8
+    assert run.task["state"] == "deferred"
+    assert run.wait_until_ended() == "success"
+    assert run.lines() == list(range(1000))
+    airflow.cluster.wait_until_empty()
+
+
+def test_marked_task_loses_its_pod(airflow: RunningAirflow):
+    run = Running(airflow, "probe", [[["sleep", 600]]])
+    run.wait_until_called()
+
+    run.change(f"/dags/probe/dagRuns/{run.run_id}/taskInstances/plan", new_state="failed")
+
+    run.wait(lambda: all(p["metadata"].get("deletionTimestamp") for p in airflow.cluster.pods()))
+    airflow.cluster.wait_until_empty()
+    assert len(run.calls) == 1
+
+
+def test_cleared_task_begins_with_a_pod_of_its_own(airflow: RunningAirflow):
+    run = Running(airflow, "probe", [[["sleep", 600]], [["report"]]])
+    run.wait_until_called()
+
+    run.change(
+        "/dags/probe/clearTaskInstances",
+        dag_run_id=run.run_id,
+        task_ids=["plan"],
+        dry_run=False,
+        only_failed=False,
+        reset_dag_runs=True,
+    )
+
+    run.wait_until_called(2)
+    assert run.wait_until_ended() == "success"
+    assert len({call["pod"] for call in run.calls}) == 2
+    airflow.cluster.wait_until_empty()
+
+
+def test_task_that_takes_too_long_loses_its_pod(airflow: RunningAirflow):
+    run = Running(airflow, "brief", [[["sleep", 600]]])
+
+    assert run.wait_until_ended() == "failed"
+    airflow.cluster.wait_until_empty()
+
+
+@pytest.mark.parametrize("part", ["triggerer", "scheduler"])
+def test_pods_outlive_parts_of_airflow(airflow: RunningAirflow, part: str):
+    run = Running(airflow, "probe", [[["sleep", 25], ["say", 3], ["report"]]])
+    run.wait_until_called()
+    for process in processes.find(airflow.root.resolve())[part]:
+        process.kill()
+    time.sleep(2)
+    local_stack.up(airflow.root, dags_folder=airflow.dags_folder)
+
+    assert run.wait_until_ended() == "success"
+    assert run.task["try_number"] == 1
+    assert len(run.calls) == 1
+    assert run.lines() == [0, 1, 2]
+    airflow.cluster.wait_until_empty()

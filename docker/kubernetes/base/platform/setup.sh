@@ -5,6 +5,7 @@ if [ -n "$unset_names" ]; then
     echo "These settings still say REPLACE_ME: $unset_names" >&2
     exit 2
 fi
+airflow db check --retry 60 --retry-delay 5
 airflow db migrate
 airflow sync-perm
 airflow pools import /etc/vidpipe/pools.json

@@ -317,8 +317,10 @@ def test_cluster_refuses_pods_with_privileges(namespace):
 
 
 def can_i(account: str, namespace: str, verb: str, resource: str) -> bool:
+    resource, _, subresource = resource.partition("/")  # kubectl takes pods/log for a pod named log
     answer = kubectl(
         *("auth", "can-i", verb, resource, "--namespace", namespace),
+        f"--subresource={subresource}",
         f"--as=system:serviceaccount:{account.replace('/', ':')}",
     )
     assert answer.stdout.strip() in ("yes", "no"), answer.stderr

@@ -34,7 +34,7 @@ lint: $(STAMP)  ## style and common mistakes
 
 lock: $(STAMP)  ## renew constraints.txt: the newest versions that go together
 	@$(BIN)/uv pip compile --quiet --upgrade --universal --fork-strategy fewest \
-		--python-version 3.11 --extra dev --custom-compile-command "make lock" \
+		--python-version 3.11 --extra dev --extra worker-gpu --custom-compile-command "make lock" \
 		--output-file constraints.txt setup.cfg
 
 up: $(STAMP)  ## start the stack: S3, MLflow, Airflow

@@ -72,19 +72,21 @@ class Checkpoints:
         """Whether it is time for the next one."""
         return time.monotonic() >= self._due_s
 
-    def save(self, checkpoint: Checkpoint) -> None:
-        """Keeps a checkpoint, and the few before it.
+    def save(self, checkpoint: Checkpoint) -> bool:
+        """Keeps a checkpoint, and the few before it; tells whether it did.
 
         A training does not end because it cannot be kept: that is told, and tried again later.
         """
-        started_s = time.monotonic()
+        started_s, kept = time.monotonic(), True
         try:
             self._save(checkpoint)
         except (VidpipeError, OSError) as error:
+            kept = False
             self.tell(f"the checkpoint of step {checkpoint.step} could not be kept: {error}")
         ended_s = time.monotonic()
         # Where the store is slow they come less often.
         self._due_s = ended_s + max(self._every_s, (ended_s - started_s) / COST_SHARE)
+        return kept
 
     def newest_first(self) -> Iterator[Checkpoint]:
         """Yields what can be gone on from; what is damaged is removed.
@@ -133,6 +135,11 @@ class Checkpoints:
             "facts": checkpoint.facts,
         }
         self._store.put_json(f"{self._folder_uri}{stem}.json", record)
+        # From here on it counts.
+        with contextlib.suppress(VidpipeError):
+            self._remove_old(stem)
+
+    def _remove_old(self, stem: str) -> None:
         names = self._names()
         kept = {stem, *self._complete(names)[-KEPT:]}
         self._remove([name for name in names if name.rpartition(".")[0] not in kept])

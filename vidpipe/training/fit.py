@@ -145,7 +145,7 @@ class _State:
 
     def checkpoint(self) -> Checkpoint:
         arrays = {
-            kind: [keras.ops.convert_to_numpy(variable) for variable in variables]
+            kind: [variable.value.numpy() for variable in variables]
             for kind, variables in self._variables().items()
         }
         facts = {"history": self.history, "best_loss": self.best_loss}
@@ -198,6 +198,7 @@ class _Loop:
         self._steps = steps
         self._checkpoints = checkpoints
         self._stopping = stopping
+        self._kept = 0, 0  # steps and epochs of the newest checkpoint
         self._validation = keras.metrics.Mean(), keras.metrics.CategoricalAccuracy()
         self._train_step = self._compiled(self._train)
         self._validation_step = self._compiled(self._validate)
@@ -209,6 +210,7 @@ class _Loop:
         for checkpoint in self._checkpoints.newest_first():
             if self.state.restore(checkpoint):
                 of = self._epochs * self._steps
+                self._kept = self.state.step, len(self.state.history)
                 self._checkpoints.tell(f"goes on after step {self.state.step} of {of}")
                 return
 
@@ -247,12 +249,14 @@ class _Loop:
 
     def _between_steps(self) -> None:
         """Here, and only here, the state is whole."""
-        if self._stopping():
-            if self._checkpoints is not None:
-                self._checkpoints.save(self.state.checkpoint())
+        stopping = self._stopping()
+        # Validation changes nothing that is kept, however long it takes.
+        changed = self._kept != (self.state.step, len(self.state.history))
+        if self._checkpoints is not None and changed and (stopping or self._checkpoints.due()):
+            if self._checkpoints.save(self.state.checkpoint()):
+                self._kept = self.state.step, len(self.state.history)
+        if stopping:
             raise StoppedError(f"Stopped by a signal after training step {self.state.step}.")
-        if self._checkpoints is not None and self._checkpoints.due():
-            self._checkpoints.save(self.state.checkpoint())
 
     def _validated(self, batches: tf.data.Dataset) -> dict[str, float]:
         loss, accuracy = self._validation

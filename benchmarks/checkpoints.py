@@ -59,6 +59,10 @@ class Watched(Checkpoints):
         self.step = checkpoint.step
         return kept
 
+    def share(self) -> float:
+        """Of the time since they were opened, the first compilation included."""
+        return sum(self.seconds) / (time.monotonic() - self.begun_s)
+
     def killed_after(self, seconds: float) -> bool:
         """Whether the kill has come; from then on nothing is kept."""
         self.dead = time.monotonic() - self.begun_s > seconds
@@ -201,7 +205,7 @@ def main() -> None:
                 seconds["without"].append(training.ours())
                 watched = checkpoints(f"with-{number}", chosen.every_s)
                 seconds["with"].append(training.ours(watched))
-                costs.append(sum(watched.seconds) / seconds["with"][-1])
+                costs.append(watched.share())
                 kept += watched.seconds
                 stored = list(store.list(f"s3://lake/with-{number}/"))
             for what, of in seconds.items():
@@ -213,10 +217,10 @@ def main() -> None:
             print(f"its bytes: {max((o.size_bytes for o in stored), default=0)}")
 
             often = checkpoints("often", 0)
-            took_s = training.ours(often)
+            training.ours(often)
             print(
                 f"as often as may be: {len(often.seconds)} checkpoints, share"
-                f" {100 * sum(often.seconds) / took_s:.2f} %"
+                f" {100 * often.share():.2f} %"
             )
             random.seed(0)
             usual_s = statistics.median(seconds["without"])

@@ -17,7 +17,9 @@ log and in MLflow; `evaluate` measures it on the test split, and the champion on
 and blind to motion. `cnn_rnn` and `attention` see the frames in their order.
 
 **Running it again** with the same values trains again, as another version. A task that was stopped
-goes on in the MLflow run that it had begun.
+or killed goes on, in the MLflow run that it had begun, after the last step that it kept: told to
+stop, that is the last one; killed, at most a minute of training is lost (`[train]
+checkpoint_every_s`). What comes of it is the same, on a CPU to the last bit.
 
 **When it fails** with "one example", label more videos of the class that is named, or withdraw it.
 """

@@ -53,6 +53,15 @@ def test_a_run_keeps_what_is_logged_and_finishes(task, client):
     assert [(m.step, m.value) for m in history] == [(1, 1.0), (2, 0.5)]
 
 
+def test_what_an_earlier_attempt_noted_is_not_noted_twice(task, client):
+    for steps in ((1, 2), (2, 3)):
+        with tracking.training_run(task, "a run", "work", TAGS) as run:
+            for step in steps:
+                run.log_metrics({"train_loss": step, "train_accuracy": 0}, step, once=True)
+    history = client.get_metric_history(run.id, "train_loss")
+    assert [(m.step, m.value) for m in history] == [(1, 1.0), (2, 2.0), (3, 3.0)]
+
+
 @pytest.mark.parametrize(
     "error, status",
     [(StoppedError("stop"), "KILLED"), (KeyboardInterrupt(), "KILLED"), (OSError("x"), "FAILED")],

@@ -109,6 +109,19 @@ class ExtractSettings:
 
 
 @dataclass(frozen=True)
+class TrainSettings:
+    """How training guards what it learnt; nothing here changes what comes of it.
+
+    Attributes:
+        checkpoint_every_s: Seconds of training between two checkpoints, which is what a training
+            loses at most when its machine dies. They come less often where they would cost more
+            than a twentieth of the time.
+    """
+
+    checkpoint_every_s: float = 60.0
+
+
+@dataclass(frozen=True)
 class NotifySettings:
     """Whom Airflow tells of failures and waiting promotions. Empty: nobody.
 
@@ -175,6 +188,7 @@ class Settings:
     mlflow: MlflowSettings = MlflowSettings()
     sources: SourceSettings = SourceSettings()
     extract: ExtractSettings = ExtractSettings()
+    train: TrainSettings = TrainSettings()
     notify: NotifySettings = NotifySettings()
     kubernetes: KubernetesSettings = KubernetesSettings()
 

@@ -123,6 +123,7 @@ class Run:
     def __init__(self, client: mlflow.MlflowClient, run_id: str, experiment_id: str):
         self._client = client
         self.id = run_id
+        self._noted: dict[str, set[int]] = {}
         server = _without_password(mlflow.get_tracking_uri())
         self.url = f"{server}/#/experiments/{experiment_id}/runs/{run_id}"
 
@@ -136,13 +137,31 @@ class Run:
         with answering():
             self._client.log_batch(self.id, params=[Param(k, str(v)) for k, v in params.items()])
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Notes metrics of a step."""
+    def log_metrics(
+        self, metrics: Mapping[str, float], step: int = 0, *, once: bool = False
+    ) -> None:
+        """Notes metrics of a step.
+
+        Args:
+            metrics: By name.
+            step: The step.
+            once: Those that an earlier attempt noted of this step are not noted again. MLflow keeps
+                both, as it is another time.
+        """
         now_ms = int(time.time() * 1000)
         with answering():
+            if once:
+                metrics = {k: v for k, v in metrics.items() if step not in self._steps(k)}
             self._client.log_batch(
                 self.id, metrics=[Metric(k, float(v), now_ms, step) for k, v in metrics.items()]
             )
+
+    def _steps(self, metric: str) -> set[int]:
+        """The steps of which a metric was noted when it was first asked for."""
+        if metric not in self._noted:
+            history = self._client.get_metric_history(self.id, metric)
+            self._noted[metric] = {noted.step for noted in history}
+        return self._noted[metric]
 
     def log_figure(self, figure: Any, name: str) -> None:
         """Keeps a matplotlib figure as the file `name`."""

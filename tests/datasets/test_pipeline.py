@@ -17,8 +17,17 @@ def batches(dataset) -> list[tuple[np.ndarray, np.ndarray]]:
     return list(dataset.as_numpy_iterator())
 
 
-def make(seed: int, augment: bool):
-    return training_batches(CLIPS, ROWS, LABELS[ROWS], batch_size=5, augment=augment, seed=seed)
+def make(seed: int, augment: bool, epochs: int = 1, first_step: int = 0):
+    return training_batches(
+        CLIPS,
+        ROWS,
+        LABELS[ROWS],
+        batch_size=5,
+        augment=augment,
+        seed=seed,
+        epochs=epochs,
+        first_step=first_step,
+    )
 
 
 def test_plain_batches_are_the_rows_in_order():
@@ -40,12 +49,23 @@ def test_an_epoch_holds_every_row_once_with_its_label():
 
 @pytest.mark.parametrize("augment", [False, True])
 def test_the_seed_decides_and_every_epoch_differs(augment):
-    one, again, other = (make(seed, augment) for seed in (1, 1, 2))
-    epochs = [np.concatenate([clips for clips, _ in batches(one)]) for _ in range(2)]
-    repeated = [np.concatenate([clips for clips, _ in batches(again)]) for _ in range(2)]
-    np.testing.assert_array_equal(epochs, repeated)
+    one, again, other = (
+        [clips for clips, _ in batches(make(seed, augment, epochs=2))] for seed in (1, 1, 2)
+    )
+    epochs = np.concatenate(one[:4]), np.concatenate(one[4:])
+    np.testing.assert_array_equal(np.concatenate(one), np.concatenate(again))
     assert (epochs[0] != epochs[1]).any()
-    assert (epochs[0] != np.concatenate([clips for clips, _ in batches(other)])).any()
+    assert (epochs[0] != np.concatenate(other[:4])).any()
+
+
+@pytest.mark.parametrize("first_step", [1, 4, 6])
+def test_from_any_step_on_the_batches_are_those_of_the_whole(first_step):
+    whole = batches(make(1, True, epochs=2))
+    rest = batches(make(1, True, epochs=2, first_step=first_step))
+    assert len(whole) == 8 and len(rest) == 8 - first_step
+    for (clips, labels), (same_clips, same_labels) in zip(whole[first_step:], rest, strict=True):
+        np.testing.assert_array_equal(clips, same_clips)
+        np.testing.assert_array_equal(labels, same_labels)
 
 
 def test_all_frames_of_a_clip_are_moved_alike_and_each_clip_otherwise():

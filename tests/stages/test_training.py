@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import os
+import random
+import re
 import secrets
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +22,7 @@ from tests.servers import new_lake
 from vidpipe import tracking
 from vidpipe.datasets.labelled import Dataset
 from vidpipe.errors import EXIT_TEMPORARY, BadInputError, UsageError
+from vidpipe.lake import layout
 from vidpipe.lake.tables import Lake
 from vidpipe.local.demo_data import DemoData
 from vidpipe.models.bundle import Bundle
@@ -200,19 +205,10 @@ def test_too_few_annotations_end_in_one_clear_line(videos, task, tmp_path):
         snapshot(lake, task, architecture="vgg")
 
 
-@pytest.mark.parametrize(
-    "stop, exit_code, status",
-    [(signal.SIGTERM, EXIT_TEMPORARY, "KILLED"), (signal.SIGKILL, -signal.SIGKILL, "RUNNING")],
-)
-def test_a_training_that_was_ended_resumes_its_run(
-    videos, task, mlflow, tmp_path, stop, exit_code, status
-):
-    lake, named = videos
-    annotate(lake, tmp_path, task, two_classes(named))
-    plan = snapshot(lake, task, epochs=20)  # it is ended as soon as it tells of one
+def start_training(lake: Lake, shard_uri: str) -> subprocess.Popen:
     settings = lake.settings
-    command = subprocess.Popen(
-        [sys.executable, "-m", "vidpipe", "train", "--shard", plan.result["shards"][0]],
+    return subprocess.Popen(
+        [sys.executable, "-m", "vidpipe", "train", "--shard", shard_uri],
         env={
             **os.environ,
             "PYTHONPATH": str(Path(__file__).parents[2]),
@@ -221,23 +217,79 @@ def test_a_training_that_was_ended_resumes_its_run(
             "VIDPIPE_S3_ENDPOINT_URL": settings.s3.endpoint_url,
             "VIDPIPE_S3_ACCESS_KEY_ID": settings.s3.access_key_id,
             "VIDPIPE_S3_SECRET_ACCESS_KEY": settings.s3.secret_access_key,
+            "VIDPIPE_TRAIN_CHECKPOINT_EVERY_S": "0.1",
         },
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
     )
-    for line in command.stdout:
-        if "train_loss" in line:
-            break
-    command.send_signal(stop)
-    command.stdout.read()
-    assert command.wait() == exit_code
-    client = MlflowClient(mlflow.uri)
-    experiment = client.get_experiment_by_name(tracking.model_name(task)).experiment_id
-    (begun,) = client.search_runs([experiment])
-    assert begun.info.status == status
 
-    report = run_stage(Manifest.read(lake.store, plan.result["shards"][0]), lake)
+
+def newest_step(lake: Lake, folder_uri: str) -> int:
+    """Of the steps that were kept the last; 0 while there is none."""
+    records = [found.uri for found in lake.store.list(folder_uri) if found.uri.endswith(".json")]
+    return max((int(uri.rpartition("/")[2].partition("-")[0]) for uri in records), default=0)
+
+
+def what_came_of_it(client: MlflowClient, result: dict) -> tuple[str, dict[str, list]]:
+    """A hash of the weights, and the metrics by step."""
+    digest = hashlib.sha256()
+    for weight in Bundle.load(result["model_uri"]).model.get_weights():
+        digest.update(weight.tobytes())
+    run_id = result["mlflow_run_id"]
+    return digest.hexdigest(), {
+        name: sorted((m.step, m.value) for m in client.get_metric_history(run_id, name))
+        for name in ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
+    }
+
+
+def test_a_training_that_was_killed_and_stopped_ends_as_undisturbed(
+    videos, task, mlflow, tmp_path, capsys
+):
+    lake, named = videos
+    annotate(lake, tmp_path, task, two_classes(named))
+    client = MlflowClient(mlflow.uri)
+    epochs = 100
+    random.seed(epochs)
+    undisturbed, plan = (snapshot(lake, task, epochs=epochs, augmentation=True) for _ in range(2))
+    shard_uri = plan.result["shards"][0]
+    manifest = Manifest.read(lake.store, shard_uri)
+    folder_uri = layout.checkpoints_uri(
+        lake.uri, plan.run_key, "train", manifest.shard, manifest.hash
+    )
+    for stop, exit_code, status in (
+        (signal.SIGKILL, -signal.SIGKILL, "RUNNING"),
+        (signal.SIGKILL, -signal.SIGKILL, "RUNNING"),
+        (signal.SIGTERM, EXIT_TEMPORARY, "KILLED"),
+    ):
+        before = newest_step(lake, folder_uri)
+        enough = before + random.randint(1, 12)
+        command = start_training(lake, shard_uri)
+        while newest_step(lake, folder_uri) < enough:
+            assert command.poll() is None
+            time.sleep(0.02)
+        time.sleep(random.uniform(0, 0.3))
+        command.send_signal(stop)
+        told, errors = command.communicate(timeout=20)
+        assert command.returncode == exit_code, errors
+        assert ("goes on after step" in told) == (before > 0)
+        experiment = client.get_experiment_by_name(tracking.model_name(task)).experiment_id
+        (begun,) = client.search_runs([experiment])
+        assert begun.info.status == status
+    # Not one step was lost to the signal.
+    (stopped_after,) = re.findall(r"Stopped by a signal after training step (\d+)", errors)
+    assert newest_step(lake, folder_uri) == int(stopped_after)
+
+    capsys.readouterr()
+    report = run_stage(manifest, lake)
+    assert f"goes on after step {stopped_after} of" in capsys.readouterr().out
     (resumed,) = client.search_runs([experiment])
     assert resumed.info.run_id == begun.info.run_id == report.result["mlflow_run_id"]
     assert resumed.info.status == "FINISHED"
-    assert report.result["model_version"] == "1"
+    assert list(lake.store.list(folder_uri)) == []
+
+    weights, metrics = what_came_of_it(client, report.result)
+    for history in metrics.values():
+        assert [step for step, _ in history] == list(range(1, epochs + 1))
+    expected = run_stage(Manifest.read(lake.store, undisturbed.result["shards"][0]), lake)
+    assert (weights, metrics) == what_came_of_it(client, expected.result)

@@ -1,7 +1,8 @@
-"""The input of training: batches of clips, shuffled and augmented, the same for the same seed."""
+"""The input of training: batches of clips, shuffled and augmented, by seed and number alone."""
 
 from __future__ import annotations
 
+import functools
 import math
 
 import keras
@@ -15,6 +16,11 @@ SHEAR = 0.1
 ZOOM = 0.1
 
 
+def steps_per_epoch(rows: int, batch_size: int) -> int:
+    """Batches that hold every one of so many rows; the last may be smaller."""
+    return math.ceil(rows / batch_size)
+
+
 def training_batches(
     array: np.ndarray,
     rows: np.ndarray,
@@ -23,8 +29,13 @@ def training_batches(
     batch_size: int,
     augment: bool,
     seed: int,
+    epochs: int,
+    first_step: int = 0,
 ) -> tf.data.Dataset:
-    """Batches in another order each epoch, and turned, shifted, sheared and zoomed a little.
+    """The batches of a training, in another order each epoch; turned, shifted, sheared, zoomed.
+
+    What a batch holds follows from the seed and its number alone, so that a training can go on
+    anywhere: where it is in its data is a number.
 
     Args:
         array: uint8 `(videos, frames, height, width, 3)`; may be memory-mapped.
@@ -33,16 +44,28 @@ def training_batches(
         batch_size: Videos a batch.
         augment: Whether to augment; all frames of a clip get the same transform.
         seed: The same seed gives the same batches.
+        epochs: Each holds every row once, in `steps_per_epoch` batches.
+        first_step: The number of the first batch, counted from the first of the first epoch.
 
     Returns:
-        Batches of clips and labels.
+        Batches of clips and labels, from `first_step` to the end of the last epoch.
     """
-    order = tf.data.Dataset.range(len(rows)).shuffle(len(rows), seed=seed)
-    batches = _gather(order.batch(batch_size), array, rows, labels)
+    steps = steps_per_epoch(len(rows), batch_size)
+
+    @functools.lru_cache(maxsize=2)
+    def order(epoch: int) -> np.ndarray:
+        return np.random.default_rng((seed, epoch)).permutation(len(rows))
+
+    def choose(number: np.ndarray) -> np.ndarray:
+        epoch, step = divmod(int(number), steps)
+        return order(epoch)[step * batch_size : (step + 1) * batch_size]
+
+    numbers = tf.data.Dataset.range(first_step, epochs * steps)
+    chosen = numbers.map(lambda number: tf.numpy_function(choose, [number], tf.int64))
+    batches = _gather(chosen, array, rows, labels)
     if augment:
-        seeds = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).batch(2)
-        batches = tf.data.Dataset.zip(batches, seeds).map(
-            lambda batch, seed: (augment_clips(batch[0], seed), batch[1])
+        batches = tf.data.Dataset.zip(batches, numbers).map(
+            lambda batch, number: (augment_clips(batch[0], (seed, number)), batch[1])
         )
     return batches.prefetch(2)
 

@@ -4,6 +4,8 @@ tables/TABLE/data/RUN/STAGE/SHARD/ATTEMPT/00000.parquet   data, never written ov
 runs/RUN/shards/STAGE/ATTEMPT/00012.json                  manifests, by the attempt that planned
 runs/RUN/reports/STAGE/SHARD/ATTEMPT.json                 reports: an attempt is complete
 runs/RUN/progress/STAGE/SHARD.json                        how far it is, for people
+runs/RUN/checkpoints/STAGE/SHARD/HASH/STEP-NAME.npz       what a training learnt so far
+runs/RUN/checkpoints/STAGE/SHARD/HASH/STEP-NAME.json      written after it: it is whole
 runs/RUN/publish/ATTEMPT.json                             what audit found fit to publish
 annotations/DIGEST/NAME                                   label files that were uploaded
 forgetting/TOMBSTONE.json                                 what is being forgotten, until it is
@@ -64,6 +66,16 @@ def progress_uri(lake_uri: str, run_key: str, stage: str = "", shard: str = "") 
     """Where a shard tells how far it is; the folder of a run's where no shard is named."""
     folder = f"{run_uri(lake_uri, run_key)}/progress/"
     return f"{folder}{stage}/{shard}.json" if stage else folder
+
+
+def checkpoints_uri(lake_uri: str, run_key: str, stage: str, shard: str, manifest_hash: str) -> str:
+    """The folder of the checkpoints of one very training; ends in a slash.
+
+    Args:
+        manifest_hash: Of what is to be done: another training finds none of them.
+    """
+    folder = f"{run_uri(lake_uri, run_key)}/checkpoints/{stage}/{shard}"
+    return f"{folder}/{manifest_hash[:32]}/"
 
 
 def annotations_uri(lake_uri: str) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import signal
 import threading
 import time
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 from vidpipe.errors import EXIT_TEMPORARY, StoppedError
@@ -16,6 +18,11 @@ from vidpipe.stages.attempt import Attempt
 from vidpipe.stages.manifest import Manifest, Report, find_report
 
 STOP_WITHIN_S = 18
+
+
+class _Stops:
+    deferred = False
+    asked = False
 
 
 def run_stage(manifest: Manifest, lake: Lake) -> Report:
@@ -49,10 +56,38 @@ def obey_stop_signals() -> None:
     def stop(signum: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         threading.Thread(target=_end_hard, daemon=True).start()
-        raise StoppedError("Stopped by a signal; the work at hand was dropped.")
+        _Stops.asked = True
+        if not _Stops.deferred:
+            raise _stopped()
 
     signal.signal(signal.SIGTERM, stop)
     threading.Thread(target=_watch_parent, args=(os.getppid(),), daemon=True).start()
+
+
+@contextlib.contextmanager
+def stops_deferred() -> Iterator[Callable[[], bool]]:
+    """While it lasts a stop signal interrupts nothing: the work asks for it where it can stop.
+
+    For work in the main thread that must not be cut off half way. It is asked often: the process is
+    ended 18 s after the signal, whatever it does.
+
+    Yields:
+        A function that tells whether a signal arrived.
+
+    Raises:
+        StoppedError: At the end, if a signal arrived and the work ended well all the same.
+    """
+    _Stops.deferred = True
+    try:
+        yield lambda: _Stops.asked
+    finally:
+        _Stops.deferred = False
+    if _Stops.asked:
+        raise _stopped()
+
+
+def _stopped() -> StoppedError:
+    return StoppedError("Stopped by a signal; the work at hand was dropped.")
 
 
 def _watch_parent(parent: int) -> None:

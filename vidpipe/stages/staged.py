@@ -34,7 +34,8 @@ def staged_objects(lake: Lake, subject: Subject, tell: Callable[[str], None]) ->
         (layout.run_uri(lake.uri, ""), lambda content: _in_document(content, subject)),
         (layout.annotations_uri(lake.uri), lambda content: _in_labels(content, subject)),
     ):
-        uris = [listed.uri for listed in lake.store.list(prefix)]
+        # What a training learnt so far is large, and names nobody.
+        uris = [found.uri for found in lake.store.list(prefix) if not found.uri.endswith(".npz")]
         with ThreadPoolExecutor(READERS) as pool:
             hits = pool.map(lambda uri: names_it(_content(lake, uri)), uris)  # noqa: B023
             for number, (uri, hit) in enumerate(zip(uris, hits, strict=True), 1):

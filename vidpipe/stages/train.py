@@ -10,12 +10,15 @@ import numpy as np
 from vidpipe import tracking
 from vidpipe.datasets.labelled import Dataset
 from vidpipe.datasets.splits import TRAIN, VALIDATION
+from vidpipe.lake import layout
 from vidpipe.lake.tables import Lake
 from vidpipe.models.architectures import find_architecture
 from vidpipe.models.bundle import Bundle
 from vidpipe.models.classification import build_model
 from vidpipe.stages.attempt import Attempt
 from vidpipe.stages.manifest import Manifest
+from vidpipe.stages.runner import stops_deferred
+from vidpipe.training.checkpoints import Checkpoints
 from vidpipe.training.fit import Epoch, FitSettings, fit, make_repeatable
 
 
@@ -29,6 +32,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
 
     Raises:
         TemporaryError: MLflow is away; the retry goes on in the same MLflow run.
+        StoppedError: A stop signal arrived; the retry goes on after the last step that was done.
     """
     config, (item,) = manifest.config, manifest.items
     dataset = Dataset.from_json(lake.store.get_json(config["dataset"]))
@@ -40,8 +44,10 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         # An earlier attempt may have ended between registering its model and its report.
         if version is None:
             mlflow_run.log_params(_params(manifest, dataset))
-            _train(config, dataset, mlflow_run, attempt, lake).log(mlflow_run.id)
+            checkpoints = _checkpoints(manifest, attempt, lake)
+            _train(config, dataset, mlflow_run, attempt, lake, checkpoints).log(mlflow_run.id)
             version = tracking.version_of_run(dataset.task, mlflow_run.id)
+            checkpoints.clear()
     attempt.conclude(f"{version.name} version {version.version}, {mlflow_run.url}")
     attempt.outcome(item["item"], item["work_key"])
     attempt.result |= {
@@ -67,12 +73,26 @@ def _params(manifest: Manifest, dataset: Dataset) -> dict[str, Any]:
     }
 
 
+def _checkpoints(manifest: Manifest, attempt: Attempt, lake: Lake) -> Checkpoints:
+    folder_uri = layout.checkpoints_uri(
+        lake.uri, manifest.run_key, manifest.stage, manifest.shard, manifest.hash
+    )
+    return Checkpoints(
+        lake.store,
+        folder_uri,
+        attempt.scratch,
+        every_s=lake.settings.train.checkpoint_every_s,
+        tell=lambda line: print(f"train: {line}", flush=True),
+    )
+
+
 def _train(
     config: dict[str, Any],
     dataset: Dataset,
     mlflow_run: tracking.Run,
     attempt: Attempt,
     lake: Lake,
+    checkpoints: Checkpoints,
 ) -> Bundle:
     sampling = find_architecture(config["architecture"]).sampling
     videos, clips = dataset.read_clips(
@@ -89,22 +109,25 @@ def _train(
     )
 
     def on_epoch(epoch: Epoch) -> None:
-        mlflow_run.log_metrics(epoch.metrics, epoch.number)
+        mlflow_run.log_metrics(epoch.metrics, epoch.number, once=True)
         shown = ", ".join(f"{name} {value:.3f}" for name, value in epoch.metrics.items())
         attempt.progress(epoch.number, config["epochs"], f"{shown}, {epoch.left_s:.0f} s left")
 
     settings = FitSettings(**{f.name: config[f.name] for f in dataclasses.fields(FitSettings)})
     make_repeatable(settings.seed)
     model = build_model(config["architecture"], sampling, len(labels))
-    fit(
-        model,
-        clips,
-        truth,
-        train=train,
-        validation=validation,
-        settings=settings,
-        on_epoch=on_epoch,
-    )
+    with stops_deferred() as stopping:
+        fit(
+            model,
+            clips,
+            truth,
+            train=train,
+            validation=validation,
+            settings=settings,
+            on_epoch=on_epoch,
+            checkpoints=checkpoints,
+            stopping=stopping,
+        )
     return Bundle.pack(
         model,
         task=dataset.task,

@@ -46,8 +46,12 @@ down: $(STAMP)  ## stop the stack
 status: $(STAMP)  ## what runs, and where
 	@$(BIN)/vidpipe status
 
+# What is not set here is told on the command line, and make passes it on.
+images:  ## container images; TAG=… REGISTRY=host/path (pushes) GPU=1 BASE_IMAGE=… DOCKER_BUILD_FLAGS=…
+	@$(or $(PYTHON),python3) tools/images.py
+
 clean:  ## stop the stack, remove it with all its data, and .venv
 	@test ! -x $(BIN)/vidpipe || test ! -d .vidpipe || $(BIN)/vidpipe down
 	@rm -rf .vidpipe .venv build vidpipe.egg-info demo.png
 
-.PHONY: help setup demo test lint lock up down status clean
+.PHONY: help setup demo test lint lock up down status images clean

@@ -214,11 +214,11 @@ def exit_code(name: str) -> int:
 @pytest.fixture
 def shard(lake) -> str:
     """A shard of one video that takes a while."""
-    from vidpipe.media.binary import ffmpeg_binary
+    from vidpipe.media import ffmpeg_path
 
     clip = subprocess.run(
         [
-            *(ffmpeg_binary(), "-v", "error", "-f", "lavfi"),
+            *(ffmpeg_path(), "-v", "error", "-f", "lavfi"),
             *("-i", "testsrc2=duration=120:size=1280x720:rate=30", "-preset", "ultrafast"),
             *("-f", "matroska", "-"),
         ],
@@ -231,23 +231,23 @@ def shard(lake) -> str:
 
 def test_as_process_1_a_stage_works_and_reaps_its_decoders(stage_in_container, shard):
     name = stage_in_container("extract", "--shard", shard)
-    programs, before = set(), set()
+    most, before = 0, set()
     while docker("inspect", "--format", "{{.State.Running}}", name).strip() == "true":
         seen = [line.split() for line in docker("top", name, "-o", "pid,stat,comm").splitlines()]
-        programs |= {line[-1] for line in seen}
+        most = max(most, len(seen) - 1)
         zombies = {line[0] for line in seen if line[1].startswith("Z")}
         assert not zombies & before  # one that has just ended is waited for in a moment
         before = zombies
         time.sleep(0.5)
     assert exit_code(name) == 0, docker("logs", name)
-    assert any(program.startswith("ffmpeg") for program in programs)
+    assert most > 1  # a decoder ran
     assert "1 done" in docker("logs", name)
 
 
 def test_as_process_1_a_stage_obeys_sigterm(stage_in_container, shard):
     name = stage_in_container("extract", "--shard", shard)
-    while "ffmpeg" not in docker("top", name, "-o", "pid,comm"):
-        time.sleep(0.1)
+    while len(docker("top", name, "-o", "pid,comm").splitlines()) < 3:
+        time.sleep(0.1)  # until a decoder runs
     begun = time.monotonic()
     docker("stop", "--time", "25", name)
     assert time.monotonic() - begun < 20

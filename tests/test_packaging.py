@@ -38,9 +38,16 @@ def test_every_requirement_is_pinned(metadata):
 
 def test_airflow_and_worker_images_stay_apart(metadata):
     extras = metadata["options.extras_require"]
-    airflow, worker = requirements(extras["airflow"]), requirements(extras["worker"])
-    assert not {"tensorflow", "tensorflow-cpu", "keras", "mlflow"} & airflow
-    assert not [name for name in worker if "airflow" in name]
+
+    def wanted(extra: str) -> set[str]:
+        """All that an extra names, and those that it is made of."""
+        inner = re.findall(r"^vidpipe\[(.+)\]", extras[extra], re.MULTILINE)
+        return requirements(extras[extra]).union(*map(wanted, inner)) - {"vidpipe"}
+
+    assert not {"tensorflow", "tensorflow-cpu", "keras", "mlflow"} & wanted("cluster")
+    assert "keras" in wanted("worker") & wanted("worker-gpu")
+    assert "tensorflow-cpu" not in wanted("worker-gpu")
+    assert not [name for name in wanted("worker") | wanted("worker-gpu") if "airflow" in name]
 
 
 def test_make_lists_all_targets():

@@ -93,7 +93,9 @@ def docker(*arguments: str, capture: bool = False) -> str:
         ["docker", *arguments], cwd=ROOT, text=True, stdout=subprocess.PIPE if capture else None
     )
     if done.returncode:
-        sys.exit(f"`docker {arguments[0]}` ended with {done.returncode}; its own words stand above.")
+        sys.exit(
+            f"`docker {arguments[0]}` ended with {done.returncode}; its own words stand above."
+        )
     return done.stdout or ""
 
 

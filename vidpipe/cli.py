@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from types import FrameType
 
 import click
 
@@ -44,11 +45,18 @@ def cli() -> None:
     """Videos in a bucket become tables that anyone can query."""
 
 
+def _stop(signum: int, frame: FrameType | None) -> None:
+    raise StoppedError("Stopped by a signal.")
+
+
 def main() -> None:
     """Runs the command line; an error of vidpipe's own ends in one line and its exit code."""
     # Importing makes objects by the hundred thousand that all stay: looking among them for garbage
     # takes as long as the imports themselves.
     gc.set_threshold(100_000, 20, 20)
+    if os.getpid() == 1:
+        # In a container: the kernel keeps from process 1 the signals that it has no handler for.
+        signal.signal(signal.SIGTERM, _stop)
     try:
         cli(prog_name="vidpipe")
     except (VidpipeError, StoppedError) as error:
@@ -275,10 +283,12 @@ def models(task: str | None) -> None:
 def _require_parts(*parts: str) -> None:
     """Tells at once that a part is down, where the configuration is that of the embedded stack."""
     from vidpipe.config import find_config
-    from vidpipe.local.state import require_running
 
     config = find_config()
     if config is not None and config.resolve() == (ROOT / "vidpipe.toml").resolve():
+        # Needs the extra [local], which images and clients of a cluster have not.
+        from vidpipe.local.state import require_running
+
         require_running(ROOT, *parts)
 
 

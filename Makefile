@@ -10,7 +10,7 @@ STAMP := .venv/stamp
 unexport PYTHONDONTWRITEBYTECODE
 
 help:  ## this list
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 setup: $(STAMP)  ## make .venv (the other targets do it themselves); PYTHON=… chooses the Python
 
@@ -27,6 +27,9 @@ demo: $(STAMP)  ## the whole loop, from videos to labels; VIDEOS=folder LABELS=f
 # Two at a time, a file each: most tests wait for a server, and the longest file comes first.
 test: $(STAMP)  ## all tests
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+test-kubernetes: $(STAMP)  ## those that need the cluster of KUBECONFIG, and docker
+	@$(BIN)/python -m pytest -m kubernetes
 
 lint: $(STAMP)  ## style and common mistakes
 	@$(BIN)/ruff check .
@@ -54,4 +57,4 @@ clean:  ## stop the stack, remove it with all its data, and .venv
 	@test ! -x $(BIN)/vidpipe || test ! -d .vidpipe || $(BIN)/vidpipe down
 	@rm -rf .vidpipe .venv build vidpipe.egg-info demo.png
 
-.PHONY: help setup demo test lint lock up down status images clean
+.PHONY: help setup demo test test-kubernetes lint lock up down status images clean

@@ -191,7 +191,11 @@ def stage_in_container(worker, lake, tmp_path) -> Iterator:
 
     def start(*arguments: str) -> str:
         where = ("--network", "host", "--volume", f"{config}:/etc/vidpipe/vidpipe.toml:ro")
-        environment = ("--env", "VIDPIPE_CONFIG=/etc/vidpipe/vidpipe.toml")
+        environment = (
+            *("--env", "VIDPIPE_CONFIG=/etc/vidpipe/vidpipe.toml"),
+            # Of the tables it only reads what is forgotten: nothing.
+            *("--env", "VIDPIPE_LAKE_CATALOG_URI=sqlite:////scratch/catalog.db"),
+        )
         command = ["docker", "run", "--detach", "--name", name, *RESTRICTED, *where, *environment]
         subprocess.run([*command, worker, *arguments], check=True, capture_output=True)
         return name
@@ -219,14 +223,14 @@ def shard(lake) -> str:
     clip = subprocess.run(
         [
             *(ffmpeg_path(), "-v", "error", "-f", "lavfi"),
-            *("-i", "testsrc2=duration=120:size=1280x720:rate=30", "-preset", "ultrafast"),
+            *("-i", "testsrc2=duration=20:size=640x360:rate=30", "-preset", "ultrafast"),
             *("-f", "matroska", "-"),
         ],
         capture_output=True,
         check=True,
     ).stdout
     lake.store.put("s3://videos/long.mkv", clip)
-    return stage(lake, "run", "discover", fps=30.0, short_side=720).result["shards"][0]
+    return stage(lake, "run", "discover", fps=30.0, short_side=360).result["shards"][0]
 
 
 def test_as_process_1_a_stage_works_and_reaps_its_decoders(stage_in_container, shard):
@@ -246,7 +250,8 @@ def test_as_process_1_a_stage_works_and_reaps_its_decoders(stage_in_container, s
 
 def test_as_process_1_a_stage_obeys_sigterm(stage_in_container, shard):
     name = stage_in_container("extract", "--shard", shard)
-    while len(docker("top", name, "-o", "pid,comm").splitlines()) < 3:
+    while (said := docker("top", name, "-o", "pid,comm")).count("\n") < 3:
+        assert "is not running" not in said, docker("logs", name)
         time.sleep(0.1)  # until a decoder runs
     begun = time.monotonic()
     docker("stop", "--time", "25", name)

@@ -72,3 +72,24 @@ def test_a_stage_ends_when_its_parent_is_killed(lake, bucket, media, tmp_path):
     parent.kill()
     parent.wait()
     assert psutil.wait_procs(processes, timeout=20)[1] == []
+
+
+def test_a_stop_can_be_deferred_to_where_the_work_can_stop_and_is_not_forgotten():
+    code = (
+        "import os, signal\n"
+        "from vidpipe.errors import StoppedError\n"
+        "from vidpipe.stages.runner import obey_stop_signals, stops_deferred\n"
+        "obey_stop_signals()\n"
+        "try:\n"
+        "    with stops_deferred() as stopping:\n"
+        "        before = stopping()\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        print(before, stopping())\n"
+        "except StoppedError as error:\n"
+        "    print(error)\n"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert told.stdout.splitlines() == [
+        "False True",
+        "Stopped by a signal; the work at hand was dropped.",
+    ]

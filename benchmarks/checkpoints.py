@@ -3,7 +3,7 @@
 A network learns from clips of noise of the demo's number and size. Checkpoints go to rclone's S3
 server on this machine.
 
-    python benchmarks/checkpoints.py --architecture cnn_rnn --epochs 100
+    PYTHONPATH=. python benchmarks/checkpoints.py --epochs 36 --rounds 2
 """
 
 from __future__ import annotations

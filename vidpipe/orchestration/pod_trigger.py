@@ -121,6 +121,8 @@ class PodTrigger(BaseTrigger):
             except ApiException as error:
                 if error.status == 404:
                     return None
+                if error.status == 403:
+                    raise  # that does not mend itself, and says what is not allowed
                 self._tell("Kubernetes answers %s; asking again.", error.status)
             except _AWAY as error:
                 self._tell("Kubernetes does not answer (%s); asking again.", type(error).__name__)
@@ -167,7 +169,7 @@ class PodTrigger(BaseTrigger):
         """Shows each line once, also where the connection breaks."""
         # The time of the last line, and how many had that very time: what is asked for begins with
         # a whole second, so that some lines come again.
-        last, of_last = "", 0
+        last, of_last, complaint = "", 0, ""
         while True:
             over = self._is_over
             again, of_again = last, of_last
@@ -176,7 +178,9 @@ class PodTrigger(BaseTrigger):
                     stamp, _, line = raw.partition(" ")
                     if not _STAMP.fullmatch(stamp):
                         # The node's own words, in place of the log.
-                        self.log.warning("The log of the pod cannot be read: %s", raw)
+                        if raw != complaint:
+                            complaint = raw
+                            self.log.warning("The log of the pod cannot be read: %s", raw)
                         break
                     if stamp < again:
                         continue

@@ -88,7 +88,7 @@ def cluster() -> TestCluster:
 
 
 @pytest.fixture(scope="session")
-def stage_image() -> str:
+def stage_image(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The image of `image/stage.py`, in a registry that the cluster pulls from."""
     if (
         shutil.which("docker") is None
@@ -104,9 +104,14 @@ def stage_image() -> str:
     image = f"{REGISTRY}/vidpipe-tests:{digest}"
     base = os.environ.get("VIDPIPE_TEST_BASE_IMAGE")
     arguments = ["--build-arg", f"BASE_IMAGE={base}"] if base else []
-    dockerfile = ROOT / "tests/kubernetes/image/Dockerfile"
+    # Not from the checkout: what images of the product leave out is just what this one needs.
+    folder = tmp_path_factory.mktemp("image")
+    shutil.copytree(ROOT / "tests/kubernetes/image", folder, dirs_exist_ok=True)
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "vidpipe", folder / "vidpipe", ignore=ignored)
+    shutil.copy(ROOT / "constraints.txt", folder)
     for command in (
-        ["build", "--quiet", "--network", "host", *arguments, "-t", image, "-f", dockerfile, ROOT],
+        ["build", "--quiet", "--network", "host", *arguments, "-t", image, folder],
         ["push", "--quiet", image],
     ):
         ended = subprocess.run(["docker", *command], capture_output=True, text=True)

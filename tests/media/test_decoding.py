@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import io
 import itertools
 import os
@@ -679,6 +680,7 @@ def test_a_video_that_is_too_large_is_refused(tmp_path):
 
 def test_leaving_early_leaves_no_process_thread_or_pipe(tmp_path):
     clip = make_clip(tmp_path / "a.mp4", fps=50, duration_s=20)
+    gc.collect()  # what earlier tests left to be collected holds files and threads
     threads, files = threading.active_count(), len(os.listdir("/dev/fd"))
     for _ in range(3):
         parts = decode(clip, EVERY_FRAME)
@@ -686,8 +688,8 @@ def test_leaving_early_leaves_no_process_thread_or_pipe(tmp_path):
         assert decoders()
         parts.close()
         assert not decoders()
-    assert threading.active_count() == threads
-    assert len(os.listdir("/dev/fd")) == files
+    assert threading.active_count() <= threads
+    assert len(os.listdir("/dev/fd")) <= files
 
 
 def test_an_error_of_the_consumer_leaves_no_process(tmp_path):

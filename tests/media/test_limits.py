@@ -52,6 +52,22 @@ def test_no_secret_of_the_environment_is_seen(monkeypatch):
     assert "hidden" not in words
 
 
+def test_what_a_program_complains_of_never_makes_it_wait():
+    write = "try: os.write(2, b'x' * 4096)\n  except OSError: pass"
+    code = f"import os\nfor _ in range(1000):\n  {write}"
+    with limits.start_limited([sys.executable, "-c", code]) as process:
+        assert process.wait(60) == 0
+        assert process.stderr.read(1) == b"x"
+
+
+def test_a_decoder_that_cannot_start_says_why(tmp_path, monkeypatch):
+    (tmp_path / "av.py").write_text("raise ImportError('libavcodec is not what it was')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(MediaError, match="libavcodec is not what it was") as caught:
+        list(decode(tmp_path / "a.mp4", OPTIONS))
+    assert caught.value.reason == "internal"
+
+
 def test_stop_ends_a_program_with_its_children_and_may_be_called_twice():
     child = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'input()'], stdin=-1)"
     wait = "import time; time.sleep(600)"

@@ -22,6 +22,7 @@ from vidpipe.reasons import REASONS
 
 COMMAND = (sys.executable, "-B", "-m", "vidpipe.media.worker")
 ENDS_WITHIN_S = 5.0
+SAID_BYTES = 300
 
 
 class DecoderKilledError(MediaError):
@@ -67,8 +68,8 @@ class Decoder:
         process, self._process = self._process, None
         if process is not None:
             limits.stop(process)
-            process.stdin.close()
-            process.stdout.close()
+            for pipe in (process.stdin, process.stdout, process.stderr):
+                pipe.close()
 
     def decode(self, path: Path, options: ExtractOptions) -> Iterator[Part]:
         """Decodes a video once: what it is, frames and sound as they are made, a summary.
@@ -137,7 +138,10 @@ class Decoder:
         if code < 0:
             name = signal.Signals(-code).name
             return MediaError("unreadable", f"The decoder crashed on it ({name}).")
-        return MediaError("internal", f"The decoder ended with {code}.")
+        os.set_blocking(process.stderr.fileno(), False)
+        lines = (process.stderr.raw.read(PIPE_BYTES) or b"").splitlines() or [b"nothing"]
+        said = lines[-1][:SAID_BYTES].decode(errors="replace")
+        return MediaError("internal", f"The decoder ended with {code}. It said last: {said}")
 
 
 def decode(path: Path, options: ExtractOptions) -> Iterator[Part]:

@@ -30,12 +30,16 @@ def decoding_limit_s(duration_s: float) -> float:
 def start_limited(command: Sequence[str], pipe_bytes: int = -1) -> subprocess.Popen[bytes]:
     """Starts a program in a process group of its own, its input and output as pipes (of a size).
 
+    What it complains of is a pipe, too, which never makes it wait: what does not fit in is lost.
     It gets `MEMORY_BYTES` of address space, writes no file, sees no variable of the environment
     that could hold a secret, and on Linux is killed when the calling thread ends, however it ends.
     """
     limits = [str(os.getpid()), str(MEMORY_BYTES)]
     # Modules are found where this process finds them, and never in the working folder.
-    environment = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONSAFEPATH": "1"}
+    environment = {
+        "PYTHONPATH": os.pathsep.join(filter(os.path.isabs, sys.path)),
+        "PYTHONSAFEPATH": "1",
+    }
     environment |= {n: os.environ[n] for n in ("PATH", "LD_LIBRARY_PATH") if n in os.environ}
     environment |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     return subprocess.Popen(
@@ -45,7 +49,7 @@ def start_limited(command: Sequence[str], pipe_bytes: int = -1) -> subprocess.Po
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         pipesize=pipe_bytes,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         start_new_session=True,
     )
 
@@ -87,6 +91,7 @@ def _become(parent: int, memory_bytes: int, command: list[str]) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.set_blocking(sys.stderr.fileno(), False)
     os.execv(command[0], command)
 
 

@@ -17,10 +17,10 @@ from tests.servers import free_port
 class MlflowServer:
     """`mlflow server` over a folder."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, host: str = "127.0.0.1"):
         self.folder = folder
-        self.port = free_port()
-        self.uri = f"http://127.0.0.1:{self.port}"
+        self.host, self.port = host, free_port()
+        self.uri = f"http://{host}:{self.port}"
 
     def start(self) -> None:
         """Starts it, and waits until it answers."""
@@ -28,7 +28,8 @@ class MlflowServer:
         self._process = subprocess.Popen(
             [
                 *(mlflow, "server", "--workers", "1"),
-                *("--host", "127.0.0.1", "--port", str(self.port)),
+                *("--host", self.host, "--port", str(self.port)),
+                *("--allowed-hosts", f"{self.host}:{self.port}"),
                 *("--backend-store-uri", f"sqlite:///{self.folder / 'mlflow.db'}"),
                 *("--serve-artifacts", "--artifacts-destination", self.folder / "artifacts"),
             ],
@@ -54,9 +55,9 @@ class MlflowServer:
 
 
 @contextlib.contextmanager
-def serve_mlflow(folder: Path) -> Iterator[MlflowServer]:
+def serve_mlflow(folder: Path, host: str = "127.0.0.1") -> Iterator[MlflowServer]:
     """Serves a folder while the context lasts."""
-    server = MlflowServer(folder)
+    server = MlflowServer(folder, host)
     server.start()
     try:
         yield server

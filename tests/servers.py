@@ -28,6 +28,19 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+def wait_for_port(host: str, port: int, within_s: float) -> None:
+    """Waits until somebody listens."""
+    deadline = time.monotonic() + within_s
+    while True:
+        try:
+            socket.create_connection((host, port)).close()
+            return
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+
+
 class S3Server:
     """`rclone serve s3` over a folder whose subfolders are the buckets."""
 
@@ -54,11 +67,7 @@ class S3Server:
             },
             stderr=subprocess.DEVNULL,
         )
-        for _ in range(100):
-            with contextlib.suppress(OSError), socket.create_connection((self.host, self.port)):
-                return
-            time.sleep(0.1)
-        raise RuntimeError("rclone did not start")
+        wait_for_port(self.host, self.port, within_s=10)
 
     def stop(self) -> None:
         """Ends it."""

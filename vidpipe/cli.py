@@ -484,11 +484,13 @@ def _run_stage(name: str, shard: str | None, run_key: str | None, params: str) -
     from vidpipe.lake.tables import Lake
     from vidpipe.stages import runner
     from vidpipe.stages.manifest import Manifest, now
+    from vidpipe.stages.surroundings import require_reachable
     from vidpipe.version import code_version
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # warnings, not remarks on processors
     runner.obey_stop_signals()
     lake = Lake()
+    require_reachable(lake.settings)
     if bool(shard) == bool(run_key):
         raise UsageError(f"vidpipe {name} takes either --shard URI or --run-key RUN --params JSON.")
     if shard:

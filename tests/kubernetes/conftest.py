@@ -6,7 +6,9 @@ import base64
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -21,9 +23,13 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.airflow_runs import airflow_home  # noqa: F401
-from tests.servers import S3Server, new_lake
-from vidpipe.config import load_settings
+from tests.kubernetes.platform import Platform
+from tests.mlflow_server import serve_mlflow
+from tests.servers import S3Server, free_port, new_lake, wait_for_port
+from tests.tcp_proxy import TcpProxy
+from vidpipe.config import LakeSettings, MlflowSettings, load_settings
 from vidpipe.lake.tables import Lake
+from vidpipe.local import airflow_api
 
 ROOT = Path(__file__).parents[2]
 REGISTRY = os.environ.get("VIDPIPE_TEST_REGISTRY", "localhost:5000")
@@ -87,36 +93,84 @@ def cluster() -> TestCluster:
         return TestCluster(core, connection.getsockname()[0])
 
 
-@pytest.fixture(scope="session")
-def stage_image(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The image of `image/stage.py`, in a registry that the cluster pulls from."""
+def build_image(name: str, *arguments: str | Path) -> str:
+    """Builds an image and pushes it to the registry that the cluster pulls from."""
     if (
         shutil.which("docker") is None
         or subprocess.run(["docker", "info"], capture_output=True).returncode
     ):
         pytest.skip("no docker builds images here")
-    sources = sorted((ROOT / "vidpipe").rglob("*.py")) + sorted(
-        (ROOT / "tests/kubernetes/image").iterdir()
-    )
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(sources))).hexdigest()[
-        :12
-    ]
-    image = f"{REGISTRY}/vidpipe-tests:{digest}"
     base = os.environ.get("VIDPIPE_TEST_BASE_IMAGE")
-    arguments = ["--build-arg", f"BASE_IMAGE={base}"] if base else []
+    image = f"{REGISTRY}/{name}"
+    for command in (
+        [
+            *("build", "--quiet", "--network", "host", "--tag", image),
+            *(["--build-arg", f"BASE_IMAGE={base}"] if base else []),
+            *arguments,
+        ],
+        ["push", "--quiet", image],
+    ):
+        ended = subprocess.run(["docker", *command], capture_output=True, text=True)
+        assert ended.returncode == 0, ended.stderr[-2000:]
+    return image
+
+
+@pytest.fixture(scope="session")
+def stage_image(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The image of `image/stage.py`."""
+    sources = [*(ROOT / "vidpipe").rglob("*.py"), *(ROOT / "tests/kubernetes/image").iterdir()]
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(sources))).hexdigest()
     # Not from the checkout: what images of the product leave out is just what this one needs.
     folder = tmp_path_factory.mktemp("image")
     shutil.copytree(ROOT / "tests/kubernetes/image", folder, dirs_exist_ok=True)
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "vidpipe", folder / "vidpipe", ignore=ignored)
     shutil.copy(ROOT / "constraints.txt", folder)
-    for command in (
-        ["build", "--quiet", "--network", "host", *arguments, "-t", image, folder],
-        ["push", "--quiet", image],
-    ):
-        ended = subprocess.run(["docker", *command], capture_output=True, text=True)
-        assert ended.returncode == 0, ended.stderr[-2000:]
-    return image
+    return build_image(f"vidpipe-tests:{digest[:12]}", folder)
+
+
+@pytest.fixture(scope="session")
+def worker_image() -> str:
+    """The image of docker/ that stages run in; minutes, the first time."""
+    sources = sorted((ROOT / "vidpipe").rglob("*.py"))
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
+    arguments = ("--target", "worker", "--file", ROOT / "docker/Dockerfile", ROOT)
+    return build_image(f"vidpipe-worker:test-{digest[:12]}", *arguments)
+
+
+@pytest.fixture(scope="session")
+def catalog_for_pods(cluster: TestCluster) -> Iterator[str]:
+    """URI of a PostgreSQL database that pods reach."""
+    folder = ROOT / "tests/kubernetes/images"
+    image = build_image("postgres:test", "--target", "postgres", folder)
+    name, port = f"vidpipe-test-{secrets.token_hex(4)}", free_port()
+    password = secrets.token_hex(8)
+    settings = {"PGDATA": "/data/db", "POSTGRES_USER": "vidpipe", "POSTGRES_PASSWORD": password}
+    subprocess.run(
+        [
+            *("docker", "run", "--rm", "--detach", "--network", "host", "--name", name),
+            *("--user", "postgres", "--tmpfs", "/data:mode=1777"),
+            *itertools.chain.from_iterable(("--env", key) for key in settings),
+            *(image, "postgres", "-p", str(port)),
+        ],
+        env=os.environ | settings,
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
+    try:
+        wait_for_port(cluster.address, port, within_s=30)
+        yield f"postgresql+psycopg2://vidpipe:{password}@{cluster.address}:{port}/postgres"
+    finally:
+        subprocess.run(["docker", "stop", "--time", "2", name], stdout=subprocess.DEVNULL)
+
+
+@pytest.fixture(scope="session")
+def mlflow_for_pods(
+    cluster: TestCluster, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """URI of an MLflow server that pods reach."""
+    with serve_mlflow(tmp_path_factory.mktemp("mlflow-pods"), cluster.address) as server:
+        yield server.uri
 
 
 @contextlib.contextmanager
@@ -173,8 +227,13 @@ def configure_pods(cluster: TestCluster, lake: Lake, image: str) -> dict[str, st
     told = {
         "VIDPIPE_LAKE_URI": settings.lake.uri,
         "VIDPIPE_S3_ENDPOINT_URL": settings.s3.endpoint_url,
+        "VIDPIPE_MLFLOW_TRACKING_URI": settings.mlflow.tracking_uri,
+        "VIDPIPE_SOURCES_URIS": ",".join(settings.sources.uris),
+        # As the embedded stack does it: the S3 server of tests knows no newer checksums.
+        "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
     }
     secret = {
+        "VIDPIPE_LAKE_CATALOG_URI": settings.lake.catalog_uri,
         "VIDPIPE_S3_ACCESS_KEY_ID": settings.s3.access_key_id,
         "VIDPIPE_S3_SECRET_ACCESS_KEY": settings.s3.secret_access_key,
     }
@@ -260,3 +319,68 @@ def airflow(
             yield RunningAirflow(root, folder / "dags", made, stages)
         finally:
             stack.down(root)
+
+
+@pytest.fixture(scope="module")
+def platform(
+    cluster: TestCluster,
+    worker_image: str,
+    s3_for_pods: S3Server,
+    catalog_for_pods: str,
+    mlflow_for_pods: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Platform]:
+    """An empty platform."""
+    from vidpipe.local import stack
+
+    folder = tmp_path_factory.mktemp("platform")
+    settings = dataclasses.replace(
+        new_lake(s3_for_pods.settings, folder, "unused").settings,
+        lake=LakeSettings(f"s3://lake/{secrets.token_hex(4)}", catalog_for_pods),
+        mlflow=MlflowSettings(mlflow_for_pods),
+    )
+    lake, resources = Lake(settings), folder / "resources.toml"
+    resources.write_text("")
+    kubeconfig, api_server = _kubeconfig_through_proxy(folder)
+    with new_namespace(cluster) as made, pytest.MonkeyPatch.context() as patch:
+        told = configure_pods(made, lake, worker_image) | {
+            "VIDPIPE_KUBERNETES_RESOURCES_FILE": str(resources),
+            "KUBECONFIG": str(kubeconfig),
+        }
+        for key, value in told.items():
+            patch.setenv(key, value)
+        patch.delenv("VIDPIPE_CONFIG", raising=False)
+        patch.chdir(folder)
+        load_settings.cache_clear()
+        root, dags = folder / ".vidpipe", folder / "dags"
+        dags.mkdir()
+        for file in (ROOT / "dags").glob("*.py"):
+            # Only what a test begins.
+            text = re.sub(r"schedule=\".*", "schedule=None,", file.read_text())
+            (dags / file.name).write_text(text)
+        stack.up(root, dags_folder=dags)
+        client = airflow_api.connect(root)
+        for pool in ("pods", "gpu"):
+            made_pool = {"name": pool, "slots": 4, "include_deferred": True}
+            client._call("POST", "/pools", json=made_pool)
+        try:
+            yield Platform(root, made, lake, s3_for_pods, api_server, resources)
+        finally:
+            stack.down(root)
+            api_server.close()
+            load_settings.cache_clear()
+
+
+def _kubeconfig_through_proxy(folder: Path) -> tuple[Path, TcpProxy]:
+    """A copy of the kubeconfig whose API server is reached through a proxy."""
+    import yaml
+
+    config = yaml.safe_load(Path(os.environ["KUBECONFIG"]).read_text())
+    (cluster,) = config["clusters"]
+    server = urlsplit(cluster["cluster"]["server"])
+    proxy = TcpProxy(server.hostname, server.port or 443)
+    cluster["cluster"]["server"] = f"https://127.0.0.1:{proxy.port}"
+    path = folder / "kubeconfig"
+    path.write_text(yaml.safe_dump(config))
+    path.chmod(0o600)
+    return path, proxy

@@ -56,7 +56,12 @@ def worker() -> str:
     return _image("worker")
 
 
-@pytest.fixture(params=["airflow", "worker"])
+@pytest.fixture(scope="module")
+def worker_gpu() -> str:
+    return _image("worker-gpu")
+
+
+@pytest.fixture(params=["airflow", "worker", "worker_gpu"])
 def image(request: pytest.FixtureRequest) -> str:
     return request.getfixturevalue(request.param)
 
@@ -118,6 +123,11 @@ def test_it_says_what_it_is(image):
     assert labels["description"] and labels["revision"]
     said = python(image, "from vidpipe.version import code_version; print(code_version())")
     assert said.strip() == labels["version"]
+
+
+def test_the_gpu_worker_is_made_for_gpus(worker_gpu):
+    code = "import tensorflow as tf; print(tf.test.is_built_with_cuda(), tf.reduce_sum([1., 2.]))"
+    assert python(worker_gpu, code).startswith("True tf.Tensor(3.0")
 
 
 def test_airflow_answers(airflow):

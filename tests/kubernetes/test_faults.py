@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests import runs
@@ -175,8 +176,10 @@ def test_kubernetes_away(ingest: Ingest, undisturbed: dict[str, Any]):
 @pytest.mark.parametrize("part", ["scheduler", "triggerer"])
 def test_killed_part_of_airflow(ingest: Ingest, undisturbed: dict[str, Any], part: str):
     pod = ingest.wait_until_at_work()
-    for process in processes.find(ingest.platform.root.resolve())[part]:
+    killed = processes.find(ingest.platform.root.resolve())[part]
+    for process in killed:
         process.kill()
+    psutil.wait_procs(killed, timeout=10)
     stack.up(ingest.platform.root, dags_folder=ingest.platform.root.parent / "dags")
 
     ingest.wait_until_well(undisturbed)

@@ -1,6 +1,7 @@
 """Waits for a pod, or the Job of several, in Airflow's triggerer.
 
-So no worker of Airflow is held, and lines are seen as they come. The provider's own trigger shows no line before the end, or some of them twice.
+No worker of Airflow is held meanwhile, and lines are seen as they come. The provider's own trigger
+shows no line before the end, or some of them twice.
 """
 
 from __future__ import annotations

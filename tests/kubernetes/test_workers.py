@@ -73,7 +73,7 @@ def test_lost_worker_restarts_all(
     """Within the try, though the other fails by itself, and first."""
     tell(
         pod_stages,
-        [[["meet"], ["depend"]], [["meet"], ["report"]]],
+        [[["meet"], ["depend", 0]], [["meet"], ["report"]]],
         [[["meet"], ["sleep", 600]], [["meet"]]],
     )
 
@@ -94,7 +94,7 @@ def test_lost_worker_restarts_all(
 def test_memory_is_doubled_for_all(airflow_home: Path, pod_stages: PodStages):
     tell(
         pod_stages,
-        [[["meet"], ["depend"]], [["meet"], ["report"]]],
+        [[["meet"], ["depend", 0]], [["meet"], ["report"]]],
         [[["meet"], ["eat", 900]], [["meet"]]],
     )
 
@@ -115,7 +115,7 @@ def test_exit_code_of_any_worker_decides(
     code: int,
     tries: int,
 ):
-    tell(pod_stages, [[["meet"], ["depend"]]], [[["meet"], ["exit", code]]])
+    tell(pod_stages, [[["meet"], ["depend", 2]]], [[["meet"], ["exit", code]]])
 
     run = run_dag(airflow_home, "together", **TOGETHER)
 

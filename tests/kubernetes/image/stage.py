@@ -13,7 +13,7 @@ for all further calls. A step is one of
     report       what a stage leaves that ended well
     exit CODE
     meet         all workers find each other by name
-    depend       wait until a worker that was met is gone, and fail
+    depend S     wait until a worker that was met is gone, and fail S seconds later
 """
 
 from __future__ import annotations
@@ -92,6 +92,7 @@ def main() -> None:
                 print(f"met {len(met)}", flush=True)
             case "depend":
                 met[0].recv(1)
+                time.sleep(words[0])
                 print("vidpipe: another worker is gone", flush=True)
                 sys.exit(1)
             case _:

@@ -226,12 +226,8 @@ def test_job_of_an_earlier_try_is_found(
 # --- A running Airflow ----------------------------------------------------------------------------
 
 
-def training(airflow: RunningAirflow, steps: list[Any], **conf: Any) -> Running:
-    return Running(airflow, "together", steps, "train", "train", **TOGETHER, **conf)
-
-
 def test_marked_task_loses_its_job(airflow: RunningAirflow):
-    run = training(airflow, [[["sleep", 600]]])
+    run = Running(airflow, "together", [[["sleep", 600]]], "train", "train", **TOGETHER)
     run.wait_until_called(2)
 
     run.change(f"/dags/together/dagRuns/{run.run_id}/taskInstances/train", new_state="failed")
@@ -240,8 +236,16 @@ def test_marked_task_loses_its_job(airflow: RunningAirflow):
     assert len(run.calls) == 2
 
 
+def test_task_that_takes_too_long_loses_its_job(airflow: RunningAirflow):
+    run = Running(airflow, "brief_together", [[["sleep", 600]]], "train", "train")
+
+    assert run.wait_until_ended() == "failed"
+    wait_until_nothing_is_left(airflow.cluster)
+
+
 def test_job_outlives_the_triggerer(airflow: RunningAirflow):
-    run = training(airflow, [[["sleep", 25], ["report"]]])
+    steps = [[["sleep", 25], ["report"]]]
+    run = Running(airflow, "together", steps, "train", "train", **TOGETHER)
     run.wait_until_called(2)
     for process in processes.find(airflow.root.resolve())["triggerer"]:
         process.kill()

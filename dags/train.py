@@ -21,6 +21,11 @@ or killed goes on, in the MLflow run that it had begun, after the last step that
 stop, that is the last one; killed, at most a minute of training is lost (`[train]
 checkpoint_every_s`). What comes of it is the same, on a CPU to the last bit.
 
+**On Kubernetes** it trains on all GPUs of its pod, or with several workers on those of several
+pods, each with the GPUs and the memory that the form says. Workers begin together, the first keeps
+what is learnt, and when one is lost all go on from the last checkpoint. Without Kubernetes the
+training has the machine of its task, whatever the form says of these three.
+
 **When it fails** with "one example", label more videos of the class that is named, or withdraw it.
 """
 

@@ -17,21 +17,30 @@ pytestmark = pytest.mark.kubernetes
 
 
 class Running:
-    """A run of a DAG whose one stage is `discover`."""
+    """A run of a DAG that has one task that matters."""
 
-    def __init__(self, airflow: RunningAirflow, dag_id: str, steps: list[Any]):
+    def __init__(
+        self,
+        airflow: RunningAirflow,
+        dag_id: str,
+        steps: list[Any],
+        stage: str = "discover",
+        task_id: str = "plan",
+        **conf: Any,
+    ):
         self._airflow = airflow
-        airflow.stages.tell(discover=steps)
+        self.task_id = task_id
+        airflow.stages.tell(**{stage: steps})
         self._known = len(airflow.stages.calls())
         self.client = airflow_api.connect(airflow.root)
         self.client.unpause(dag_id)
-        self.dag_id, self.run_id = dag_id, self.client.trigger(dag_id, {})
+        self.dag_id, self.run_id = dag_id, self.client.trigger(dag_id, conf)
 
     @property
     def task(self) -> dict[str, Any]:
         """The task, as the API has it."""
         found = self.client.task_instances(self.dag_id, self.run_id)
-        return next(task for task in found if task["task_id"] == "plan")
+        return next(task for task in found if task["task_id"] == self.task_id)
 
     @property
     def calls(self) -> list[dict[str, Any]]:

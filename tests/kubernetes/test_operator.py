@@ -140,6 +140,7 @@ def test_lost_pods_are_replaced_within_the_try(
         ({"SERVICE_ACCOUNT": "nobody"}, 'serviceaccount \\"nobody\\" not found'),
         ({"WORKER_IMAGE": ""}, "[kubernetes] worker_image is empty"),
         ({"RESOURCES_FILE": "memory = 'much'"}, "A quantity looks like 500m or 4Gi."),
+        ({"RESOURCES_FILE": "workers = 2"}, "workers of discover must be 1, or more for train"),
     ],
 )
 def test_what_cannot_start_fails_with_its_reason(

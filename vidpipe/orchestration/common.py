@@ -50,6 +50,7 @@ def shard_settings() -> dict[str, Any]:
 
 def training_settings() -> dict[str, Any]:
     """Arguments of a task that may take GPUs."""
+    # It takes one slot, however many GPUs: slots are fixed before anybody fills in the form.
     pool = {"pool": GPU_POOL} if load_settings().runtime == "kubernetes" else {}
     return {"execution_timeout": timedelta(hours=12), **pool}
 

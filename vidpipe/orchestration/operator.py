@@ -171,7 +171,10 @@ class StageOperator(BaseOperator):
     # --- Pods -------------------------------------------------------------------------------------
 
     def _start_pod(self, context: Context, work: _Work, course: Course | None = None) -> NoReturn:
-        """Starts the pod, or finds the one of an earlier try, and waits for it in the triggerer."""
+        """Starts the pod, or the Job of several, and waits for it in the triggerer.
+
+        One that an earlier try started goes on.
+        """
         from vidpipe.orchestration.pod_course import Course
         from vidpipe.orchestration.pod_trigger import PodTrigger
         from vidpipe.stages.manifest import now
@@ -184,16 +187,17 @@ class StageOperator(BaseOperator):
         request = self._request(context, work, course)
         cluster = self._cluster(work.settings)
         self._pods_of = request.task
-        name, found = cluster.start_or_find(request, resources)
+        name, workers, found = cluster.start_or_find(request, resources)
         self.log.info(
-            "Pod %s in namespace %s %s.",
+            "%s %s in namespace %s %s.",
+            "Pod" if workers == 1 else f"Job of {workers} workers",
             name,
             kubernetes.namespace,
             "was found: it goes on" if found else f"is started with {resources.memory} of memory",
         )
         self.defer(
             trigger=PodTrigger(
-                dataclasses.asdict(dataclasses.replace(course, pod=name)),
+                dataclasses.asdict(dataclasses.replace(course, pod=name, workers=workers)),
                 kubernetes.namespace,
                 cluster.in_cluster,
                 max_wait_s,
@@ -220,7 +224,8 @@ class StageOperator(BaseOperator):
 
         end, course = PodEnd(**event["end"]), Course(**event["course"])
         work = self._work(context)
-        self._cluster(work.settings).remove(course.pod, at_once=end.kind == LOST)
+        cluster = self._cluster(work.settings)
+        cluster.remove(course.pod, course.workers, at_once=end.kind == LOST)
         if end.kind == EXITED:
             return self._finish(context, work, end.exit_code, end.last_line)
         # A child that ran out of memory, or a pod that was lost after its work was done.

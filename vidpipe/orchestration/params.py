@@ -56,7 +56,7 @@ def runtime_params() -> dict[str, Param]:
 
 
 def pod_params() -> dict[str, Param]:
-    """What the pod of a training has; empty: as in the file of resources."""
+    """What the pods of a training have; empty: as in the file of resources."""
     return {
         "gpus": Param(
             None,
@@ -64,12 +64,24 @@ def pod_params() -> dict[str, Param]:
             minimum=0,
             maximum=16,
             title="GPUs",
-            description="For the training's pod. Empty: as configured, none by default.",
+            description="For each pod of the training. Empty: as configured, none by default.",
+            section="Where it runs",
+        ),
+        "workers": Param(
+            None,
+            type=["null", "integer"],
+            minimum=1,
+            maximum=64,
+            title="Pods",
+            description=(
+                "So many train one model together, for more GPUs than one machine has. They begin"
+                " when all of them have a node. Empty: as configured, one by default."
+            ),
             section="Where it runs",
         ),
         "memory": text_param(
             "Memory",
-            "For the training's pod, such as 16Gi. Empty: as configured.",
+            "For each pod of the training, such as 16Gi. Empty: as configured.",
             pattern=r"^[0-9]+(\.[0-9]+)?[MGT]i?$",
             section="Where it runs",
         ),

@@ -15,7 +15,8 @@ class Course:
 
     Attributes:
         until: When the try ends (ISO time).
-        pod: The pod that is waited for.
+        pod: The pod that is waited for, or the Job of several.
+        workers: How many they are.
         lost: How many were lost.
         memory: What the next gets; empty: as configured.
         alone: Whether the next works on one item at a time.
@@ -24,6 +25,7 @@ class Course:
 
     until: str
     pod: str = ""
+    workers: int = 1
     lost: int = 0
     memory: str = ""
     alone: bool = False

@@ -27,7 +27,7 @@ UNABLE = "unable"  # it cannot start, ever
 GONE_AFTER_S = 10.0
 # A registry may be away for a moment.
 PULL_WITHIN_S = 60.0
-_TOLD = (0, EXIT_USAGE, EXIT_BAD_INPUT, EXIT_NOTHING_TO_DO)
+TOLD = (0, EXIT_USAGE, EXIT_BAD_INPUT, EXIT_NOTHING_TO_DO)
 _LOST = (
     "Evicted", "NodeLost", "NodeShutdown", "Preempting", "Shutdown", "Terminated",
     "TerminationByKubelet", "UnexpectedAdmissionError", "NodeAffinity", "OutOfcpu", "OutOfmemory",
@@ -49,6 +49,7 @@ class PodEnd:
         told: What Kubernetes says of it.
         working: Numbers of the items that the stage was at work on.
         last_line: What the stage said last.
+        worker: Which of several pods it was.
     """
 
     kind: str
@@ -56,6 +57,7 @@ class PodEnd:
     told: str = ""
     working: list[int] = field(default_factory=list)
     last_line: str = ""
+    worker: int = 0
 
     def saying(self, last_line: str) -> PodEnd:
         """The same with what the stage said last."""
@@ -74,7 +76,7 @@ def pod_end(pod: dict[str, Any], now: datetime) -> PodEnd | None:
     state = _state(status)
     ended = state.get("terminated")
     leaving = pod["metadata"].get("deletionTimestamp")
-    disrupted = _condition(status, "DisruptionTarget")
+    disrupted = condition(status, "DisruptionTarget")
     if ended is not None:
         return _terminated(ended, reason, status, leaving, disrupted)
     if status.get("phase") in ("Failed", "Succeeded"):
@@ -91,7 +93,7 @@ def _terminated(
 ) -> PodEnd:
     exit_code = ended["exitCode"]
     working = _working(ended.get("message"))
-    if exit_code in _TOLD and ended.get("reason") != "OOMKilled":
+    if exit_code in TOLD and ended.get("reason") != "OOMKilled":
         return PodEnd(EXITED, exit_code)
     if reason == "DeadlineExceeded":
         return PodEnd(TIMED_OUT, exit_code, status.get("message") or reason)
@@ -113,7 +115,7 @@ def _unable(state: dict[str, Any], pod: dict[str, Any], now: datetime) -> PodEnd
     if reason in _NEVER:
         return PodEnd(UNABLE, told=_words(reason, told))
     if reason in _PULLING:
-        scheduled = _condition(pod["status"], "PodScheduled") or pod["metadata"]
+        scheduled = condition(pod["status"], "PodScheduled") or pod["metadata"]
         since = _time(scheduled.get("lastTransitionTime") or scheduled["creationTimestamp"])
         if (now - since).total_seconds() > PULL_WITHIN_S:
             return PodEnd(UNABLE, told=_words(reason, told))
@@ -137,6 +139,12 @@ def has_started(pod: dict[str, Any]) -> bool:
     return bool({"running", "terminated"} & set(_state(pod.get("status", {}))))
 
 
+def ended_at(pod: dict[str, Any]) -> datetime | None:
+    """When its stage ended, or None while it has not."""
+    ended = _state(pod.get("status", {})).get("terminated") or {}
+    return _time(ended["finishedAt"]) if ended.get("finishedAt") else None
+
+
 def _state(status: dict[str, Any]) -> dict[str, Any]:
     for container in status.get("containerStatuses") or ():
         if container["name"] == CONTAINER:
@@ -144,7 +152,8 @@ def _state(status: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
-def _condition(status: dict[str, Any], kind: str) -> dict[str, Any] | None:
+def condition(status: dict[str, Any], kind: str) -> dict[str, Any] | None:
+    """The condition of that kind, where it holds."""
     for condition in status.get("conditions") or ():
         if condition["type"] == kind and condition["status"] == "True":
             return condition

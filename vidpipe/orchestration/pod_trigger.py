@@ -1,6 +1,7 @@
-"""Waits for a pod in Airflow's triggerer: no worker is held, and its lines are seen as they come.
+"""Waits for a pod, or the Job of several, in Airflow's triggerer.
 
-The provider's own trigger shows no line before the end, or some of them twice.
+No worker of Airflow is held meanwhile, and lines are seen as they come. The provider's own trigger
+shows no line before the end, or some of them twice.
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import re
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -16,39 +16,27 @@ from typing import Any
 import aiohttp
 from airflow.providers.cncf.kubernetes.hooks.kubernetes import AsyncKubernetesHook
 from airflow.triggers.base import BaseTrigger, TriggerEvent
-from kubernetes_asyncio.client import ApiException, CoreV1Api
+from kubernetes_asyncio.client import ApiClient, ApiException, BatchV1Api, CoreV1Api
 
-from vidpipe.orchestration.last_words import LastWords
-from vidpipe.orchestration.pod_end import (
-    CONTAINER,
-    LOST,
-    UNABLE,
-    PodEnd,
-    has_started,
-    pod_end,
-    waits_for,
-)
+from vidpipe.orchestration.pod_end import LOST, UNABLE, PodEnd, ended_at, has_started, waits_for
+from vidpipe.orchestration.pod_log import PodLog
 from vidpipe.orchestration.resources import quantity
+from vidpipe.orchestration.workers import JOB, end_of, have_started, worker_number
 from vidpipe.stages.manifest import now
 
 POLL_S = 2.0
 TELL_EVERY_S = 60.0
-LINE_BYTES = 8192
-# What was said last may still be on its way when the pod has ended.
-LINES_WITHIN_S = 10.0
-# When a line was written, which Kubernetes puts before it.
-_STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+(Z|[+-]\d\d:\d\d)")
 _AWAY = (aiohttp.ClientError, TimeoutError, OSError)
 
 
 class PodTrigger(BaseTrigger):
-    """Fires when a pod has ended, with its `end` (a `PodEnd`) and its `course` as dictionaries.
+    """Fires when it has ended, with its `end` (a `PodEnd`) and its `course` as dictionaries.
 
     Args:
-        course: The `Course` of the try; names the pod.
+        course: The `Course` of the try; names the pod or the Job.
         namespace: Of the pod.
         in_cluster: Whether Airflow runs in the cluster itself.
-        max_wait_s: A pod that has not started after so long is given up.
+        max_wait_s: What has not started after so long is given up, all workers together.
         autoscaling: Whether a pod that fits no node is waited for.
     """
 
@@ -63,64 +51,74 @@ class PodTrigger(BaseTrigger):
         super().__init__()
         self.course = course
         self.name = course["pod"]
+        self.workers = course.get("workers", 1)
         self.namespace = namespace
         self.in_cluster = in_cluster
         self.max_wait_s = max_wait_s
         self.autoscaling = autoscaling
         self._told_s = float("-inf")
-        self._last = LastWords()
-        self._is_over = False
+        self._logs: dict[int, PodLog] = {}
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         names = ("course", "namespace", "in_cluster", "max_wait_s", "autoscaling")
         return f"{__name__}.{type(self).__name__}", {name: getattr(self, name) for name in names}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        async with self._connected() as core:
-            end = await self._wait(core)
-        end = dataclasses.asdict(end.saying(str(self._last)))
-        yield TriggerEvent({"end": end, "course": self.course})
+        async with self._connected() as client:
+            end = await self._wait(CoreV1Api(client), BatchV1Api(client))
+        yield TriggerEvent({"end": dataclasses.asdict(end), "course": self.course})
 
     async def on_kill(self) -> None:
-        """Somebody marked the task, or cleared it: its pod goes, whatever it does."""
-        async with self._connected() as core:
+        """Somebody marked the task, or cleared it: its pods go, whatever they do."""
+        async with self._connected() as client:
             with contextlib.suppress(ApiException):
-                await core.delete_namespaced_pod(self.name, self.namespace)
+                if self.workers > 1:
+                    await BatchV1Api(client).delete_namespaced_job(
+                        self.name, self.namespace, propagation_policy="Background"
+                    )
+                else:
+                    await CoreV1Api(client).delete_namespaced_pod(self.name, self.namespace)
 
     @contextlib.asynccontextmanager
-    async def _connected(self) -> AsyncIterator[CoreV1Api]:
+    async def _connected(self) -> AsyncIterator[ApiClient]:
         hook = AsyncKubernetesHook(in_cluster=self.in_cluster or None)
         async with hook.get_conn() as client:
-            yield CoreV1Api(client)
+            yield client
 
-    async def _wait(self, core: CoreV1Api) -> PodEnd:
-        lines: asyncio.Task | None = None
+    async def _wait(self, core: CoreV1Api, batch: BatchV1Api) -> PodEnd:
         try:
             while True:
-                pod = await self._read(core)
-                end = await self._look_at(core, pod) if pod else PodEnd(LOST, told="it is gone")
-                if lines is None and pod and has_started(pod):
-                    self.log.info("Pod %s runs on node %s.", self.name, pod["spec"]["nodeName"])
-                    lines = asyncio.create_task(self._follow(core))
+                runner, pods = await self._read(core, batch)
+                self._follow(core, pods)
+                end = await self._look_at(core, runner, pods)
                 if end is not None:
-                    self._is_over = True
-                    if lines is not None:
-                        await asyncio.wait({lines}, timeout=LINES_WITHIN_S)
-                    return end
+                    return await self._with_last_words(end, pods)
                 await asyncio.sleep(POLL_S)
         finally:
-            if lines is not None:
-                lines.cancel()
+            for log in self._logs.values():
+                log.stop()
 
-    async def _read(self, core: CoreV1Api) -> dict[str, Any] | None:
-        """The pod, or None where there is none; waits as long as nobody answers."""
+    async def _read(
+        self, core: CoreV1Api, batch: BatchV1Api
+    ) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
+        """The pod or the Job, None where there is none, and its pods.
+
+        Waits as long as nobody answers.
+        """
+        as_json = core.api_client.sanitize_for_serialization
         while True:
             try:
-                pod = await core.read_namespaced_pod(self.name, self.namespace)
-                return core.api_client.sanitize_for_serialization(pod)
+                if self.workers == 1:
+                    pod = as_json(await core.read_namespaced_pod(self.name, self.namespace))
+                    return pod, [pod]
+                pods = await core.list_namespaced_pod(
+                    self.namespace, label_selector=f"{JOB}={self.name}"
+                )
+                job = await batch.read_namespaced_job(self.name, self.namespace)
+                return as_json(job), as_json(pods.items)
             except ApiException as error:
                 if error.status == 404:
-                    return None
+                    return None, []
                 if error.status == 403:
                     raise  # that does not mend itself, and says what is not allowed
                 self._tell("Kubernetes answers %s; asking again.", error.status)
@@ -128,24 +126,28 @@ class PodTrigger(BaseTrigger):
                 self._tell("Kubernetes does not answer (%s); asking again.", type(error).__name__)
             await asyncio.sleep(POLL_S)
 
-    async def _look_at(self, core: CoreV1Api, pod: dict[str, Any]) -> PodEnd | None:
-        end = pod_end(pod, now())
-        if end is not None or has_started(pod):
+    async def _look_at(
+        self, core: CoreV1Api, runner: dict[str, Any] | None, pods: list[dict[str, Any]]
+    ) -> PodEnd | None:
+        if runner is None:
+            return PodEnd(LOST, told="it is gone")
+        end = end_of(runner, pods, now())
+        if end is not None or have_started(runner, pods):
             return end
-        waiting = waits_for(pod)
-        if waiting and not self.autoscaling and (why := await self._fits_no_node(core, pod)):
+        waiting = next(filter(None, map(waits_for, pods)), None)
+        if waiting and not self.autoscaling and (why := await self._fits_no_node(core, pods[0])):
             return PodEnd(UNABLE, told=f"{waiting} {why}")
-        created = pod["metadata"]["creationTimestamp"]
+        created = runner["metadata"]["creationTimestamp"]
         waited_s = (now() - now().fromisoformat(created)).total_seconds()
         if waited_s > self.max_wait_s:
             return PodEnd(
                 UNABLE, told=f"It was waited for during {waited_s:.0f} s. {waiting or ''}".strip()
             )
-        self._tell("Pod %s waits: %s", self.name, waiting or "it is being started")
+        self._tell("%s waits: %s", self.name, waiting or "it is being started")
         return None
 
     async def _fits_no_node(self, core: CoreV1Api, pod: dict[str, Any]) -> str | None:
-        """What no node could give it, even if it were idle."""
+        """What the nodes could not give it, even if they were idle."""
         try:
             nodes = [node.status.allocatable for node in (await core.list_node()).items]
         except (ApiException, *_AWAY):
@@ -155,6 +157,9 @@ class PodTrigger(BaseTrigger):
             most = max((node.get(name, "0") for node in nodes), key=quantity, default="0")
             if quantity(amount) > quantity(most):
                 return f"It asks for {amount} of {name}; the largest node offers {most}."
+        fit = sum(_how_often(asked, node) for node in nodes)
+        if fit < self.workers:
+            return f"The nodes take {fit} of {self.workers} such pods at a time."
         return None
 
     def _tell(self, message: str, *values: object) -> None:
@@ -165,68 +170,26 @@ class PodTrigger(BaseTrigger):
 
     # --- Lines ------------------------------------------------------------------------------------
 
-    async def _follow(self, core: CoreV1Api) -> None:
-        """Shows each line once, also where the connection breaks."""
-        # The time of the last line, and how many had that very time: what is asked for begins with
-        # a whole second, so that some lines come again.
-        last, of_last, complaint = "", 0, ""
-        while True:
-            over = self._is_over
-            again, of_again = last, of_last
-            with contextlib.suppress(ApiException, *_AWAY):
-                async for raw in _lines(await self._open_log(core, last)):
-                    stamp, _, line = raw.partition(" ")
-                    if not _STAMP.fullmatch(stamp):
-                        # The node's own words, in place of the log.
-                        if raw != complaint:
-                            complaint = raw
-                            self.log.warning("The log of the pod cannot be read: %s", raw)
-                        break
-                    if stamp < again:
-                        continue
-                    if stamp == again and of_again:
-                        of_again -= 1
-                        continue
-                    last, of_last = stamp, of_last + 1 if stamp == last else 1
-                    self._show(line)
-                if over:
-                    return
-            await asyncio.sleep(POLL_S / 2)
+    def _follow(self, core: CoreV1Api, pods: list[dict[str, Any]]) -> None:
+        """Shows what pods say that have started; those after the first by their number."""
+        for pod in pods:
+            number, name = worker_number(pod), pod["metadata"]["name"]
+            if number not in self._logs and has_started(pod):
+                self.log.info("Pod %s runs on node %s.", name, pod["spec"]["nodeName"])
+                prefix = f"worker {number}: " if number else ""
+                self._logs[number] = PodLog(core, self.namespace, name, self.log, prefix)
 
-    async def _open_log(self, core: CoreV1Api, since: str) -> aiohttp.StreamReader:
-        response = await core.read_namespaced_pod_log(
-            self.name,
-            self.namespace,
-            container=CONTAINER,
-            follow=True,
-            timestamps=True,
-            _preload_content=False,
-            _request_timeout=aiohttp.ClientTimeout(total=None, sock_connect=30),
-            **({"since_seconds": _seconds_since(since)} if since else {}),
-        )
-        if not response.ok:
-            raise ApiException(status=response.status, reason=response.reason)
-        return response.content
-
-    def _show(self, line: str) -> None:
-        if line := line.rstrip():
-            self.log.info("%s", line)
-            self._last.add(line)
+    async def _with_last_words(self, end: PodEnd, pods: list[dict[str, Any]]) -> PodEnd:
+        at_work = {worker_number(pod) for pod in pods if ended_at(pod) is None}
+        logs = [log for number, log in self._logs.items() if number not in at_work]
+        await asyncio.gather(*(log.show_rest() for log in logs))
+        log = self._logs.get(end.worker)
+        return end.saying(str(log.said)) if log else end
 
 
-async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[str]:
-    """Lines of a stream; the rest of one that is too long is left out."""
-    begun = b""
-    async for chunk in content.iter_any():
-        *whole, begun = (begun + chunk).split(b"\n")
-        for line in whole:
-            yield line[:LINE_BYTES].decode("utf-8", "replace")
-        begun = begun[:LINE_BYTES]
-    if begun:
-        yield begun.decode("utf-8", "replace")
-
-
-def _seconds_since(stamp: str) -> int:
-    # Nanoseconds are more than Python's times hold.
-    moment = now().fromisoformat(f"{stamp[:19]}+00:00")
-    return max(1, int((now() - moment).total_seconds()) + 2)
+def _how_often(asked: dict[str, str], node: dict[str, str]) -> int:
+    """How many pods that ask for so much an idle node takes."""
+    amounts = {name: quantity(amount) for name, amount in asked.items()}
+    return min(
+        int(quantity(node.get(name, "0")) // amount) for name, amount in amounts.items() if amount
+    )

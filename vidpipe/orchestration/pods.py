@@ -1,5 +1,7 @@
 """The pods of stages: what they look like, and how they are started, found again and removed.
 
+Where a stage asks for several, they are those of a Job, which is treated as one thing.
+
 Beneath is the Kubernetes provider's hook. Its KubernetesPodOperator is not: it adopts pods that are
 being deleted, leaves those that were given up while they waited, and knows one kind of failure.
 """
@@ -10,7 +12,6 @@ import hashlib
 import logging
 import secrets
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,9 +21,16 @@ from kubernetes.client import ApiClient, ApiException
 from kubernetes.config import ConfigException
 
 from vidpipe.config import KubernetesSettings, Settings
-from vidpipe.errors import TemporaryError, UsageError
-from vidpipe.orchestration.pod_end import CONTAINER, pod_end
+from vidpipe.errors import TemporaryError, UsageError, VidpipeError
+from vidpipe.orchestration.pod_end import CONTAINER
 from vidpipe.orchestration.resources import Resources
+from vidpipe.orchestration.workers import (
+    JOB,
+    is_well,
+    job_manifest,
+    service_manifest,
+    workers_of,
+)
 from vidpipe.stages.manifest import now
 from vidpipe.version import code_version
 
@@ -179,7 +187,7 @@ class Cluster:
         self.settings = settings.kubernetes
         self._hook = KubernetesHook()
         try:
-            self._core = self._hook.core_v1_client
+            self._core, self._batch = self._hook.core_v1_client, self._hook.batch_v1_client
         except (ConfigException, OSError) as error:
             raise UsageError(
                 f"There is no Kubernetes to run pods in: {error}. Run Airflow in the cluster, or"
@@ -191,69 +199,94 @@ class Cluster:
         """Whether this process runs in the cluster itself."""
         return self._hook.is_in_cluster
 
-    def start_or_find(self, request: PodRequest, resources: Resources) -> tuple[str, bool]:
-        """Starts the pod of a request, unless an earlier try left one that is well.
+    def start_or_find(self, request: PodRequest, resources: Resources) -> tuple[str, int, bool]:
+        """Starts the pod or the Job of a request, unless an earlier try left one that is well.
 
-        Other pods of the same task are removed: nobody waits for them any longer.
+        Others of the same task are removed: nobody waits for them any longer.
 
         Returns:
-            Name of the pod, and whether it was found.
+            Its name, how many workers it has, and whether it was found.
         """
         found = None
-        for pod in self._list(f"{TASK}={request.task}"):
-            meta = pod["metadata"]
+        for runner in self._runners(request.task):
+            meta = runner["metadata"]
             if meta.get("deletionTimestamp"):
                 continue  # it would take with it whoever relied on it
-            ended = pod_end(pod, now())
-            usable = ended is None or ended.exit_code == 0
-            if found is None and usable and meta["labels"].get(WORK) == request.work:
-                found = meta["name"]
+            is_same = meta["labels"].get(WORK) == request.work
+            if found is None and is_same and is_well(runner, now()):
+                found = runner
             else:
-                self.remove(meta["name"])
-        if found:
-            return found, True
-        manifest = pod_manifest(request, resources, self.settings)
-        self._call(
-            self._core.create_namespaced_pod, namespace=self.settings.namespace, body=manifest
-        )
-        return manifest["metadata"]["name"], False
+                self.remove(meta["name"], workers_of(runner))
+        runner = found or self._start(request, resources)
+        name, workers = runner["metadata"]["name"], workers_of(runner)
+        if workers > 1:
+            self._name_workers(runner)
+        return name, workers, found is not None
 
-    def remove(self, name: str, *, at_once: bool = False) -> None:
-        """Removes a pod, whatever it does; none of that name is fine.
+    def remove(self, name: str, workers: int = 1, *, at_once: bool = False) -> None:
+        """Removes a pod or a Job, whatever it does; none of that name is fine.
 
         Args:
-            name: Of the pod.
-            at_once: Without asking its node, which may be gone.
+            name: Its name.
+            workers: How many it has: several are a Job.
+            at_once: Without asking the nodes of those that were told to go: they may be gone.
         """
+        pods = [name]
+        if workers > 1:
+            metas = [pod["metadata"] for pod in self._pods(f"{JOB}={name}")]
+            pods = [meta["name"] for meta in metas if meta.get("deletionTimestamp")]
+            # Kubernetes tells its other pods to go, and removes its Service.
+            self._call(
+                self._batch.delete_namespaced_job,
+                fine=404,
+                name=name,
+                propagation_policy="Background",
+            )
         grace = {"grace_period_seconds": 0} if at_once else {}
-        try:
-            self._core.delete_namespaced_pod(name, self.settings.namespace, **grace)
-        except ApiException as error:
-            if error.status != 404:
-                raise _meant(error, self.settings) from error
-        except urllib3.exceptions.HTTPError as error:
-            raise TemporaryError(f"Kubernetes does not answer: {error}") from error
+        for pod in pods:
+            self._call(self._core.delete_namespaced_pod, fine=404, name=pod, **grace)
 
     def remove_all(self, task: str) -> None:
-        """Removes all pods of a task."""
-        for pod in self._list(f"{TASK}={task}"):
-            self.remove(pod["metadata"]["name"])
+        """Removes all that runs for a task."""
+        for runner in self._runners(task):
+            self.remove(runner["metadata"]["name"], workers_of(runner))
 
-    def _list(self, selector: str) -> Iterator[dict[str, Any]]:
-        pods = self._call(
-            self._core.list_namespaced_pod,
-            namespace=self.settings.namespace,
-            label_selector=selector,
-        )
-        for pod in pods.items:
-            yield ApiClient().sanitize_for_serialization(pod)
+    def _start(self, request: PodRequest, resources: Resources) -> dict[str, Any]:
+        pod = pod_manifest(request, resources, self.settings)
+        if resources.workers == 1:
+            return _json(self._call(self._core.create_namespaced_pod, body=pod))
+        # Whatever forbids the pod would else be told to the Job alone, which keeps trying.
+        self._call(self._core.create_namespaced_pod, body=pod, dry_run="All")
+        job = job_manifest(pod, resources.workers)
+        return _json(self._call(self._batch.create_namespaced_job, body=job))
 
-    def _call(self, function: Any, **how: Any) -> Any:
+    def _name_workers(self, job: dict[str, Any]) -> None:
+        service = service_manifest(job)
+        try:
+            self._call(self._core.create_namespaced_service, fine=409, body=service)
+        except VidpipeError:
+            # Its workers would look for each other until their time is over.
+            self.remove(job["metadata"]["name"], workers_of(job))
+            raise
+
+    def _runners(self, task: str) -> list[dict[str, Any]]:
+        """Pods by themselves, and Jobs."""
+        selector = f"{TASK}={task}"
+        jobs = self._call(self._batch.list_namespaced_job, label_selector=selector)
+        return [*self._pods(f"{selector},!{JOB}"), *map(_json, jobs.items)]
+
+    def _pods(self, selector: str) -> list[dict[str, Any]]:
+        pods = self._call(self._core.list_namespaced_pod, label_selector=selector)
+        return list(map(_json, pods.items))
+
+    def _call(self, function: Any, fine: int | None = None, **how: Any) -> Any:
         # The API server may be away for a moment, and be busy.
         for wait_s in (1, 2, 4, 8, 16, 32, None):
             try:
-                return function(**how)
+                return function(namespace=self.settings.namespace, **how)
             except ApiException as error:
+                if error.status == fine:
+                    return None
                 if wait_s is None or error.status not in (429, 500, 502, 503, 504):
                     raise _meant(error, self.settings) from error
                 log.info("Kubernetes is busy (%s); asking again in %s s", error.status, wait_s)
@@ -262,6 +295,10 @@ class Cluster:
                     raise TemporaryError(f"Kubernetes does not answer: {error}") from error
                 log.info("Kubernetes does not answer; asking again in %s s", wait_s)
             time.sleep(wait_s)
+
+
+def _json(answer: Any) -> dict[str, Any]:
+    return ApiClient().sanitize_for_serialization(answer)
 
 
 def _meant(error: ApiException, settings: KubernetesSettings) -> UsageError | TemporaryError:

@@ -10,6 +10,8 @@ from typing import Any
 
 from vidpipe.errors import UsageError
 
+# Stages that can be at work in several pods at once.
+DISTRIBUTED = ("train",)
 DEFAULT_FILE = Path(__file__).with_name("resources.toml")
 _UNITS = {"": 1, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12} | {
     "Ki": 2**10,
@@ -31,6 +33,7 @@ class Resources:
     scratch: str
     gpus: int
     gpu_resource: str
+    workers: int
     priority_class: str
     runtime_class: str
     service_account: str
@@ -55,7 +58,8 @@ def load_resources(file: str, stage: str, asked: dict[str, Any] | None = None) -
         asked: What the form of this run asks for in place of it; what is null is as in the file.
 
     Raises:
-        UsageError: The file is not there, or holds a name, a type or a quantity that is none.
+        UsageError: The file is not there, or holds a name, a type or a quantity that is none, or
+            several workers for a stage that can have but one.
     """
     path = Path(file or DEFAULT_FILE)
     try:
@@ -79,6 +83,12 @@ def load_resources(file: str, stage: str, asked: dict[str, Any] | None = None) -
                 quantity(values[name])
             except ValueError as error:
                 raise UsageError(f"{path}: {name} of {stage}: {error}") from error
+    workers = values["workers"]
+    if workers < 1 or (workers > 1 and stage not in DISTRIBUTED):
+        raise UsageError(
+            f"{path}: workers of {stage} must be 1, or more for {', '.join(DISTRIBUTED)}."
+            f" Received: {workers}"
+        )
     return Resources(**values)
 
 

@@ -1,7 +1,8 @@
 """Stands in for `vidpipe STAGE …` in a pod: does what a script says, and tells that it was called.
 
-The script, `pretend/script.json` in the lake, has for a stage, or for `STAGE/SHARD`, steps: those
-of the first call, of the second, and so on; the last hold for all further calls. A step is one of
+The script, `pretend/script.json` in the lake, has for a stage, for `STAGE/SHARD`, or for
+`STAGE/worker-N` of several, steps: those of the first call, of the second, and so on; the last hold
+for all further calls. A step is one of
 
     say N        lines 0 to N-1, numbered
     sleep S      seconds
@@ -11,6 +12,8 @@ of the first call, of the second, and so on; the last hold for all further calls
     plan STAGES  shards of these stages, the first of one item, the second of two, …
     report       what a stage leaves that ended well
     exit CODE
+    meet         all workers find each other by name
+    depend S     wait until a worker that was met is gone, and fail S seconds later
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import json
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -42,6 +46,9 @@ def main() -> None:
     else:
         manifest = Manifest(value, stage, config=json.loads(rest[1]), code_version=code_version())
     name = stage if option == "--run-key" else f"{stage}/{manifest.shard}"
+    worker = os.environ.get("JOB_COMPLETION_INDEX")
+    if worker is not None:
+        name += f"/worker-{worker}"
     script = store.get_json(f"{lake_uri}/pretend/script.json")
     calls = f"{lake_uri}/pretend/calls/{name}/"
     number = len(list(store.list(calls)))
@@ -55,6 +62,7 @@ def main() -> None:
     store.put_json(f"{calls}{number:03d}-{secrets.token_hex(4)}.json", told)
     steps = script.get(name, script.get(stage, [[["report"]]]))
     eaten: list[bytearray] = []
+    met: list[socket.socket] = []
     for verb, *words in steps[min(number, len(steps) - 1)]:
         match verb:
             case "say":
@@ -79,8 +87,31 @@ def main() -> None:
             case "exit":
                 print(f"vidpipe: {name} ends with {words[0]}", flush=True)
                 sys.exit(words[0])
+            case "meet":
+                met = _meet(int(worker), os.environ["VIDPIPE_WORKER_HOSTS"].split(","))
+                print(f"met {len(met)}", flush=True)
+            case "depend":
+                met[0].recv(1)
+                time.sleep(words[0])
+                print("vidpipe: another worker is gone", flush=True)
+                sys.exit(1)
             case _:
                 raise ValueError(f"there is no step {verb!r}")
+
+
+def _meet(worker: int, hosts: list[str]) -> list[socket.socket]:
+    """Connects the first worker with all others."""
+    if worker == 0:
+        port = int(hosts[0].rpartition(":")[2])
+        with socket.create_server(("", port)) as server:
+            return [server.accept()[0] for _ in hosts[1:]]
+    name, _, port = hosts[0].rpartition(":")
+    while True:
+        try:
+            return [socket.create_connection((name, int(port)))]
+        except OSError as error:
+            print(f"{hosts[0]}: {error}", flush=True)
+            time.sleep(0.5)
 
 
 def _uris(manifest: Manifest, lake_uri: str, stages: list[str]) -> list[str]:

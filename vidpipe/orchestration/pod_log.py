@@ -1,0 +1,120 @@
+"""Shows what a pod says, as it comes: each line once, also where the connection breaks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+from kubernetes_asyncio.client import ApiException, CoreV1Api
+
+from vidpipe.orchestration.last_words import LastWords
+from vidpipe.orchestration.pod_end import CONTAINER
+from vidpipe.stages.manifest import now
+
+AGAIN_S = 1.0
+LINE_BYTES = 8192
+# What was said last may still be on its way when the pod has ended.
+LINES_WITHIN_S = 10.0
+# When a line was written, which Kubernetes puts before it.
+_STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+(Z|[+-]\d\d:\d\d)")
+_AWAY = (aiohttp.ClientError, TimeoutError, OSError)
+
+
+class PodLog:
+    """The log of a pod, followed in the background from now on.
+
+    Args:
+        core: Where Kubernetes is asked.
+        namespace: Of the pod.
+        name: Of the pod.
+        log: Where its lines are shown.
+        prefix: What is put before each.
+    """
+
+    def __init__(self, core: CoreV1Api, namespace: str, name: str, log: Any, prefix: str = ""):
+        self.said = LastWords()
+        self._core = core
+        self._namespace = namespace
+        self._name = name
+        self._log = log
+        self._prefix = prefix
+        self._is_over = False
+        self._following = asyncio.create_task(self._follow())
+
+    async def show_rest(self) -> None:
+        """Waits for the last lines of a pod that has ended."""
+        self._is_over = True
+        await asyncio.wait({self._following}, timeout=LINES_WITHIN_S)
+
+    def stop(self) -> None:
+        """Shows no more."""
+        self._following.cancel()
+
+    async def _follow(self) -> None:
+        # The time of the last line, and how many had that very time: what is asked for begins with
+        # a whole second, so that some lines come again.
+        last, of_last, complaint = "", 0, ""
+        while True:
+            over = self._is_over
+            again, of_again = last, of_last
+            with contextlib.suppress(ApiException, *_AWAY):
+                async for raw in _lines(await self._open(last)):
+                    stamp, _, line = raw.partition(" ")
+                    if not _STAMP.fullmatch(stamp):
+                        # The node's own words, in place of the log.
+                        if raw != complaint:
+                            complaint = raw
+                            self._log.warning("The log of the pod cannot be read: %s", raw)
+                        break
+                    if stamp < again:
+                        continue
+                    if stamp == again and of_again:
+                        of_again -= 1
+                        continue
+                    last, of_last = stamp, of_last + 1 if stamp == last else 1
+                    self._show(line)
+                if over:
+                    return
+            await asyncio.sleep(AGAIN_S)
+
+    async def _open(self, since: str) -> aiohttp.StreamReader:
+        response = await self._core.read_namespaced_pod_log(
+            self._name,
+            self._namespace,
+            container=CONTAINER,
+            follow=True,
+            timestamps=True,
+            _preload_content=False,
+            _request_timeout=aiohttp.ClientTimeout(total=None, sock_connect=30),
+            **({"since_seconds": _seconds_since(since)} if since else {}),
+        )
+        if not response.ok:
+            raise ApiException(status=response.status, reason=response.reason)
+        return response.content
+
+    def _show(self, line: str) -> None:
+        if line := line.rstrip():
+            self._log.info("%s%s", self._prefix, line)
+            self.said.add(line)
+
+
+async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[str]:
+    """Lines of a stream; the rest of one that is too long is left out."""
+    begun = b""
+    async for chunk in content.iter_any():
+        *whole, begun = (begun + chunk).split(b"\n")
+        for line in whole:
+            yield line[:LINE_BYTES].decode("utf-8", "replace")
+        begun = begun[:LINE_BYTES]
+    if begun:
+        yield begun.decode("utf-8", "replace")
+
+
+def _seconds_since(stamp: str) -> int:
+    # Nanoseconds are more than Python's times hold.
+    moment = now().fromisoformat(f"{stamp[:19]}+00:00")
+    return max(1, int((now() - moment).total_seconds()) + 2)

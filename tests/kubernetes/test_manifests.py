@@ -332,7 +332,7 @@ ALLOWED = {
     "pods/log": ("get",),
     "events": ("list",),
     "jobs.batch": ("create", "get", "list", "watch", "delete"),
-    "services": ("create", "get", "delete"),
+    "services": ("create", "get", "list", "delete"),
     "nodes": ("list", "get"),
     "secrets": (),
     "configmaps": (),

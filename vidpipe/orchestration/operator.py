@@ -17,10 +17,11 @@ from vidpipe.errors import (
     EXIT_BAD_INPUT,
     EXIT_NOTHING_TO_DO,
     EXIT_USAGE,
+    CeilingError,
     UsageError,
     VidpipeError,
 )
-from vidpipe.lake.layout import make_run_key
+from vidpipe.lake.layout import make_run_key, refused_uri
 from vidpipe.orchestration.links import MlflowRunLink
 from vidpipe.orchestration.local_process import LocalProcess
 from vidpipe.version import code_version
@@ -111,7 +112,7 @@ class StageOperator(BaseOperator):
             context["ti"].xcom_push(key="summary", value=str(skip))
             raise
         except VidpipeError as error:
-            raise _exception(error.exit_code, str(error)) from error
+            raise airflow_error(error.exit_code, str(error)) from error
 
     def on_kill(self) -> None:
         if self._process is not None:
@@ -155,7 +156,7 @@ class StageOperator(BaseOperator):
             )
         if exit_code:
             why = last_line.removeprefix("vidpipe: ")
-            raise _exception(exit_code, f"{self.stage} ended with {exit_code}: {why}")
+            raise airflow_error(exit_code, f"{self.stage} ended with {exit_code}: {why}")
         report = find_report(work.store, work.settings.lake.uri, work.manifest)
         if report is None:
             raise AirflowException(f"{self.stage} ended well but left no report.")
@@ -184,7 +185,15 @@ class StageOperator(BaseOperator):
         request = self._request(context, work, course)
         cluster = self._cluster(work.settings)
         self._pods_of = request.task
-        name, found = cluster.start_or_find(request, resources)
+        try:
+            name, found = cluster.start_or_find(request, resources)
+        except CeilingError:
+            if self.shard:
+                # The audit leaves what it was to do to later runs.
+                manifest, lake_uri = work.manifest, work.settings.lake.uri
+                refused = refused_uri(lake_uri, manifest.run_key, self.stage, manifest.shard)
+                work.store.put(refused, b"")
+            raise
         self.log.info(
             "Pod %s in namespace %s %s.",
             name,
@@ -211,7 +220,7 @@ class StageOperator(BaseOperator):
             context["ti"].xcom_push(key="summary", value=str(skip))
             raise
         except VidpipeError as error:
-            raise _exception(error.exit_code, str(error)) from error
+            raise airflow_error(error.exit_code, str(error)) from error
 
     def _pod_ended(self, context: Context, event: dict[str, Any]) -> Any:
         from vidpipe.orchestration.pod_course import Course
@@ -254,17 +263,24 @@ class StageOperator(BaseOperator):
         return load_resources(file, self.stage, asked)
 
     def _request(self, context: Context, work: _Work, course: Course) -> PodRequest:
+        from vidpipe.orchestration.ceilings import NEVER_REFUSED, Ceilings
         from vidpipe.orchestration.pods import PodRequest, label
         from vidpipe.stages.manifest import now
 
         ti = context["ti"]
+        ceilings = Ceilings()
+        if self.stage not in NEVER_REFUSED:
+            ceilings = Ceilings.of(work.settings.kubernetes, context["params"])
         left = datetime.fromisoformat(course.until) - now()
         return PodRequest(
             stage=self.stage,
             arguments=work.arguments,
             task=_task_label(context),
             work=label(work.manifest.run_key, self.stage, work.manifest.hash),
+            deployment=work.settings.deployment,
+            run_key=work.manifest.run_key,
             deadline_s=max(60, int(left.total_seconds()) + 60),
+            ceilings=ceilings,
             annotations={
                 "vidpipe.io/dag": ti.dag_id,
                 "vidpipe.io/run": ti.run_id,
@@ -289,5 +305,6 @@ def _task_label(context: Context) -> str:
     return label(load_settings().deployment, ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
 
 
-def _exception(exit_code: int, message: str) -> AirflowException:
+def airflow_error(exit_code: int, message: str) -> AirflowException:
+    """What an exit code is for Airflow: no retry helps, it is skipped, or retries decide."""
     return _EXCEPTIONS.get(exit_code, AirflowException)(message)

@@ -137,6 +137,18 @@ def has_started(pod: dict[str, Any]) -> bool:
     return bool({"running", "terminated"} & set(_state(pod.get("status", {}))))
 
 
+def time_on_node(pod: dict[str, Any], now: datetime) -> tuple[datetime, datetime]:
+    """From when to when a pod took a place on a node; up to now while it does.
+
+    One that never had a place took no time.
+    """
+    status = pod.get("status", {})
+    ended = (_state(status).get("terminated") or {}).get("finishedAt")
+    until = _time(ended) if ended else now
+    since = status.get("startTime")
+    return (min(_time(since), until), until) if since else (until, until)
+
+
 def _state(status: dict[str, Any]) -> dict[str, Any]:
     for container in status.get("containerStatuses") or ():
         if container["name"] == CONTAINER:

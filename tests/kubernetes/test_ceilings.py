@@ -23,9 +23,11 @@ TINY = 0.0001  # hours: any pod takes longer
 def configure(pod_stages: PodStages, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """Sets values of [kubernetes], and what the pods of stages get."""
 
-    def set_all(*, gpus: str = "", **settings: float) -> None:
-        small = Path(__file__).with_name("resources.toml").read_text()
-        (tmp_path / "resources.toml").write_text(f"{small}\n{gpus}")
+    def set_all(*, gpus: dict[str, int] | None = None, **settings: float) -> None:
+        resources = Path(__file__).with_name("resources.toml").read_text()
+        resources += 'tolerations = [{ key = "nvidia.com/gpu", operator = "Exists" }]\n'
+        resources += "".join(f"[{stage}]\ngpus = {n}\n" for stage, n in (gpus or {}).items())
+        (tmp_path / "resources.toml").write_text(resources)
         settings["resources_file"] = tmp_path / "resources.toml"
         for name, value in settings.items():
             monkeypatch.setenv(f"VIDPIPE_KUBERNETES_{name.upper()}", str(value))
@@ -105,7 +107,7 @@ def test_gpu_hours_are_a_matter_of_pods_with_gpus(
         discover=[[["sleep", 2], ["plan", ["extract", "label"]]]],
         **{"extract/00000": [[["report"]]], "label/00001": [[["report"]]]},
     )
-    configure(max_gpu_hours_run=TINY, gpus="[discover]\ngpus = 2")
+    configure(max_gpu_hours_run=TINY, gpus={"discover": 2})
 
     run = run_dag(airflow_home, "probe")
 
@@ -113,7 +115,7 @@ def test_gpu_hours_are_a_matter_of_pods_with_gpus(
     spent_by_run = took(ledger, "probe", run)
     assert spent_by_run.gpu_hours > 4 / 3600
 
-    configure(gpus="[discover]\ngpus = 2\n[extract]\ngpus = 1")
+    configure(gpus={"discover": 2, "extract": 1})
     again = run_dag(airflow_home, "probe")
     assert (again.tasks["work[0]"], again.tries["work[0]"]) == ("failed", 1)
 

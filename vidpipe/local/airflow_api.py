@@ -505,7 +505,7 @@ def _print_spent(dag_id: str, run_id: str, console: Console) -> None:
         uses = list(ledger.of_run(make_run_key(settings.deployment, dag_id, run_id)))
         if uses:
             took = spent(uses, now())
-            console.print(f"  {took.pods} pods: {took}", markup=False, soft_wrap=True)
+            console.print(f"  pods: {took.pods}, which took {took}", markup=False, soft_wrap=True)
 
 
 def _print_failures(client: AirflowClient, dag_id: str, run_id: str, console: Console) -> None:

@@ -156,9 +156,9 @@ class KubernetesSettings:
         max_wait_s: A pod that has not started after so long is given up.
         max_lost: So many lost pods (drained, evicted, deleted) are replaced within one try.
         max_active: Pods of a mapped task that one run has at the same time.
-        max_pod_hours_run: A run that spent so much starts no further pod; 0: no such ceiling, as
-            for the next three. Of what ends a run, and of `forget` and `maintain`, none is refused.
-        max_gpu_hours_run: As before, of pods with GPUs: each counts as many hours as it has GPUs.
+        max_pod_hours_run: A run whose pods took so many hours starts no further one, but to be
+            audited and published; 0, here and in the next three: no such ceiling.
+        max_gpu_hours_run: As before, of pods with GPUs: an hour counts once for each GPU.
         max_pod_hours_day: As max_pod_hours_run, of all runs of this deployment together, from
             midnight to midnight (UTC).
         max_gpu_hours_day: As max_gpu_hours_run, by day.

@@ -56,10 +56,10 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     for number, shard in enumerate(shards, 1):
         report = find_report(lake.store, lake.uri, shard)
         if report is None:
-            ended = REFUSED if (shard.stage, shard.shard) in refused else FAILED
-            rows = [_outcome(shard, item, attempt.name, ended) for item in shard.items]
-            attempt.write("outcomes", rows)
-            counts[ended["status"]] += len(rows)
+            what = REFUSED if (shard.stage, shard.shard) in refused else FAILED
+            given_up = [_outcome(shard, item, attempt.name, what) for item in shard.items]
+            attempt.write("outcomes", given_up)
+            counts[what["status"]] += len(given_up)
             continue
         shard_done = _check(lake, report, {item["item"] for item in shard.items})
         if twice := done & shard_done:
@@ -156,12 +156,11 @@ def _read(lake: Lake, file: dict[str, Any], columns: list[str]):
 def _refused(lake: Lake, run_key: str) -> set[tuple[str, str]]:
     """Stage and name of the shards that were not begun, for a ceiling was reached."""
     folder = layout.refused_uri(lake.uri, run_key)
-    found = (object_.uri.removeprefix(folder) for object_ in lake.store.list(folder))
-    return {tuple(name.split("/")) for name in found}
+    return {tuple(found.uri.removeprefix(folder).split("/")) for found in lake.store.list(folder)}
 
 
 def _outcome(
-    shard: Manifest, item: dict[str, Any], attempt: str, ended: dict[str, str]
+    shard: Manifest, item: dict[str, Any], attempt: str, what: dict[str, str]
 ) -> dict[str, Any]:
     return {
         "stage": shard.stage,
@@ -171,7 +170,7 @@ def _outcome(
         "source_uri": item.get("source_uri"),
         "source_version": item.get("source_version"),
         "video_id": item.get("video_id"),
-        **ended,
+        **what,
         "attempt": attempt,
         "seconds": 0.0,
         "shard": shard.shard,

@@ -138,7 +138,8 @@ def test_pods_without_an_end_count_as_the_cluster_has_them(
     minutes: int,
     starts: bool,
 ):
-    from vidpipe.orchestration.pods import DEPLOYMENT, USE, label
+    from vidpipe.orchestration.accounts import USE
+    from vidpipe.orchestration.pods import DEPLOYMENT, label
 
     configure(max_pod_hours_day=0.01)
     begun = datetime.now(UTC) - timedelta(minutes=minutes)

@@ -37,7 +37,7 @@ def test_what_no_task_waits_for_is_removed(
     namespace: TestCluster,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    from vidpipe.orchestration import pods
+    from vidpipe.orchestration import accounts, pods
 
     ours, others = ({pods.DEPLOYMENT: pods.label(name)} for name in ("tests", "others"))
     over, deferred, cleared = (run_dag(airflow_home, "probe").run_id for _ in range(3))
@@ -46,7 +46,7 @@ def test_what_no_task_waits_for_is_removed(
     namespace.wait_until_empty()
     use = Use.begun("tests.probe.over.0", "over", 3600)
     for name, labels, told in (
-        ("over", ours, of(over, **{pods.USE: use.path})),
+        ("over", ours, of(over, **{accounts.USE: use.path})),
         ("unknown-run", ours, of("deleted")),
         ("unknown-shard", ours, of(over, "work[7]")),
         ("deferred", ours, of(deferred)),
@@ -64,7 +64,7 @@ def test_what_no_task_waits_for_is_removed(
     young = run_dag(airflow_home, "maintain")
 
     assert young.xcoms["sweep"] == {"Jobs": 0, "Services": 0, "pods": 0}
-    monkeypatch.setattr(pods, "LEFT_AFTER", timedelta(0))
+    monkeypatch.setattr(accounts, "LEFT_AFTER", timedelta(0))
     run = run_dag(airflow_home, "maintain")
 
     assert run.tasks == {"sweep": "success", "maintain": "success"}

@@ -6,17 +6,13 @@ being deleted, leaves those that were given up while they waited, and knows one 
 
 from __future__ import annotations
 
-import collections
-import contextlib
-import dataclasses
 import functools
 import hashlib
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import urllib3
@@ -25,11 +21,12 @@ from kubernetes.client import ApiClient, ApiException
 from kubernetes.config import ConfigException
 
 from vidpipe.config import KubernetesSettings, Settings
-from vidpipe.errors import TemporaryError, UsageError, VidpipeError
-from vidpipe.lake.store import open_store
-from vidpipe.lake.usage import Ledger, Use, spent
-from vidpipe.orchestration.ceilings import DAY, RUN, Ceilings
-from vidpipe.orchestration.pod_end import CONTAINER, pod_end, time_on_node
+from vidpipe.errors import TemporaryError, UsageError
+from vidpipe.lake.usage import Use
+from vidpipe.orchestration import accounts
+from vidpipe.orchestration.accounts import Accounts
+from vidpipe.orchestration.ceilings import Ceilings
+from vidpipe.orchestration.pod_end import CONTAINER, pod_end
 from vidpipe.orchestration.resources import Resources
 from vidpipe.stages.manifest import now
 from vidpipe.version import code_version
@@ -42,11 +39,8 @@ SCRATCH = "/scratch"
 GRACE_S = 25
 # Nodes that do not answer are waited for no longer.
 UNREACHABLE_S = 30
-# What is younger may just be on its way: a pod is noted before it is there, and is there before its
-# task waits for it.
-LEFT_AFTER = timedelta(minutes=10)
 TASK, WORK = "vidpipe.io/task", "vidpipe.io/work"
-DEPLOYMENT, USE = "vidpipe.io/deployment", "vidpipe.io/use"
+DEPLOYMENT = "vidpipe.io/deployment"
 MANAGED_BY = {"app.kubernetes.io/managed-by": "vidpipe"}
 
 
@@ -196,8 +190,8 @@ class Cluster:
 
     def __init__(self, settings: Settings):
         self.settings = settings.kubernetes
-        self._deployment = settings.deployment
-        self._ledger = Ledger(open_store(settings), settings.lake.uri)
+        self._ours = f"{DEPLOYMENT}={label(settings.deployment)}"
+        self._accounts = Accounts(settings, lambda: self._list(self._ours))
         self._hook = KubernetesHook()
         try:
             self._core = self._hook.core_v1_client
@@ -224,7 +218,7 @@ class Cluster:
         for pod in self._list(f"{TASK}={request.task}"):
             meta = pod["metadata"]
             if meta.get("deletionTimestamp"):
-                self._note_end(pod)
+                self._accounts.end(pod)
                 continue  # it would take with it whoever relied on it
             ended = pod_end(pod, now())
             usable = ended is None or ended.exit_code == 0
@@ -234,23 +228,15 @@ class Cluster:
                 self._remove(pod)
         if found:
             return found, True
-        self._require_below_ceilings(request, resources.gpus)
+        self._accounts.require_below(request.run_key, request.ceilings, resources.gpus)
         manifest = pod_manifest(request, resources, self.settings)
         name = manifest["metadata"]["name"]
         most_s = request.deadline_s + int(self.settings.max_wait_s)
         use = Use.begun(request.run_key, name, most_s, gpus=resources.gpus)
-        manifest["metadata"]["annotations"] = {**request.annotations, USE: use.path}
-        self._ledger.note(use)
-        try:
+        with self._accounts.beginning(manifest, use, lambda: self._read(name) is not None):
             self._call(
                 self._core.create_namespaced_pod, namespace=self.settings.namespace, body=manifest
             )
-        except VidpipeError:
-            # It may be there all the same, where no answer came.
-            with contextlib.suppress(VidpipeError):
-                if self._read(name) is None:
-                    self._ledger.note(use.end(now(), now()))
-            raise
         return name, False
 
     def remove(self, name: str, *, at_once: bool = False) -> None:
@@ -293,62 +279,19 @@ class Cluster:
             for thing in self._list(self._ours, list_all):
                 meta = thing["metadata"]
                 age = now() - now().fromisoformat(meta["creationTimestamp"])
-                if meta.get("deletionTimestamp") or meta.get("ownerReferences") or age < LEFT_AFTER:
+                is_going = meta.get("deletionTimestamp") or meta.get("ownerReferences")
+                if is_going or age < accounts.LEFT_AFTER:
                     continue
                 if is_over(meta.get("annotations") or {}):
                     log.info("%s is removed: its task is over", meta["name"])
                     self._delete(delete, meta["name"])
                     removed[kind] += 1
                     if kind == "pods":
-                        self._note_end(thing)
-        self._seen(self._ledger.of_day(self._deployment, now()))
+                        self._accounts.end(thing)
+        self._accounts.settle()
         return removed
 
-    # --- What pods take ---------------------------------------------------------------------------
-
-    def _require_below_ceilings(self, request: PodRequest, gpus: int) -> None:
-        ceilings = request.ceilings
-        if ceilings.concern(RUN, gpus):
-            uses = self._seen(self._ledger.of_run(request.run_key))
-            ceilings.require_below(RUN, spent(uses, now()), gpus)
-        if ceilings.concern(DAY, gpus):
-            today = now().replace(hour=0, minute=0, second=0, microsecond=0)
-            uses = self._seen(self._ledger.of_day(self._deployment, today))
-            ceilings.require_below(DAY, spent(uses, now(), since=today), gpus)
-
-    def _seen(self, noted: Iterable[Use]) -> list[Use]:
-        """What pods took, with what the cluster knows of those whose end is not noted."""
-        uses = list(noted)
-        ended = {use.name for use in uses if use.ended}
-        there = collections.defaultdict(list)
-        for pod in self._list(self._ours):
-            path = (pod["metadata"].get("annotations") or {}).get(USE)
-            there[path].append(time_on_node(pod, now()))
-        seen = []
-        for use in uses:
-            if use.name not in ended:
-                if times := there.get(use.path):
-                    since, until = min(times)[0], max(end for _, end in times)
-                    use = dataclasses.replace(use.end(since, until), ended=False)
-                elif (since := datetime.fromtimestamp(use.since_s, UTC)) < now() - LEFT_AFTER:
-                    use = use.end(since, min(now(), datetime.fromtimestamp(use.until_s, UTC)))
-                    self._ledger.note(use)
-            seen.append(use)
-        return seen
-
-    def _note_end(self, pod: dict[str, Any]) -> None:
-        if path := (pod["metadata"].get("annotations") or {}).get(USE):
-            try:
-                self._ledger.note(Use.parse(path).end(*time_on_node(pod, now())))
-            except VidpipeError as error:
-                # The pod counts on, until somebody sees that it is gone.
-                log.warning("What pod %s took is not noted: %s", pod["metadata"]["name"], error)
-
     # --- What the API is asked --------------------------------------------------------------------
-
-    @property
-    def _ours(self) -> str:
-        return f"{DEPLOYMENT}={label(self._deployment)}"
 
     def _read(self, name: str) -> dict[str, Any] | None:
         try:
@@ -363,7 +306,7 @@ class Cluster:
 
     def _remove(self, pod: dict[str, Any], **how: Any) -> None:
         self._delete(self._core.delete_namespaced_pod, pod["metadata"]["name"], **how)
-        self._note_end(pod)
+        self._accounts.end(pod)
 
     def _delete(self, function: Any, name: str, **how: Any) -> None:
         try:

@@ -17,9 +17,9 @@ class SweepSoonOperator(SweepOperator):
     """Does not wait some minutes."""
 
     def execute(self, context: Context) -> dict[str, int]:
-        from vidpipe.orchestration import pods
+        from vidpipe.orchestration import accounts
 
-        pods.LEFT_AFTER = timedelta(0)
+        accounts.LEFT_AFTER = timedelta(0)
         return super().execute(context)
 
 

@@ -84,6 +84,7 @@ class Run:
     """How a run of a DAG ended.
 
     Attributes:
+        run_id: What Airflow calls it.
         state: `success` or `failed`.
         tasks: State of each task; `extract[0]` where it is mapped.
         xcoms: What each of them returned.
@@ -92,6 +93,7 @@ class Run:
         links: Where the link to MLflow leads.
     """
 
+    run_id: str
     state: str
     tasks: dict[str, str]
     xcoms: dict[str, Any]
@@ -110,7 +112,7 @@ def run_dag(home: Path, dag_id: str, **conf: Any) -> Run:
             task.retry_delay = timedelta(0)
             task.retry_exponential_backoff = 0
     run = dag.test(run_conf=conf)
-    done = Run(str(run.state), {}, {}, {}, {}, {})
+    done = Run(run.run_id, str(run.state), {}, {}, {}, {}, {})
     for ti in run.get_task_instances():
         name = ti.task_id if ti.map_index < 0 else f"{ti.task_id}[{ti.map_index}]"
         done.tasks[name] = str(ti.state)

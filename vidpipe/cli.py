@@ -323,6 +323,7 @@ STAGES = (
     ("label", "Plan the labelling, or label the videos of a shard.", '{"task": "motion"}'),
     ("audit", "Prove that a run may be published.", '{"plan": "s3://…/plan/A.json"}'),
     ("publish", "Publish what was audited.", '{"publication": "s3://…/publish/A.json"}'),
+    ("maintain", "Remove checkpoints of trainings that are over.", '{"checkpoint_days": 7}'),
 )
 for _name, _help, _params in STAGES:
     _example = _PLAN_EXAMPLE.format(_name, _params) if _params else _SHARD_EXAMPLE.format(_name)

@@ -156,6 +156,12 @@ class KubernetesSettings:
         max_wait_s: A pod that has not started after so long is given up.
         max_lost: So many lost pods (drained, evicted, deleted) are replaced within one try.
         max_active: Pods of a mapped task that one run has at the same time.
+        max_pod_hours_run: A run whose pods took so many hours starts no further one, but to be
+            audited and published; 0, here and in the next three: no such ceiling.
+        max_gpu_hours_run: As before, of pods with GPUs: an hour counts once for each GPU.
+        max_pod_hours_day: As max_pod_hours_run, of all runs of this deployment together, from
+            midnight to midnight (UTC).
+        max_gpu_hours_day: As max_gpu_hours_run, by day.
     """
 
     namespace: str = "vidpipe-work"
@@ -170,6 +176,10 @@ class KubernetesSettings:
     max_wait_s: float = 3600.0
     max_lost: int = 5
     max_active: int = 16
+    max_pod_hours_run: float = 0.0
+    max_gpu_hours_run: float = 0.0
+    max_pod_hours_day: float = 0.0
+    max_gpu_hours_day: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
     VidpipeError
     ├── UsageError           2   the command, its parameters or the configuration are wrong
-    │   └── DeniedError      2   the object store refuses the credentials
+    │   ├── DeniedError      2   the object store refuses the credentials
+    │   └── CeilingError     2   so much was spent that no further pod is started
     ├── BadInputError       65   the input is wrong: a retry gives the same
     │   ├── NotFoundError   65   there is no such object
     │   └── MediaError      65   one video cannot be used; carries the reason of its outcome
@@ -36,6 +37,10 @@ class UsageError(VidpipeError):
 
 class DeniedError(UsageError):
     """The object store refuses these credentials."""
+
+
+class CeilingError(UsageError):
+    """As many pod or GPU hours as are allowed were spent: no further pod is started."""
 
 
 class BadInputError(VidpipeError):

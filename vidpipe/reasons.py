@@ -25,7 +25,7 @@ REASONS = {
     "vanished": "skipped",  # gone or replaced between listing and reading
     "duplicate": "skipped",  # the same bytes are done already
     "forgotten": "skipped",  # never to be ingested again
-    "out_of_budget": "skipped",  # the night was over; a later run takes it
+    "out_of_budget": "skipped",  # the night was over, or a ceiling reached; a later run takes it
     "stage_failed": "failed",  # the shard ended without a report
     "internal": "failed",  # a defect of vidpipe
 }

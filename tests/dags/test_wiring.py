@@ -190,3 +190,13 @@ def test_forget_only_tells_unless_asked(airflow_home: Path, stages: PretendStage
     tell, do = (call["config"] for call in stages.calls)
     assert tell == {"video": video, "dry_run": True, "lift": False, "why": None, "idle_hours": 24}
     assert do == {**tell, "dry_run": False, "why": "asked"}
+
+
+def test_maintain_sweeps_no_cluster_where_there_is_none(airflow_home: Path, stages: PretendStages):
+    run = run_dag(airflow_home, "maintain", checkpoint_days=3)
+
+    assert run.state == "success"
+    assert run.tasks == {"sweep": "skipped", "maintain": "success"}
+    assert [(call["name"], call["config"]) for call in stages.calls] == [
+        ("maintain", {"checkpoint_days": 3})
+    ]

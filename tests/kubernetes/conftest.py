@@ -34,6 +34,23 @@ from vidpipe.local import airflow_api
 ROOT = Path(__file__).parents[2]
 REGISTRY = os.environ.get("VIDPIPE_TEST_REGISTRY", "localhost:5000")
 
+# Of a pod that passes Pod Security `restricted`, and fits no node.
+_SPEC = {
+    "restartPolicy": "Never",
+    "nodeSelector": {"vidpipe.io/no-such": "node"},
+    "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+    "containers": [
+        {
+            "name": "stage",
+            "image": "none",
+            "securityContext": {
+                "allowPrivilegeEscalation": False,
+                "capabilities": {"drop": ["ALL"]},
+            },
+        }
+    ],
+}
+
 
 @dataclass
 class TestCluster:
@@ -73,6 +90,47 @@ class TestCluster:
             assert not stay, stay
             assert time.monotonic() < deadline, pods
             time.sleep(0.3)
+
+    def create_waiting_pod(
+        self, name: str, labels: dict[str, str], annotations: dict[str, str]
+    ) -> None:
+        """A pod that waits for a node that is nowhere."""
+        body = {"metadata": _metadata(name, labels, annotations), "spec": _SPEC}
+        self.core.create_namespaced_pod(self.namespace, body)
+
+    def create_job(self, name: str, labels: dict[str, str], annotations: dict[str, str]) -> None:
+        """A Job that makes no pods."""
+        spec = {
+            **{"suspend": True, "completionMode": "Indexed", "completions": 2, "parallelism": 2},
+            "template": {"spec": _SPEC},
+        }
+        body = {"metadata": _metadata(name, labels, annotations), "spec": spec}
+        self.batch.create_namespaced_job(self.namespace, body)
+
+    def names(self) -> set[tuple[str, str]]:
+        """Kind and name of what is there and stays."""
+        return {
+            (kind, item.metadata.name)
+            for kind, listed in (
+                ("pods", self.core.list_namespaced_pod(self.namespace)),
+                ("Jobs", self.batch.list_namespaced_job(self.namespace)),
+            )
+            for item in listed.items
+            if not item.metadata.deletion_timestamp
+        }
+
+    @property
+    def batch(self) -> Any:
+        """What handles Jobs."""
+        from kubernetes.client import BatchV1Api
+
+        return BatchV1Api(self.core.api_client)
+
+
+def _metadata(
+    name: str, labels: dict[str, str], annotations: dict[str, str]
+) -> dict[str, str | dict[str, str]]:
+    return {"name": name, "labels": labels, "annotations": annotations}
 
 
 @pytest.fixture(scope="session")
@@ -209,16 +267,16 @@ class PodStages:
     """Stages in pods that do what a test says; see `image/stage.py`."""
 
     def __init__(self, lake: Lake):
-        self._lake = lake
+        self.lake = lake
 
     def tell(self, **stages: Any) -> None:
         """Says what stages do; a shard's name is `STAGE/00000`."""
-        self._lake.store.put_json(f"{self._lake.uri}/pretend/script.json", stages)
+        self.lake.store.put_json(f"{self.lake.uri}/pretend/script.json", stages)
 
     def calls(self, name: str = "") -> list[dict[str, Any]]:
         """The calls of a stage, in their order."""
-        found = self._lake.store.list(f"{self._lake.uri}/pretend/calls/{name}")
-        return [self._lake.store.get_json(uri) for uri in sorted({f.uri for f in found})]
+        found = self.lake.store.list(f"{self.lake.uri}/pretend/calls/{name}")
+        return [self.lake.store.get_json(uri) for uri in sorted({f.uri for f in found})]
 
 
 def configure_pods(cluster: TestCluster, lake: Lake, image: str) -> dict[str, str]:

@@ -8,8 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from tests.kubernetes.conftest import RunningAirflow
+from vidpipe.lake import layout
+from vidpipe.lake.usage import Ledger
 from vidpipe.local import airflow_api, processes
 from vidpipe.local import stack as local_stack
 
@@ -91,6 +94,18 @@ def test_each_line_is_shown_once_and_soon(airflow: RunningAirflow):
     airflow.cluster.wait_until_empty()
 
 
+def test_run_tells_what_its_pods_took(airflow: RunningAirflow):
+    run = Running(airflow, "probe", [[["sleep", 4], ["plan", []]]])
+    console = Console(record=True, width=200)
+
+    assert airflow_api.watch(run.client, "probe", run.run_id, console=console) == "success"
+
+    told = re.search(
+        r"pods: 1, which took (\S+) pod hours and 0.000 GPU hours", console.export_text()
+    )
+    assert 0.001 <= float(told[1]) < 0.02
+
+
 def test_marked_task_loses_its_pod(airflow: RunningAirflow):
     run = Running(airflow, "probe", [[["sleep", 600]]])
     run.wait_until_called()
@@ -142,3 +157,32 @@ def test_pods_outlive_parts_of_airflow(airflow: RunningAirflow, part: str):
     assert len(run.calls) == 1
     assert run.lines() == [0, 1, 2]
     airflow.cluster.wait_until_empty()
+
+
+def test_pod_is_swept_when_nobody_waits_for_it_and_no_sooner(airflow: RunningAirflow):
+    """Its task is marked while the triggerer, which would remove it, is away."""
+    run = Running(airflow, "probe", [[["sleep", 600]]])
+    run.wait_until_called()
+    assert swept(run) == {"Jobs": 0, "Services": 0, "pods": 0}
+    for process in processes.find(airflow.root.resolve())["triggerer"]:
+        process.kill()
+    run.change(f"/dags/probe/dagRuns/{run.run_id}/taskInstances/plan", new_state="failed")
+    (pod,) = airflow.cluster.pods()
+    assert not pod["metadata"].get("deletionTimestamp")
+
+    assert swept(run) == {"Jobs": 0, "Services": 0, "pods": 1}
+
+    airflow.cluster.wait_until_empty()
+    lake = airflow.stages.lake
+    run_key = layout.make_run_key("tests", "probe", run.run_id)
+    assert [use.ended for use in Ledger(lake.store, lake.uri).of_run(run_key)] == [False, True]
+    local_stack.up(airflow.root, dags_folder=airflow.dags_folder)
+
+
+def swept(run: Running) -> dict[str, int]:
+    """What a sweep removes now."""
+    run.client.unpause("sweep_soon")
+    run_id = run.client.trigger("sweep_soon", {})
+    run.wait(lambda: run.client.run_state("sweep_soon", run_id) in ("success", "failed"))
+    (task,) = run.client.task_instances("sweep_soon", run_id)
+    return run.client.xcom(task)

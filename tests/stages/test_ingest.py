@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+from datetime import timedelta
 
 import pyarrow.parquet as pq
 import pytest
@@ -13,9 +14,11 @@ from tests.runs import audit_and_publish, ingest, rows, shards, stage
 from tests.servers import new_lake, serve_guarded_s3
 from vidpipe.config import SourceSettings
 from vidpipe.errors import BadInputError, TemporaryError, UsageError
+from vidpipe.lake import layout
 from vidpipe.lake.tables import Lake
+from vidpipe.lake.usage import Ledger, Use
 from vidpipe.stages.attempt import Attempt
-from vidpipe.stages.manifest import Manifest, find_report
+from vidpipe.stages.manifest import Manifest, find_report, now
 
 OPTIONS = {"fps": 4.0, "short_side": 64}
 
@@ -174,6 +177,26 @@ def test_a_shard_without_a_report_fails_its_items_and_blows_the_budget(lake, buc
     assert rows(lake, "videos") == []
     ingest(lake, "two", **OPTIONS)
     assert outcomes(lake, "two") == {uri: ("done", None)}
+
+
+def test_a_shard_that_a_ceiling_refused_is_left_to_later_runs(lake, bucket, media):
+    uri = bucket.put("a.mp4", media.videos[0])
+    ledger = Ledger(lake.store, lake.uri)
+    # More often than what fails may be tried.
+    for number in range(lake.settings.extract.max_tries + 1):
+        run_key = f"run {number}"
+        plan = stage(lake, run_key, "discover", **OPTIONS)
+        lake.store.put(layout.refused_uri(lake.uri, run_key, "extract", "00000"), b"")
+        pod = Use.begun(run_key, f"pod-{number}", 3600, gpus=2)
+        ledger.note(pod)
+        ledger.note(pod.end(now() - timedelta(minutes=3), now()))
+        audit = audit_and_publish(lake, run_key, plan)
+        assert outcomes(lake, run_key) == {uri: ("skipped", "out_of_budget")}
+        assert audit.result["spent"] == {"pods": 1, "pod_hours": 0.05, "gpu_hours": 0.1}
+        told = "1 skipped; so far 0.050 pod hours and 0.100 GPU hours"
+        assert audit.result["summary"] == told
+    ingest(lake, "last", **OPTIONS)
+    assert outcomes(lake, "last") == {uri: ("done", None)}
 
 
 def test_within_the_budget_failures_hold_nobody_else_up(lake, bucket, media):

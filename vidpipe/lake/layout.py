@@ -7,6 +7,9 @@ runs/RUN/progress/STAGE/SHARD.json                        how far it is, for peo
 runs/RUN/checkpoints/STAGE/SHARD/HASH/STEP-NAME.npz       what a training learnt so far
 runs/RUN/checkpoints/STAGE/SHARD/HASH/STEP-NAME.json      written after it: it is whole
 runs/RUN/publish/ATTEMPT.json                             what audit found fit to publish
+runs/RUN/refused/STAGE/SHARD                              a ceiling was reached before it began
+runs/RUN/usage/DAY                                        this run had pods that began that day
+usage/DAY/RUN/POD~…                                       from when to when it had a pod
 annotations/DIGEST/NAME                                   label files that were uploaded
 forgetting/TOMBSTONE.json                                 what is being forgotten, until it is
 """
@@ -28,7 +31,7 @@ def make_run_key(deployment: str, dag_id: str, run_id: str) -> str:
     Safe in object keys whatever the run id holds, and different for different run ids.
     """
     whole = f"{deployment}.{dag_id}.{run_id}"
-    safe = ".".join(_UNSAFE.sub("-", part) for part in (deployment, dag_id, run_id))
+    safe = ".".join(map(_safe, (deployment, dag_id, run_id)))
     return f"{safe[:180]}.{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
 
 
@@ -78,6 +81,27 @@ def checkpoints_uri(lake_uri: str, run_key: str, stage: str, shard: str, manifes
     return f"{folder}/{manifest_hash[:32]}/"
 
 
+def refused_uri(lake_uri: str, run_key: str, stage: str = "", shard: str = "") -> str:
+    """Notes that a shard was never begun; the folder of a run's where no shard is named."""
+    folder = f"{run_uri(lake_uri, run_key)}/refused/"
+    return f"{folder}{stage}/{shard}" if stage else folder
+
+
+def usage_days_uri(lake_uri: str, run_key: str) -> str:
+    """The folder that names the days on which pods of a run began; ends in a slash."""
+    return f"{run_uri(lake_uri, run_key)}/usage/"
+
+
+def usage_uri(lake_uri: str) -> str:
+    """The folder that tells what pods took; ends in a slash."""
+    return f"{lake_uri.rstrip('/')}/usage/"
+
+
+def run_keys_begin(deployment: str) -> str:
+    """What the run keys of a deployment begin with."""
+    return f"{_safe(deployment)}."
+
+
 def annotations_uri(lake_uri: str) -> str:
     """The folder of the label files that were uploaded; ends in a slash."""
     return f"{lake_uri.rstrip('/')}/annotations/"
@@ -86,3 +110,7 @@ def annotations_uri(lake_uri: str) -> str:
 def forgetting_uri(lake_uri: str, tombstone: str) -> str:
     """Where the names of what is being forgotten are kept until all of it is gone."""
     return f"{lake_uri.rstrip('/')}/forgetting/{tombstone}.json"
+
+
+def _safe(part: str) -> str:
+    return _UNSAFE.sub("-", part)

@@ -24,8 +24,9 @@ from vidpipe.config import load_settings
 from vidpipe.errors import TemporaryError, UsageError
 from vidpipe.lake.layout import make_run_key
 from vidpipe.lake.store import open_store
+from vidpipe.lake.usage import Ledger, spent
 from vidpipe.local.state import ROOT, load_running, require_running
-from vidpipe.stages.manifest import Progress, read_progress
+from vidpipe.stages.manifest import Progress, now, read_progress
 
 FINISHED = ("success", "failed")
 POLL_S = 2.0
@@ -312,6 +313,7 @@ def watch(
     seconds = time.monotonic() - started
     console.print(f"{dag_id}: [{_STYLES[state]}]{state}[/] after {seconds:.0f} s")
     _print_summaries(client, dag_id, run_id, console)
+    _print_spent(dag_id, run_id, console)
     if state == "failed":
         _print_failures(client, dag_id, run_id, console)
     return state
@@ -491,6 +493,19 @@ def _print_summaries(client: AirflowClient, dag_id: str, run_id: str, console: C
         if ti["map_index"] < 0 and ti["state"] in ("success", "skipped") and ti["start_date"]:
             if summary := client.xcom(ti, "summary"):
                 console.print(f"  {ti['task_id']}: {summary}", markup=False, soft_wrap=True)
+
+
+def _print_spent(dag_id: str, run_id: str, console: Console) -> None:
+    """What the pods of a run took, where it had some."""
+    settings = load_settings()
+    if not settings.lake.uri:
+        return
+    ledger = Ledger(open_store(settings), settings.lake.uri)
+    with contextlib.suppress(TemporaryError):
+        uses = list(ledger.of_run(make_run_key(settings.deployment, dag_id, run_id)))
+        if uses:
+            took = spent(uses, now())
+            console.print(f"  pods: {took.pods}, which took {took}", markup=False, soft_wrap=True)
 
 
 def _print_failures(client: AirflowClient, dag_id: str, run_id: str, console: Console) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import signal
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
@@ -17,10 +20,12 @@ from vidpipe.errors import (
     EXIT_BAD_INPUT,
     EXIT_NOTHING_TO_DO,
     EXIT_USAGE,
+    CeilingError,
+    TemporaryError,
     UsageError,
     VidpipeError,
 )
-from vidpipe.lake.layout import make_run_key
+from vidpipe.lake.layout import make_run_key, refused_uri
 from vidpipe.orchestration.links import MlflowRunLink
 from vidpipe.orchestration.local_process import LocalProcess
 from vidpipe.version import code_version
@@ -33,6 +38,10 @@ if TYPE_CHECKING:
     from vidpipe.orchestration.pods import PodRequest
     from vidpipe.orchestration.resources import Resources
     from vidpipe.stages.manifest import Manifest, Report
+
+log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
 
 # Of a pod whose task has no timeout.
 DEADLINE = timedelta(hours=24)
@@ -111,7 +120,7 @@ class StageOperator(BaseOperator):
             context["ti"].xcom_push(key="summary", value=str(skip))
             raise
         except VidpipeError as error:
-            raise _exception(error.exit_code, str(error)) from error
+            raise airflow_error(error.exit_code, str(error)) from error
 
     def on_kill(self) -> None:
         if self._process is not None:
@@ -121,7 +130,7 @@ class StageOperator(BaseOperator):
 
     # --- What is to be done, and what came of it --------------------------------------------------
 
-    def _work(self, context: Context) -> _Work:
+    def _work(self, context: Context, version: str = "") -> _Work:
         # The object store's client, which DAG files must not import.
         from vidpipe.lake.store import open_store
         from vidpipe.stages.manifest import Manifest
@@ -133,14 +142,17 @@ class StageOperator(BaseOperator):
             raise UsageError(f"The runtime must be one of {names}. Received: {runtime!r}")
         store = open_store(settings)
         if self.shard:
-            manifest = Manifest.read(store, self.shard)
+            manifest = _patiently(lambda: Manifest.read(store, self.shard))
             context["shard_name"] = f"{manifest.shard}: {len(manifest.items)} items"
             arguments = ["--shard", self.shard]
         else:
             run = context["dag_run"]
             run_key = make_run_key(settings.deployment, run.dag_id, run.run_id)
             manifest = Manifest(
-                run_key, self.stage, config=self.config or {}, code_version=code_version()
+                run_key,
+                self.stage,
+                config=self.config or {},
+                code_version=version or code_version(),
             )
             arguments = ["--run-key", run_key, "--params", json.dumps(manifest.config)]
         return _Work(settings, store, runtime, manifest, [self.stage, *arguments])
@@ -155,8 +167,8 @@ class StageOperator(BaseOperator):
             )
         if exit_code:
             why = last_line.removeprefix("vidpipe: ")
-            raise _exception(exit_code, f"{self.stage} ended with {exit_code}: {why}")
-        report = find_report(work.store, work.settings.lake.uri, work.manifest)
+            raise airflow_error(exit_code, f"{self.stage} ended with {exit_code}: {why}")
+        report = _patiently(lambda: find_report(work.store, work.settings.lake.uri, work.manifest))
         if report is None:
             raise AirflowException(f"{self.stage} ended well but left no report.")
         return self._tell(context, report)
@@ -180,14 +192,23 @@ class StageOperator(BaseOperator):
         from vidpipe.stages.manifest import now
 
         if course is None:
-            course = Course((now() + (self.execution_timeout or DEADLINE)).isoformat())
+            until = now() + (self.execution_timeout or DEADLINE)
+            course = Course(until.isoformat(), work.manifest.code_version)
         kubernetes = work.settings.kubernetes
         max_wait_s = (context["params"].get("max_wait_hours") or 0) * 3600 or kubernetes.max_wait_s
         resources = self._resources(work, course)
         request = self._request(context, work, course)
         cluster = self._cluster(work.settings)
         self._pods_of = request.task
-        name, workers, found = cluster.start_or_find(request, resources)
+        try:
+            name, workers, found = cluster.start_or_find(request, resources)
+        except CeilingError:
+            if self.shard:
+                # The audit leaves what it was to do to later runs.
+                manifest, lake_uri = work.manifest, work.settings.lake.uri
+                refused = refused_uri(lake_uri, manifest.run_key, self.stage, manifest.shard)
+                work.store.put(refused, b"")
+            raise
         self.log.info(
             "%s %s in namespace %s %s.",
             "Pod" if workers == 1 else f"Job of {workers} workers",
@@ -215,7 +236,7 @@ class StageOperator(BaseOperator):
             context["ti"].xcom_push(key="summary", value=str(skip))
             raise
         except VidpipeError as error:
-            raise _exception(error.exit_code, str(error)) from error
+            raise airflow_error(error.exit_code, str(error)) from error
 
     def _pod_ended(self, context: Context, event: dict[str, Any]) -> Any:
         from vidpipe.orchestration.pod_course import Course
@@ -223,13 +244,15 @@ class StageOperator(BaseOperator):
         from vidpipe.stages.manifest import find_report
 
         end, course = PodEnd(**event["end"]), Course(**event["course"])
-        work = self._work(context)
-        cluster = self._cluster(work.settings)
-        cluster.remove(course.pod, course.workers, at_once=end.kind == LOST)
+        # First of all: nothing else that goes wrong here may leave it over.
+        self._cluster(load_settings()).remove(course.pod, course.workers, at_once=end.kind == LOST)
+        # The code may be another by now, where Airflow was upgraded: the pod knew its own.
+        work = self._work(context, course.code_version)
         if end.kind == EXITED:
             return self._finish(context, work, end.exit_code, end.last_line)
         # A child that ran out of memory, or a pod that was lost after its work was done.
-        if report := find_report(work.store, work.settings.lake.uri, work.manifest):
+        report = _patiently(lambda: find_report(work.store, work.settings.lake.uri, work.manifest))
+        if report:
             return self._tell(context, report)
         kubernetes = work.settings.kubernetes
         if following := course.after(end, self._resources(work, course), kubernetes.max_lost):
@@ -259,17 +282,24 @@ class StageOperator(BaseOperator):
         return load_resources(file, self.stage, asked)
 
     def _request(self, context: Context, work: _Work, course: Course) -> PodRequest:
+        from vidpipe.orchestration.ceilings import NEVER_REFUSED, Ceilings
         from vidpipe.orchestration.pods import PodRequest, label
         from vidpipe.stages.manifest import now
 
         ti = context["ti"]
+        ceilings = Ceilings()
+        if self.stage not in NEVER_REFUSED:
+            ceilings = Ceilings.of(work.settings.kubernetes, context["params"])
         left = datetime.fromisoformat(course.until) - now()
         return PodRequest(
             stage=self.stage,
             arguments=work.arguments,
             task=_task_label(context),
             work=label(work.manifest.run_key, self.stage, work.manifest.hash),
+            deployment=work.settings.deployment,
+            run_key=work.manifest.run_key,
             deadline_s=max(60, int(left.total_seconds()) + 60),
+            ceilings=ceilings,
             annotations={
                 "vidpipe.io/dag": ti.dag_id,
                 "vidpipe.io/run": ti.run_id,
@@ -287,6 +317,17 @@ class StageOperator(BaseOperator):
         return Cluster(settings)
 
 
+def _patiently(read: Callable[[], _T]) -> _T:
+    """Reads from the object store, which may be away for a minute or two."""
+    for wait_s in (2, 4, 8, 16, 32, 64):
+        try:
+            return read()
+        except TemporaryError as error:
+            log.info("%s; asking again in %s s", error, wait_s)
+            time.sleep(wait_s)
+    return read()
+
+
 def _task_label(context: Context) -> str:
     from vidpipe.orchestration.pods import label
 
@@ -294,5 +335,6 @@ def _task_label(context: Context) -> str:
     return label(load_settings().deployment, ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
 
 
-def _exception(exit_code: int, message: str) -> AirflowException:
+def airflow_error(exit_code: int, message: str) -> AirflowException:
+    """What an exit code is for Airflow: no retry helps, it is skipped, or retries decide."""
     return _EXCEPTIONS.get(exit_code, AirflowException)(message)

@@ -52,7 +52,24 @@ def runtime_params() -> dict[str, Param]:
             description="A pod whose CPU, memory or GPU is taken for longer fails its task.",
             section="Where it runs",
         ),
+        "max_pod_hours_run": _ceiling_param("pod", settings.kubernetes.max_pod_hours_run),
+        "max_gpu_hours_run": _ceiling_param("GPU", settings.kubernetes.max_gpu_hours_run),
     }
+
+
+def _ceiling_param(kind: str, configured: float) -> Param:
+    else_what = f"{configured:g}" if configured else "no ceiling"
+    return Param(
+        None,
+        type=["null", "number"],
+        exclusiveMinimum=0,
+        title=f"Spend at most so many {kind} hours",
+        description=(
+            f"When its pods took so many, no further shard is begun, and what is done is published."
+            f" Empty: as configured, {else_what}."
+        ),
+        section="Where it runs",
+    )
 
 
 def pod_params() -> dict[str, Param]:

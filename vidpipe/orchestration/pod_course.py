@@ -15,6 +15,7 @@ class Course:
 
     Attributes:
         until: When the try ends (ISO time).
+        code_version: Under which its work is known.
         pod: The pod that is waited for, or the Job of several.
         workers: How many they are.
         lost: How many were lost.
@@ -24,6 +25,7 @@ class Course:
     """
 
     until: str
+    code_version: str = ""
     pod: str = ""
     workers: int = 1
     lost: int = 0

@@ -145,6 +145,16 @@ def ended_at(pod: dict[str, Any]) -> datetime | None:
     return _time(ended["finishedAt"]) if ended.get("finishedAt") else None
 
 
+def time_on_node(pod: dict[str, Any], now: datetime) -> tuple[datetime, datetime]:
+    """From when to when a pod took a place on a node; up to now while it does.
+
+    One that never had a place took no time.
+    """
+    until = ended_at(pod) or now
+    since = pod.get("status", {}).get("startTime")
+    return (min(_time(since), until), until) if since else (until, until)
+
+
 def _state(status: dict[str, Any]) -> dict[str, Any]:
     for container in status.get("containerStatuses") or ():
         if container["name"] == CONTAINER:

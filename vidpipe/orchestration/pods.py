@@ -12,6 +12,7 @@ import hashlib
 import logging
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +23,10 @@ from kubernetes.config import ConfigException
 
 from vidpipe.config import KubernetesSettings, Settings
 from vidpipe.errors import TemporaryError, UsageError, VidpipeError
+from vidpipe.lake.usage import Use
+from vidpipe.orchestration import accounts
+from vidpipe.orchestration.accounts import Accounts
+from vidpipe.orchestration.ceilings import Ceilings
 from vidpipe.orchestration.pod_end import CONTAINER
 from vidpipe.orchestration.resources import Resources
 from vidpipe.orchestration.workers import (
@@ -43,6 +48,7 @@ GRACE_S = 25
 # Nodes that do not answer are waited for no longer.
 UNREACHABLE_S = 30
 TASK, WORK = "vidpipe.io/task", "vidpipe.io/work"
+DEPLOYMENT = "vidpipe.io/deployment"
 MANAGED_BY = {"app.kubernetes.io/managed-by": "vidpipe"}
 
 
@@ -55,8 +61,11 @@ class PodRequest:
         arguments: What follows `vidpipe`.
         task: Names the task of Airflow, its tries together.
         work: Names what is to be done; two pods of one work do the same.
+        deployment: Whose it is.
+        run_key: The run that it works for.
         deadline_s: After so long Kubernetes ends it, whatever became of Airflow.
-        annotations: For people.
+        ceilings: It is not started when one of them is reached.
+        annotations: For people, and for `maintain`.
         environment: What the stage is told beside its configuration.
     """
 
@@ -64,7 +73,10 @@ class PodRequest:
     arguments: list[str]
     task: str
     work: str
+    deployment: str
+    run_key: str
     deadline_s: int
+    ceilings: Ceilings = Ceilings()
     annotations: dict[str, str] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
 
@@ -168,6 +180,7 @@ def pod_manifest(
                 "app.kubernetes.io/component": request.stage,
                 TASK: request.task,
                 WORK: request.work,
+                DEPLOYMENT: label(request.deployment),
             },
             "annotations": request.annotations,
         },
@@ -185,6 +198,8 @@ class Cluster:
 
     def __init__(self, settings: Settings):
         self.settings = settings.kubernetes
+        self._ours = f"{DEPLOYMENT}={label(settings.deployment)}"
+        self._accounts = Accounts(settings, lambda: self._pods(self._ours))
         self._hook = KubernetesHook()
         try:
             self._core, self._batch = self._hook.core_v1_client, self._hook.batch_v1_client
@@ -208,33 +223,80 @@ class Cluster:
             Its name, how many workers it has, and whether it was found.
         """
         found = None
-        for runner in self._runners(request.task):
+        for runner in self._runners(f"{TASK}={request.task}"):
             meta = runner["metadata"]
             if meta.get("deletionTimestamp"):
+                self._accounts.end(self._pods_of(runner))
                 continue  # it would take with it whoever relied on it
             is_same = meta["labels"].get(WORK) == request.work
             if found is None and is_same and is_well(runner, now()):
                 found = runner
             else:
-                self.remove(meta["name"], workers_of(runner))
+                self._remove(runner)
         runner = found or self._start(request, resources)
-        name, workers = runner["metadata"]["name"], workers_of(runner)
-        if workers > 1:
+        if workers_of(runner) > 1:
             self._name_workers(runner)
-        return name, workers, found is not None
+        return runner["metadata"]["name"], workers_of(runner), found is not None
 
     def remove(self, name: str, workers: int = 1, *, at_once: bool = False) -> None:
-        """Removes a pod or a Job, whatever it does; none of that name is fine.
+        """Removes a pod or a Job, whatever it does, and notes what it took; none is fine.
 
         Args:
             name: Its name.
             workers: How many it has: several are a Job.
             at_once: Without asking the nodes of those that were told to go: they may be gone.
         """
-        pods = [name]
-        if workers > 1:
-            metas = [pod["metadata"] for pod in self._pods(f"{JOB}={name}")]
-            pods = [meta["name"] for meta in metas if meta.get("deletionTimestamp")]
+        if runner := self._read(name, workers):
+            self._remove(runner, at_once=at_once)
+
+    def remove_all(self, task: str) -> None:
+        """Removes all that runs for a task."""
+        for runner in self._runners(f"{TASK}={task}"):
+            self._remove(runner)
+
+    def sweep(self, is_over: Callable[[dict[str, str]], bool]) -> dict[str, int]:
+        """Removes what was started for tasks that do not wait for it any longer.
+
+        Args:
+            is_over: Whether the task that annotations tell of is over. Nobody is asked about what
+                began some minutes ago.
+
+        Returns:
+            How many of each kind are removed.
+        """
+        removed = {"pods": 0, "Jobs": 0}
+        for runner in self._runners(self._ours):
+            meta = runner["metadata"]
+            age = now() - now().fromisoformat(meta["creationTimestamp"])
+            if meta.get("deletionTimestamp") or age < accounts.LEFT_AFTER:
+                continue
+            if is_over(meta.get("annotations") or {}):
+                log.info("%s is removed: its task is over", meta["name"])
+                self._remove(runner)
+                removed["pods" if workers_of(runner) == 1 else "Jobs"] += 1
+        self._accounts.settle()
+        return removed
+
+    def _start(self, request: PodRequest, resources: Resources) -> dict[str, Any]:
+        workers, gpus = resources.workers, resources.gpus
+        self._accounts.require_below(request.run_key, request.ceilings, gpus)
+        pod = pod_manifest(request, resources, self.settings)
+        name = pod["metadata"]["name"]
+        most_s = request.deadline_s + int(self.settings.max_wait_s)
+        use = Use.begun(request.run_key, name, most_s, pods=workers, gpus=gpus * workers)
+        with self._accounts.beginning(pod, use, lambda: bool(self._read(name, workers))):
+            if workers == 1:
+                return _json(self._call(self._core.create_namespaced_pod, body=pod))
+            # Whatever forbids the pod would else be told to the Job alone, which keeps trying.
+            self._call(self._core.create_namespaced_pod, body=pod, dry_run="All")
+            job = job_manifest(pod, workers)
+            return _json(self._call(self._batch.create_namespaced_job, body=job))
+
+    def _remove(self, runner: dict[str, Any], *, at_once: bool = False) -> None:
+        name, pods = runner["metadata"]["name"], self._pods_of(runner)
+        told_to_go = pods
+        if workers_of(runner) > 1:
+            told_to_go = [pod for pod in pods if pod["metadata"].get("deletionTimestamp")]
             # Kubernetes tells its other pods to go, and removes its Service.
             self._call(
                 self._batch.delete_namespaced_job,
@@ -243,22 +305,10 @@ class Cluster:
                 propagation_policy="Background",
             )
         grace = {"grace_period_seconds": 0} if at_once else {}
-        for pod in pods:
-            self._call(self._core.delete_namespaced_pod, fine=404, name=pod, **grace)
-
-    def remove_all(self, task: str) -> None:
-        """Removes all that runs for a task."""
-        for runner in self._runners(task):
-            self.remove(runner["metadata"]["name"], workers_of(runner))
-
-    def _start(self, request: PodRequest, resources: Resources) -> dict[str, Any]:
-        pod = pod_manifest(request, resources, self.settings)
-        if resources.workers == 1:
-            return _json(self._call(self._core.create_namespaced_pod, body=pod))
-        # Whatever forbids the pod would else be told to the Job alone, which keeps trying.
-        self._call(self._core.create_namespaced_pod, body=pod, dry_run="All")
-        job = job_manifest(pod, resources.workers)
-        return _json(self._call(self._batch.create_namespaced_job, body=job))
+        for pod in told_to_go:
+            pod_name = pod["metadata"]["name"]
+            self._call(self._core.delete_namespaced_pod, fine=404, name=pod_name, **grace)
+        self._accounts.end(pods)
 
     def _name_workers(self, job: dict[str, Any]) -> None:
         service = service_manifest(job)
@@ -269,11 +319,21 @@ class Cluster:
             self.remove(job["metadata"]["name"], workers_of(job))
             raise
 
-    def _runners(self, task: str) -> list[dict[str, Any]]:
+    def _runners(self, selector: str) -> list[dict[str, Any]]:
         """Pods by themselves, and Jobs."""
-        selector = f"{TASK}={task}"
         jobs = self._call(self._batch.list_namespaced_job, label_selector=selector)
         return [*self._pods(f"{selector},!{JOB}"), *map(_json, jobs.items)]
+
+    def _read(self, name: str, workers: int) -> dict[str, Any] | None:
+        """A pod or a Job, or None where there is none."""
+        read = self._core.read_namespaced_pod if workers == 1 else self._batch.read_namespaced_job
+        found = self._call(read, fine=404, name=name)
+        return found and _json(found)
+
+    def _pods_of(self, runner: dict[str, Any]) -> list[dict[str, Any]]:
+        if workers_of(runner) == 1:
+            return [runner]
+        return self._pods(f"{JOB}={runner['metadata']['name']}")
 
     def _pods(self, selector: str) -> list[dict[str, Any]]:
         pods = self._call(self._core.list_namespaced_pod, label_selector=selector)

@@ -2,12 +2,16 @@
 
 By key and not by count: every planned item has exactly one outcome; every row belongs to an item
 that is done; no key occurs twice; canaries came out as they should; failures are within budget.
-A shard that left no report gives its items the outcome `failed`.
+A shard that left no report gives its items the outcome `failed`; one that was refused because a
+ceiling was reached gives them `skipped`, and later runs take them.
+
+Where stages are pods, it tells what they took so far, its own included.
 """
 
 from __future__ import annotations
 
 import collections
+import dataclasses
 from typing import Any
 
 import pyarrow.compute as pc
@@ -16,10 +20,22 @@ import pyarrow.parquet as pq
 from vidpipe.errors import BadInputError
 from vidpipe.lake import layout
 from vidpipe.lake.tables import Lake
+from vidpipe.lake.usage import Ledger, spent
 from vidpipe.reasons import STATUSES
 from vidpipe.schemas import TABLES
 from vidpipe.stages.attempt import Attempt
 from vidpipe.stages.manifest import Manifest, Report, find_report, now
+
+FAILED = {
+    "status": "failed",
+    "reason": "stage_failed",
+    "message": "The task that had it ended without a report; its log tells why.",
+}
+REFUSED = {
+    "status": "skipped",
+    "reason": "out_of_budget",
+    "message": "A ceiling of pod hours or GPU hours was reached before its shard began.",
+}
 
 
 def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
@@ -36,11 +52,14 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     files = list(plan.files)
     done = _check(lake, plan, None)
     counts: collections.Counter[str] = collections.Counter()
+    refused = _refused(lake, manifest.run_key)
     for number, shard in enumerate(shards, 1):
         report = find_report(lake.store, lake.uri, shard)
         if report is None:
-            attempt.write("outcomes", [_failed(shard, item, attempt.name) for item in shard.items])
-            counts["failed"] += len(shard.items)
+            what = REFUSED if (shard.stage, shard.shard) in refused else FAILED
+            given_up = [_outcome(shard, item, attempt.name, what) for item in shard.items]
+            attempt.write("outcomes", given_up)
+            counts[what["status"]] += len(given_up)
             continue
         shard_done = _check(lake, report, {item["item"] for item in shard.items})
         if twice := done & shard_done:
@@ -81,9 +100,12 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     # Some stages end items while they plan, such as those that lie beyond the budget.
     ended = counts + collections.Counter(plan.counts)
     told = ", ".join(f"{n} {status}" for status, n in sorted(ended.items()))
-    attempt.conclude(told or "nothing was planned")
+    uses = list(Ledger(lake.store, lake.uri).of_run(manifest.run_key))
+    took = spent(uses, now())
+    attempt.conclude((told or "nothing was planned") + (f"; so far {took}" if uses else ""))
     attempt.result |= {
         "publication": uri,
+        "spent": dataclasses.asdict(took),
         "rows": dict(rows),
         "counts": dict(counts),
         "failure": failure,
@@ -131,7 +153,15 @@ def _read(lake: Lake, file: dict[str, Any], columns: list[str]):
     return pq.read_table(path, columns=columns, filesystem=lake.filesystem)
 
 
-def _failed(shard: Manifest, item: dict[str, Any], attempt: str) -> dict[str, Any]:
+def _refused(lake: Lake, run_key: str) -> set[tuple[str, str]]:
+    """Stage and name of the shards that were not begun, for a ceiling was reached."""
+    folder = layout.refused_uri(lake.uri, run_key)
+    return {tuple(found.uri.removeprefix(folder).split("/")) for found in lake.store.list(folder)}
+
+
+def _outcome(
+    shard: Manifest, item: dict[str, Any], attempt: str, what: dict[str, str]
+) -> dict[str, Any]:
     return {
         "stage": shard.stage,
         "item": item["item"],
@@ -140,9 +170,7 @@ def _failed(shard: Manifest, item: dict[str, Any], attempt: str) -> dict[str, An
         "source_uri": item.get("source_uri"),
         "source_version": item.get("source_version"),
         "video_id": item.get("video_id"),
-        "status": "failed",
-        "reason": "stage_failed",
-        "message": "The task that had it ended without a report; its log tells why.",
+        **what,
         "attempt": attempt,
         "seconds": 0.0,
         "shard": shard.shard,

@@ -219,22 +219,27 @@ class Replicas:
         told = self._strategy.experimental_local_results(self._strategy.run(tell))[0]
         return tuple(int(number) for number in told)
 
-    def prepare(self, model: keras.Model) -> None:
-        """Makes a network learn as one device would, once its state is that of the first replica.
+    def replicate(self, model: keras.Model) -> keras.Model:
+        """A network on every device that learns as the given one would on one; that, where it is one.
 
-        Averages are taken over the whole batch, and no two replicas draw the same random numbers.
+        Its averages are taken over the whole batch.
         """
         if self.count == 1:
-            return
-        for layer in model.layers:
-            if isinstance(layer, keras.layers.BatchNormalization):
-                layer.synchronized = True
+            return model
+        with self.scope():
+            replica = keras.models.clone_model(model, clone_function=_clone)
+        copy_variables(model, replica)
+        return replica
+
+    def draw_apart(self, model: keras.Model) -> None:
+        """Makes each replica draw random numbers of its own; so far all have those of the first."""
         weights = {id(variable) for variable in model.weights}
         # The states of random numbers: a seed and how often it was drawn from.
         for seed in (v for v in model.variables if id(v) not in weights):
             self._strategy.run(self._spread, args=(seed,))
 
-    def _spread(self, seed: keras.Variable) -> None:
+    @staticmethod
+    def _spread(seed: keras.Variable) -> None:
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         seed.assign_add(tf.cast(tf.stack([replica, 0]), seed.dtype))
 
@@ -303,6 +308,40 @@ class Replicas:
                 f"{which} of {self.workers.count} is gone or cannot be reached: all have to start"
                 " anew, and go on from the last checkpoint."
             ) from error
+
+
+def copy_variables(source: keras.Model, target: keras.Model) -> None:
+    """Copies weights and the states of random numbers between networks of the same kind."""
+    for of_source, of_target in zip(source.variables, target.variables, strict=True):
+        of_target.assign(of_source.numpy())
+
+
+@keras.saving.register_keras_serializable(package="vidpipe")
+class SharedBatchNormalization(keras.layers.BatchNormalization):
+    """Batch normalization over the whole batch, of which each replica has a part.
+
+    That of Keras (`synchronized`) adds up three sums that do not depend on each other, so that not
+    all replicas come upon their gradients in the same order: they then wait for, or add up, what
+    does not belong together. Here one sum follows from the other.
+    """
+
+    def _moments(self, inputs, mask):
+        mean = self._mean(inputs)
+        # No `stop_gradient`, which would change nothing but the order.
+        return mean, self._mean(tf.math.squared_difference(inputs, mean))
+
+    def _mean(self, values: tf.Tensor) -> tf.Tensor:
+        count = tf.size(values) / tf.shape(values)[self.axis]
+        total = tf.reduce_sum(values, self._reduction_axes)
+        sums = tf.concat([total, [tf.cast(count, total.dtype)]], axis=0)
+        sums = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, sums)
+        return sums[:-1] / sums[-1]
+
+
+def _clone(layer: keras.layers.Layer) -> keras.layers.Layer:
+    if isinstance(layer, keras.layers.BatchNormalization):
+        return SharedBatchNormalization.from_config(layer.get_config())
+    return layer.__class__.from_config(layer.get_config())
 
 
 def open_replicas(workers: Workers) -> Replicas:

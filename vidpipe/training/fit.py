@@ -24,7 +24,7 @@ from vidpipe.datasets.pipeline import (
 )
 from vidpipe.errors import BadInputError, StoppedError, TemporaryError
 from vidpipe.training.checkpoints import Checkpoint, Checkpoints
-from vidpipe.training.distribution import Replicas
+from vidpipe.training.distribution import Replicas, copy_variables
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def fit(
     of it is the same as without an end: on a CPU, after `make_repeatable`, to the last bit.
 
     Args:
-        model: An untrained network, built in the scope of `replicas`.
+        model: An untrained network, on one device.
         clips: uint8 `(videos, frames, height, width, 3)`; may be memory-mapped.
         labels: One-hot `(videos, classes)`.
         train: Rows to learn from.
@@ -108,13 +108,15 @@ def fit(
         TemporaryError: Workers cannot go on from the same checkpoint.
     """
     replicas = replicas or Replicas()
+    learner = replicas.replicate(model)
     with replicas.scope():
-        model.compile(
+        learner.compile(
             keras.optimizers.Adam(settings.learning_rate), loss="categorical_crossentropy"
         )
+        learner.optimizer.build(learner.trainable_variables)
     size = settings.batch_size
     steps = steps_per_epoch(len(train), size)
-    loop = _Loop(model, settings.epochs, steps, checkpoints, stopping, replicas)
+    loop = _Loop(learner, settings.epochs, steps, checkpoints, stopping, replicas)
     loop.resume()
     parts = replicas.parts if replicas.count > 1 else [None]
     batches = [
@@ -138,6 +140,8 @@ def fit(
     ]
     for epoch in loop.run(batches, validation_batches):
         on_epoch(epoch)
+    if learner is not model:
+        copy_variables(learner, model)
     return loop.state.history
 
 
@@ -154,7 +158,6 @@ class _State:
 
     def __init__(self, model: keras.Model):
         self._model = model
-        model.optimizer.build(model.trainable_variables)
         self.sums = _sums()
         self.step = 0
         self.history: list[dict[str, float]] = []
@@ -245,7 +248,8 @@ class _Loop:
                     f"The checkpoint of step {chosen[0]}, from which the first worker goes on,"
                     " cannot be read by this one: all have to start anew."
                 )
-        self._replicas.prepare(self._model)
+        if self._replicas.count > 1:
+            self._replicas.draw_apart(self._model)
 
     def _restore(self, checkpoints: Checkpoints, chosen: tuple[int, ...] | None) -> None:
         if chosen == (0, 0):

@@ -348,7 +348,7 @@ class _Loop:
         model, each = self._model, self._row_weight(rows)
         with tf.GradientTape() as tape:
             scores = model(clips, training=True)
-            loss = model.compute_loss(x=clips, y=labels, y_pred=scores, training=True)
+            loss = self._loss(labels, scores)
             # The gradients of all parts are added up.
             share = loss if rows is None else loss * each * _count(labels) / rows
         gradients = tape.gradient(share, model.trainable_variables)
@@ -359,8 +359,12 @@ class _Loop:
         self, clips: tf.Tensor, labels: tf.Tensor, rows: tf.Tensor | None = None
     ) -> tf.Tensor:
         scores = self._model(clips, training=False)
-        loss = self._model.compute_loss(x=clips, y=labels, y_pred=scores, training=False)
-        return _growth(loss, labels, scores) * self._row_weight(rows)
+        growth = _growth(self._loss(labels, scores), labels, scores)
+        return growth * self._row_weight(rows)
+
+    def _loss(self, labels: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
+        # Keras divides it by the number of replicas, for parts that are equally large.
+        return self._model.compute_loss(y=labels, y_pred=scores) * self._replicas.count
 
     def _row_weight(self, rows: tf.Tensor | None) -> tf.Tensor | float:
         return 1.0 if rows is None else row_weight(rows, self._replicas.count)

@@ -1,6 +1,6 @@
 """A process that trains a tiny network: alone, on several pretended devices, or as a worker.
 
-    python -m tests.training.together OUTPUT.npz --architecture cnn --devices 2
+python -m tests.training.together OUTPUT.npz --architecture cnn --devices 2
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ def open_devices(number: int) -> Replicas:
         workers.meet()
         return open_replicas(workers)
     (cpu,) = tf.config.list_physical_devices("CPU")
-    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * number)
+    tf.config.set_logical_device_configuration(
+        cpu, [tf.config.LogicalDeviceConfiguration()] * number
+    )
     return Replicas(tf.distribute.MirroredStrategy([f"CPU:{n}" for n in range(number)]))
 
 

@@ -200,6 +200,11 @@ class Replicas:
         first = self.workers.index * own
         self.parts = [Part(first + number, self.count) for number in range(own)]
 
+    @property
+    def devices(self) -> str:
+        """How many of which kind there are, such as `4 GPU`."""
+        return f"{self.count} {'GPU' if tf.config.list_physical_devices('GPU') else 'CPU'}"
+
     def scope(self) -> contextlib.AbstractContextManager:
         """What is built in here is built on every device."""
         return self._strategy.scope()
@@ -220,7 +225,7 @@ class Replicas:
         return tuple(int(number) for number in told)
 
     def replicate(self, model: keras.Model) -> keras.Model:
-        """A network on every device that learns as the given one would on one; that, where it is one.
+        """A network on every device, which learns as the given one would; itself, where there is one.
 
         Its averages are taken over the whole batch.
         """

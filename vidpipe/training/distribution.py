@@ -225,7 +225,7 @@ class Replicas:
         return tuple(int(number) for number in told)
 
     def replicate(self, model: keras.Model) -> keras.Model:
-        """A network on every device, which learns as the given one would; itself, where there is one.
+        """A network on every device, which learns as the given one would; on one device, that one.
 
         Its averages are taken over the whole batch.
         """

@@ -1,6 +1,6 @@
 """A process that trains a tiny network: alone, on several pretended devices, or as a worker.
 
-python -m tests.training.together OUTPUT.npz --architecture cnn --devices 2
+python -m tests.training.together OUTPUT.npz --devices 2
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ def open_devices(number: int) -> Replicas:
     return Replicas(tf.distribute.MirroredStrategy([f"CPU:{n}" for n in range(number)]))
 
 
-def train(replicas: Replicas, architecture: str) -> tuple[keras.Model, list[dict[str, float]]]:
+def train(replicas: Replicas) -> tuple[keras.Model, list[dict[str, float]]]:
     """Fits nine clips of noise: three steps an epoch, the last of a single clip."""
     random = np.random.default_rng(0)
     clips = random.integers(0, 256, (14, 3, 24, 24, 3), dtype=np.uint8)
     labels = np.eye(2, dtype=np.float32)[np.arange(14) % 2]
     make_repeatable(SETTINGS.seed)
-    model = build_model(architecture, SAMPLING, 2)
+    model = build_model("attention", SAMPLING, 2)
     history = fit(
         model,
         clips,
@@ -57,20 +57,30 @@ def train(replicas: Replicas, architecture: str) -> tuple[keras.Model, list[dict
     return model, history
 
 
+def seeds(replicas: Replicas) -> np.ndarray:
+    """The states of dropout's random numbers on each device, before the first step."""
+    model = replicas.replicate(build_model("cnn", SAMPLING, 2))
+    replicas.draw_apart(model)
+    weights = {id(variable) for variable in model.weights}
+    states = [variable for variable in model.variables if id(variable) not in weights]
+    return np.array([[value.numpy() for value in state.value.values] for state in states])
+
+
 def main() -> None:
-    """Trains, and keeps the weights and the metrics of each epoch."""
+    """Trains, and keeps the weights, the metrics of each epoch, and the seeds of each device."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("output", type=Path)
-    parser.add_argument("--architecture", default="attention")
     parser.add_argument("--devices", type=int, default=1)
     chosen = parser.parse_args()
     try:
         replicas = open_devices(chosen.devices)
         with replicas.watching():
-            model, history = train(replicas, chosen.architecture)
+            model, history = train(replicas)
     except TemporaryError as error:
         sys.exit(str(error))
     weights = {f"{n:03d}": weight for n, weight in enumerate(model.get_weights())}
+    if chosen.devices > 1:
+        weights["seeds"] = seeds(replicas)
     np.savez(chosen.output, history=json.dumps(history), **weights)
 
 

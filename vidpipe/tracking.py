@@ -24,7 +24,7 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 import mlflow  # noqa: E402
 import requests  # noqa: E402
-from mlflow.entities import LifecycleStage, Metric, Param, ViewType  # noqa: E402
+from mlflow.entities import LifecycleStage, Metric, Param, RunTag, ViewType  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
 from mlflow.store.artifact.artifact_repository_registry import (  # noqa: E402
     get_artifact_repository,
@@ -136,6 +136,11 @@ class Run:
         """Notes parameters; the same again is harmless."""
         with answering():
             self._client.log_batch(self.id, params=[Param(k, str(v)) for k, v in params.items()])
+
+    def set_tags(self, tags: Mapping[str, Any]) -> None:
+        """Notes what may be otherwise in the next attempt."""
+        with answering():
+            self._client.log_batch(self.id, tags=[RunTag(k, str(v)) for k, v in tags.items()])
 
     def log_metrics(
         self, metrics: Mapping[str, float], step: int = 0, *, once: bool = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vidpipe.datasets.pipeline import augment_clips, plain_batches, training_batches
+from vidpipe.datasets.pipeline import Part, augment_clips, plain_batches, training_batches
 
 RANDOM = np.random.default_rng(0)
 CLIPS = RANDOM.integers(0, 256, (20, 3, 16, 24, 3), dtype=np.uint8)
@@ -17,7 +17,7 @@ def batches(dataset) -> list[tuple[np.ndarray, np.ndarray]]:
     return list(dataset.as_numpy_iterator())
 
 
-def make(seed: int, augment: bool, epochs: int = 1, first_step: int = 0):
+def make(seed: int, augment: bool, epochs: int = 1, first_step: int = 0, part: Part | None = None):
     return training_batches(
         CLIPS,
         ROWS,
@@ -27,6 +27,7 @@ def make(seed: int, augment: bool, epochs: int = 1, first_step: int = 0):
         seed=seed,
         epochs=epochs,
         first_step=first_step,
+        part=part,
     )
 
 
@@ -66,6 +67,19 @@ def test_from_any_step_on_the_batches_are_those_of_the_whole(first_step):
     for (clips, labels), (same_clips, same_labels) in zip(whole[first_step:], rest, strict=True):
         np.testing.assert_array_equal(clips, same_clips)
         np.testing.assert_array_equal(labels, same_labels)
+
+
+def test_parts_of_a_batch_are_the_whole_and_small_ones_are_taken_whole():
+    parts = zip(*(batches(make(1, True, part=Part(n, 3))) for n in range(3)), strict=True)
+    for (clips, labels), of_parts in zip(batches(make(1, True)), parts, strict=True):
+        assert {int(whole) for _, _, whole in of_parts} == {len(clips)}
+        if len(clips) < 3:
+            for part_clips, part_labels, _ in of_parts:
+                np.testing.assert_array_equal(part_clips, clips)
+                np.testing.assert_array_equal(part_labels, labels)
+        else:
+            np.testing.assert_array_equal(np.concatenate([part[0] for part in of_parts]), clips)
+            np.testing.assert_array_equal(np.concatenate([part[1] for part in of_parts]), labels)
 
 
 def test_all_frames_of_a_clip_are_moved_alike_and_each_clip_otherwise():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import os
@@ -9,6 +10,7 @@ import random
 import re
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -205,7 +207,7 @@ def test_too_few_annotations_end_in_one_clear_line(videos, task, tmp_path):
         snapshot(lake, task, architecture="vgg")
 
 
-def start_training(lake: Lake, shard_uri: str) -> subprocess.Popen:
+def start_training(lake: Lake, shard_uri: str, **environment: str) -> subprocess.Popen:
     settings = lake.settings
     return subprocess.Popen(
         [sys.executable, "-m", "vidpipe", "train", "--shard", shard_uri],
@@ -218,6 +220,7 @@ def start_training(lake: Lake, shard_uri: str) -> subprocess.Popen:
             "VIDPIPE_S3_ACCESS_KEY_ID": settings.s3.access_key_id,
             "VIDPIPE_S3_SECRET_ACCESS_KEY": settings.s3.secret_access_key,
             "VIDPIPE_TRAIN_CHECKPOINT_EVERY_S": "0.1",
+            **environment,
         },
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -293,3 +296,80 @@ def test_a_training_that_was_killed_and_stopped_ends_as_undisturbed(
         assert [step for step, _ in history] == list(range(1, epochs + 1))
     expected = run_stage(Manifest.read(lake.store, undisturbed.result["shards"][0]), lake)
     assert (weights, metrics) == what_came_of_it(client, expected.result)
+
+
+def start_workers(lake: Lake, shard_uri: str) -> list[subprocess.Popen]:
+    """Two workers, as an Indexed Job would start them."""
+    with contextlib.ExitStack() as opened:
+        servers = [opened.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2)]
+        hosts = ",".join(f"127.0.0.1:{server.getsockname()[1]}" for server in servers)
+    return [
+        start_training(lake, shard_uri, VIDPIPE_WORKER_HOSTS=hosts, JOB_COMPLETION_INDEX=str(index))
+        for index in range(2)
+    ]
+
+
+def ended(workers: list[subprocess.Popen], within_s: float) -> list[tuple[int, str]]:
+    """The exit code of each, and what it told."""
+    try:
+        told = [worker.communicate(timeout=within_s) for worker in workers]
+    finally:
+        for worker in workers:
+            worker.kill()
+    return [
+        (worker.returncode, out + err) for worker, (out, err) in zip(workers, told, strict=True)
+    ]
+
+
+@pytest.mark.slow
+def test_two_workers_that_were_killed_and_stopped_end_as_undisturbed(
+    videos, task, mlflow, tmp_path
+):
+    lake, named = videos
+    annotate(lake, tmp_path, task, two_classes(named))
+    client = MlflowClient(mlflow.uri)
+    epochs = 60
+    undisturbed, plan = (snapshot(lake, task, epochs=epochs, augmentation=True) for _ in range(2))
+    shard_uri = plan.result["shards"][0]
+    manifest = Manifest.read(lake.store, shard_uri)
+    folder_uri = layout.checkpoints_uri(
+        lake.uri, plan.run_key, "train", manifest.shard, manifest.hash
+    )
+    for stopped, stop in ((1, signal.SIGKILL), (0, signal.SIGKILL), (1, signal.SIGTERM)):
+        before = newest_step(lake, folder_uri)
+        workers = start_workers(lake, shard_uri)
+        while newest_step(lake, folder_uri) < before + 3:
+            assert [worker.poll() for worker in workers] == [None, None], ended(workers, 60)
+            time.sleep(0.02)
+        workers[stopped].send_signal(stop)
+        ends = ended(workers, 20 if stop == signal.SIGTERM else 60)
+        codes = [EXIT_TEMPORARY, EXIT_TEMPORARY]
+        if stop == signal.SIGKILL:
+            codes[stopped] = -signal.SIGKILL
+            assert f"Worker {stopped} of 2 is gone" in ends[1 - stopped][1].splitlines()[-1]
+        assert [code for code, _ in ends] == codes, ends
+        assert all(("goes on after step" in told) == (before > 0) for _, told in ends)
+    # Not one step was lost to the signal, which only the second worker got.
+    after = {
+        re.findall(r"Stopped by a signal after training step (\d+)", told)[0] for _, told in ends
+    }
+    assert after == {str(newest_step(lake, folder_uri))}
+
+    assert [code for code, _ in ended(start_workers(lake, shard_uri), 600)] == [0, 0]
+    # Both find that all is done.
+    assert [code for code, _ in ended(start_workers(lake, shard_uri), 60)] == [0, 0]
+    experiment = client.get_experiment_by_name(tracking.model_name(task)).experiment_id
+    (run,) = client.search_runs([experiment])
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["vidpipe.workers"] == "2" and run.data.tags["vidpipe.devices"] == "2 CPU"
+    (version,) = client.search_model_versions(f"name = '{tracking.model_name(task)}'")
+    assert version.run_id == run.info.run_id
+    assert list(lake.store.list(folder_uri)) == []
+
+    other_uri = undisturbed.result["shards"][0]
+    assert [code for code, _ in ended(start_workers(lake, other_uri), 600)] == [0, 0]
+    results = [run_stage(Manifest.read(lake.store, u), lake).result for u in (shard_uri, other_uri)]
+    (weights, metrics), expected = (what_came_of_it(client, result) for result in results)
+    for history in metrics.values():
+        assert [step for step, _ in history] == list(range(1, epochs + 1))
+    assert (weights, metrics) == expected

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from dataclasses import dataclass
 
 import keras
 import numpy as np
@@ -14,6 +15,39 @@ ROTATION_DEG = 20
 SHIFT = 0.1
 SHEAR = 0.1
 ZOOM = 0.1
+
+
+@dataclass(frozen=True)
+class Part:
+    """The part of every batch that one of several replicas takes.
+
+    Parts differ by a row at most. A batch of fewer rows than there are parts is taken whole by each
+    of them: not every layer can do with no row at all.
+
+    Attributes:
+        index: Which one, from zero.
+        of: How many there are.
+    """
+
+    index: int = 0
+    of: int = 1
+
+    def take(self, batch: tf.Tensor) -> tf.Tensor:
+        """The rows of a whole batch that are in this part."""
+        rows = tf.shape(batch)[0]
+        first, end = (rows * number // self.of for number in (self.index, self.index + 1))
+        fewer = rows < self.of
+        return batch[tf.where(fewer, 0, first) : tf.where(fewer, rows, end)]
+
+
+def row_weight(rows: tf.Tensor, parts: int) -> tf.Tensor:
+    """What a row of a part of a batch counts: all parts together count as the batch does.
+
+    Args:
+        rows: Of the whole batch, a scalar.
+        parts: How many there are.
+    """
+    return tf.where(rows < parts, 1 / parts, 1.0)
 
 
 def steps_per_epoch(rows: int, batch_size: int) -> int:
@@ -31,6 +65,7 @@ def training_batches(
     seed: int,
     epochs: int,
     first_step: int = 0,
+    part: Part | None = None,
 ) -> tf.data.Dataset:
     """The batches of a training, in another order each epoch; turned, shifted, sheared, zoomed.
 
@@ -46,9 +81,11 @@ def training_batches(
         seed: The same seed gives the same batches.
         epochs: Each holds every row once, in `steps_per_epoch` batches.
         first_step: The number of the first batch, counted from the first of the first epoch.
+        part: Only this part of each batch, its clips moved as in the whole.
 
     Returns:
-        Batches of clips and labels, from `first_step` to the end of the last epoch.
+        Batches of clips and labels, from `first_step` to the end of the last epoch; where they are
+        parts, how many rows the whole batch has comes third.
     """
     steps = steps_per_epoch(len(rows), batch_size)
 
@@ -62,51 +99,75 @@ def training_batches(
 
     numbers = tf.data.Dataset.range(first_step, epochs * steps)
     chosen = numbers.map(lambda number: tf.numpy_function(choose, [number], tf.int64))
-    batches = _gather(chosen, array, rows, labels)
+    batches = _gather(chosen, array, rows, labels, part)
     if augment:
         batches = tf.data.Dataset.zip(batches, numbers).map(
-            lambda batch, number: (augment_clips(batch[0], (seed, number)), batch[1])
+            lambda batch, number: (
+                (augment_clips(batch[0], (seed, number), part, *batch[2:]),) + batch[1:]
+            )
         )
     return batches.prefetch(2)
 
 
 def plain_batches(
-    array: np.ndarray, rows: np.ndarray, labels: np.ndarray, *, batch_size: int
+    array: np.ndarray,
+    rows: np.ndarray,
+    labels: np.ndarray,
+    *,
+    batch_size: int,
+    part: Part | None = None,
 ) -> tf.data.Dataset:
     """Batches in order, as they are; arguments as of `training_batches`."""
     order = tf.data.Dataset.range(len(rows)).batch(batch_size)
-    return _gather(order, array, rows, labels).prefetch(2)
+    return _gather(order, array, rows, labels, part).prefetch(2)
 
 
 def _gather(
-    order: tf.data.Dataset, array: np.ndarray, rows: np.ndarray, labels: np.ndarray
+    order: tf.data.Dataset,
+    array: np.ndarray,
+    rows: np.ndarray,
+    labels: np.ndarray,
+    part: Part | None,
 ) -> tf.data.Dataset:
     def take(chosen):
         # Only these rows of a memory-mapped array are read.
         return array[rows[chosen]], labels[chosen]
 
     def batch(chosen):
+        whole = ()
+        if part is not None:
+            whole = (tf.shape(chosen)[0],)
+            chosen = part.take(chosen)
         clips, truth = tf.numpy_function(take, [chosen], (array.dtype, labels.dtype))
         clips.set_shape((None, *array.shape[1:]))
         truth.set_shape((None, labels.shape[1]))
-        return clips, truth
+        return clips, truth, *whole
 
     return order.map(batch)
 
 
-def augment_clips(clips: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+def augment_clips(
+    clips: tf.Tensor,
+    seed: tf.Tensor,
+    part: Part | None = None,
+    whole: tf.Tensor | None = None,
+) -> tf.Tensor:
     """Turns, shears, zooms and shifts each clip at random; what comes in at the edges is repeated.
 
     Args:
         clips: `(batch, frames, height, width, 3)`.
         seed: Two integers; the same give the same transforms.
+        part: Which part of a batch the clips are: their transforms are those of the whole.
+        whole: Where they are a part, how many clips the whole batch has.
 
     Returns:
         Clips of the same shape and type.
     """
-    batch = tf.shape(clips)[0]
     frames, height, width = clips.shape[1:4]
+    batch = tf.shape(clips)[0] if part is None else whole
     amount = tf.random.stateless_uniform((6, batch), seed, -1.0, 1.0)
+    if part is not None:
+        amount = tf.transpose(part.take(tf.transpose(amount)))
     angle = amount[0] * math.radians(ROTATION_DEG)
     shear = amount[1] * SHEAR
     zoom_x, zoom_y = 1 + amount[2] * ZOOM, 1 + amount[3] * ZOOM

@@ -57,6 +57,7 @@ class Attempt:
 
     Attributes:
         result: Small JSON for the stages that follow; ends in the report.
+        helps: Whether another process, of the same command, tells what comes of the work.
         name: Unique among all attempts, so that no attempt ever writes over another.
     """
 
@@ -73,6 +74,7 @@ class Attempt:
         self.lake_uri = lake_uri
         self.name = f"{now():%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
         self.result: dict[str, Any] = {}
+        self.helps = False
         self._outcomes: dict[str, dict[str, Any]] = {}
         self._spools: dict[str, list[Path]] = collections.defaultdict(list)
         self._folder = ScratchFolder(scratch_in)

@@ -25,8 +25,11 @@ class _Stops:
     asked = False
 
 
-def run_stage(manifest: Manifest, lake: Lake) -> Report:
+def run_stage(manifest: Manifest, lake: Lake) -> Report | None:
     """Runs a stage on a manifest, or returns the report of the attempt that did.
+
+    Returns:
+        The report; None where this process helped another, which writes it.
 
     Raises:
         VidpipeError: What went wrong, with the exit code it stands for.
@@ -39,6 +42,8 @@ def run_stage(manifest: Manifest, lake: Lake) -> Report:
     with Attempt(manifest, lake.store, lake.uri) as attempt:
         try:
             stage.run(manifest, attempt, lake)
+            if attempt.helps:
+                return None
             report = attempt.finish()
         except OSError as error:
             raise os_error(f"{manifest.stage}: {error}") from error

@@ -1,10 +1,14 @@
-"""train: fits a network on a pinned dataset, watched in MLflow, and registers what came of it."""
+"""train: fits a network on a pinned dataset, watched in MLflow, and registers what came of it.
+
+Several workers (see `vidpipe.training.distribution`) run the same command; the first alone writes.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from typing import Any
 
+import keras
 import numpy as np
 
 from vidpipe import tracking
@@ -19,6 +23,7 @@ from vidpipe.stages.attempt import Attempt
 from vidpipe.stages.manifest import Manifest
 from vidpipe.stages.runner import stops_deferred
 from vidpipe.training.checkpoints import Checkpoints
+from vidpipe.training.distribution import Replicas, Workers, open_replicas
 from vidpipe.training.fit import Epoch, FitSettings, fit, make_repeatable
 
 
@@ -31,21 +36,40 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     Result: mlflow_run_id, mlflow_url, model, model_version, model_uri.
 
     Raises:
-        TemporaryError: MLflow is away; the retry goes on in the same MLflow run.
+        TemporaryError: MLflow is away, or another worker; the retry goes on in the same MLflow run.
         StoppedError: A stop signal arrived; the retry goes on after the last step that was done.
     """
     config, (item,) = manifest.config, manifest.items
     dataset = Dataset.from_json(lake.store.get_json(config["dataset"]))
+    workers = Workers.from_environment()
+    if not workers.first:
+        attempt.helps = True
+        if workers.meet():
+            checkpoints = _checkpoints(manifest, attempt, lake)
+            _train(config, dataset, attempt, lake, open_replicas(workers), checkpoints)
+        return
     tags = {"vidpipe.run_key": manifest.run_key, "vidpipe.code_version": manifest.code_version}
     name = f"{config['architecture']} {manifest.planned_time:%F %T}"
     with tracking.training_run(dataset.task, name, item["work_key"], tags) as mlflow_run:
         print(f"train: MLflow run {mlflow_run.url}", flush=True)
         version = tracking.version_of_run(dataset.task, mlflow_run.id)
         # An earlier attempt may have ended between registering its model and its report.
-        if version is None:
+        if workers.meet(version is None):
+            replicas = open_replicas(workers)
             mlflow_run.log_params(_params(manifest, dataset))
+            # No parameters, which MLflow never changes: the next attempt may have others.
+            mlflow_run.set_tags(
+                {"vidpipe.workers": workers.count, "vidpipe.devices": replicas.devices}
+            )
             checkpoints = _checkpoints(manifest, attempt, lake)
-            _train(config, dataset, mlflow_run, attempt, lake, checkpoints).log(mlflow_run.id)
+            model = _train(config, dataset, attempt, lake, replicas, checkpoints, mlflow_run)
+            Bundle.pack(
+                model,
+                task=dataset.task,
+                architecture=config["architecture"],
+                labels=dataset.labels,
+                sampling=find_architecture(config["architecture"]).sampling,
+            ).log(mlflow_run.id)
             version = tracking.version_of_run(dataset.task, mlflow_run.id)
             checkpoints.clear()
     attempt.conclude(f"{version.name} version {version.version}, {mlflow_run.url}")
@@ -89,18 +113,21 @@ def _checkpoints(manifest: Manifest, attempt: Attempt, lake: Lake) -> Checkpoint
 def _train(
     config: dict[str, Any],
     dataset: Dataset,
-    mlflow_run: tracking.Run,
     attempt: Attempt,
     lake: Lake,
+    replicas: Replicas,
     checkpoints: Checkpoints,
-) -> Bundle:
+    mlflow_run: tracking.Run | None = None,
+) -> keras.Model:
+    """Trains; the first worker, which has the MLflow run, tells how far it is."""
     sampling = find_architecture(config["architecture"]).sampling
+
+    def on_clips(done: int, of: int) -> None:
+        if mlflow_run:
+            attempt.progress(0, config["epochs"], f"reading frames, {done} of {of}")
+
     videos, clips = dataset.read_clips(
-        lake,
-        (TRAIN, VALIDATION),
-        sampling,
-        attempt.scratch / "clips.npy",
-        lambda done, of: attempt.progress(0, config["epochs"], f"reading frames, {done} of {of}"),
+        lake, (TRAIN, VALIDATION), sampling, attempt.scratch / "clips.npy", on_clips
     )
     labels = dataset.labels
     truth = np.eye(len(labels), dtype=np.float32)[[labels.index(v.label) for v in videos]]
@@ -109,14 +136,15 @@ def _train(
     )
 
     def on_epoch(epoch: Epoch) -> None:
-        mlflow_run.log_metrics(epoch.metrics, epoch.number, once=True)
-        shown = ", ".join(f"{name} {value:.3f}" for name, value in epoch.metrics.items())
-        attempt.progress(epoch.number, config["epochs"], f"{shown}, {epoch.left_s:.0f} s left")
+        if mlflow_run:
+            mlflow_run.log_metrics(epoch.metrics, epoch.number, once=True)
+            shown = ", ".join(f"{name} {value:.3f}" for name, value in epoch.metrics.items())
+            attempt.progress(epoch.number, config["epochs"], f"{shown}, {epoch.left_s:.0f} s left")
 
     settings = FitSettings(**{f.name: config[f.name] for f in dataclasses.fields(FitSettings)})
     make_repeatable(settings.seed)
     model = build_model(config["architecture"], sampling, len(labels))
-    with stops_deferred() as stopping:
+    with stops_deferred() as stopping, replicas.watching():
         fit(
             model,
             clips,
@@ -127,11 +155,6 @@ def _train(
             on_epoch=on_epoch,
             checkpoints=checkpoints,
             stopping=stopping,
+            replicas=replicas,
         )
-    return Bundle.pack(
-        model,
-        task=dataset.task,
-        architecture=config["architecture"],
-        labels=labels,
-        sampling=sampling,
-    )
+    return model

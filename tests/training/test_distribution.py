@@ -1,0 +1,156 @@
+"""Several devices and several workers learn what one device does, and end together."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vidpipe.datasets.pipeline import Part, row_weight
+from vidpipe.errors import TemporaryError, UsageError
+from vidpipe.training import distribution
+from vidpipe.training.distribution import HOSTS, INDEX, Workers
+
+ROOT = Path(__file__).parents[2]
+
+
+def hosts(count: int) -> tuple[str, ...]:
+    """Addresses at which nobody listens."""
+    with_ports = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    found = tuple(f"127.0.0.1:{server.getsockname()[1]}" for server in with_ports)
+    for server in with_ports:
+        server.close()
+    return found
+
+
+def start(output: Path, *options: str, workers: tuple[str, ...] = (), index: int = 0):
+    return subprocess.Popen(
+        [sys.executable, ROOT / "tests/training/together.py", output, *options],
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "TF_CPP_MIN_LOG_LEVEL": "1",
+            HOSTS: ",".join(workers),
+            INDEX: str(index),
+        },
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def result(process: subprocess.Popen, output: Path) -> dict[str, np.ndarray]:
+    """Weights, and the metrics of each epoch, of a process that ends well."""
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    with np.load(output) as kept:
+        found = {name: kept[name] for name in kept.files}
+    epochs = json.loads(str(found.pop("history")))
+    return {**found, "history": np.array([[e[name] for name in sorted(e)] for e in epochs])}
+
+
+def assert_same(one: dict, other: dict, *, tolerance: float) -> None:
+    assert one.keys() == other.keys()
+    for name in one:
+        np.testing.assert_allclose(one[name], other[name], rtol=tolerance, atol=tolerance)
+
+
+def test_two_workers_and_three_devices_learn_what_one_device_does(tmp_path):
+    # With batch normalization, and a batch of fewer clips than devices at the end of each epoch.
+    addresses = hosts(2)
+    outputs = [tmp_path / f"{name}.npz" for name in ("one", "first", "second", "three")]
+    pair = [start(outputs[1 + n], workers=addresses, index=n) for n in range(2)]
+    first, second = (result(p, o) for p, o in zip(pair, outputs[1:3], strict=True))
+    assert_same(first, second, tolerance=0)
+    one = result(start(outputs[0]), outputs[0])
+    assert_same(one, first, tolerance=2e-3)
+    three = result(start(outputs[3], "--devices", "3"), outputs[3])
+    seeds = three.pop("seeds")
+    assert_same(one, three, tolerance=2e-3)
+    # No two devices leave out the same, and the first leaves out what one device would.
+    assert all(len({tuple(state) for state in of_layer}) == 3 for of_layer in seeds)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 7, 8])
+def test_parts_hold_every_row_and_count_as_the_whole(rows):
+    batch = np.arange(rows)
+    taken = [Part(number, 3).take(batch).numpy() for number in range(3)]
+    assert all(len(part) for part in taken)
+    counted = sum(len(part) for part in taken) * row_weight(rows, 3).numpy()
+    assert counted == pytest.approx(rows)
+    if rows >= 3:
+        np.testing.assert_array_equal(np.concatenate(taken), batch)
+        assert max(map(len, taken)) - min(map(len, taken)) <= 1
+
+
+def meet(workers: list[Workers], train: bool = True) -> list[bool | str]:
+    """What each of these was told, or the error."""
+    told: list[bool | str] = [""] * len(workers)
+
+    def one(number: int, worker: Workers) -> None:
+        try:
+            told[number] = worker.meet(train if worker.first else True)
+        except TemporaryError as error:
+            told[number] = str(error)
+
+    threads = [threading.Thread(target=one, args=each) for each in enumerate(workers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=30)
+    return told
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_workers_wait_for_each_other_and_hear_the_first(train):
+    addresses = hosts(3)
+    knocking = threading.Event()
+
+    def knock() -> None:
+        while not knocking.is_set():
+            with contextlib.suppress(OSError):
+                host, _, port = addresses[0].rpartition(":")
+                with socket.create_connection((host, int(port)), 1) as connection:
+                    connection.sendall(b"GET / HTTP/1.1\n")
+            time.sleep(0.05)
+
+    stranger = threading.Thread(target=knock)
+    stranger.start()
+    try:
+        told = meet([Workers(number, addresses) for number in (2, 1, 0)], train)
+    finally:
+        knocking.set()
+        stranger.join()
+    assert told == [train] * 3
+
+
+def test_a_worker_that_does_not_come_is_named(monkeypatch):
+    monkeypatch.setattr(distribution, "MEET_WITHIN_S", 2.0)
+    addresses = hosts(3)
+    first, second = meet([Workers(0, addresses), Workers(1, addresses)])
+    assert first == f"Of 3 workers these did not come within 2 s: 2 ({addresses[2]})."
+    assert second.startswith(f"The first of 3 workers ({addresses[0]}) did not call")
+
+
+def test_who_the_workers_are_comes_from_the_environment(monkeypatch):
+    monkeypatch.delenv(HOSTS, raising=False)
+    monkeypatch.setenv(INDEX, "0")
+    assert Workers.from_environment() == Workers() and Workers().meet()
+    monkeypatch.setenv(HOSTS, "a.b:1, c.d:2")
+    monkeypatch.setenv(INDEX, "1")
+    assert Workers.from_environment() == Workers(1, ("a.b:1", "c.d:2"))
+    for index in ("", "2", "-1", "one"):
+        monkeypatch.setenv(INDEX, index)
+        with pytest.raises(UsageError, match=f"from 0 to 1.*Received: {index!r}"):
+            Workers.from_environment()
+    monkeypatch.setenv(HOSTS, "a.b:1,c.d")
+    with pytest.raises(UsageError, match="HOST:PORT of each worker. Received: 'c.d'"):
+        Workers.from_environment()

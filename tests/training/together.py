@@ -1,0 +1,88 @@
+"""A process that trains a tiny network: alone, on several pretended devices, or as a worker.
+
+python -m tests.training.together OUTPUT.npz --devices 2
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from vidpipe.errors import TemporaryError
+from vidpipe.models.architectures import Sampling
+from vidpipe.models.classification import build_model
+from vidpipe.training.distribution import Replicas, Workers, open_replicas
+from vidpipe.training.fit import FitSettings, fit, make_repeatable
+
+SAMPLING = Sampling(frames=3, height=24, width=24)
+SETTINGS = FitSettings(epochs=2, batch_size=4, learning_rate=3e-3, augmentation=True, seed=5)
+
+
+def open_devices(number: int) -> Replicas:
+    """Several devices that are all this machine's CPU, or what the environment says."""
+    if number == 1:
+        workers = Workers.from_environment()
+        workers.meet()
+        return open_replicas(workers)
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    tf.config.set_logical_device_configuration(
+        cpu, [tf.config.LogicalDeviceConfiguration()] * number
+    )
+    return Replicas(tf.distribute.MirroredStrategy([f"CPU:{n}" for n in range(number)]))
+
+
+def train(replicas: Replicas) -> tuple[keras.Model, list[dict[str, float]]]:
+    """Fits nine clips of noise: three steps an epoch, the last of a single clip."""
+    random = np.random.default_rng(0)
+    clips = random.integers(0, 256, (14, 3, 24, 24, 3), dtype=np.uint8)
+    labels = np.eye(2, dtype=np.float32)[np.arange(14) % 2]
+    make_repeatable(SETTINGS.seed)
+    model = build_model("attention", SAMPLING, 2)
+    history = fit(
+        model,
+        clips,
+        labels,
+        train=np.arange(9),
+        validation=np.arange(9, 14),
+        settings=SETTINGS,
+        on_epoch=lambda epoch: None,
+        replicas=replicas,
+    )
+    return model, history
+
+
+def seeds(replicas: Replicas) -> np.ndarray:
+    """The states of dropout's random numbers on each device, before the first step."""
+    model = replicas.replicate(build_model("cnn", SAMPLING, 2))
+    replicas.draw_apart(model)
+    weights = {id(variable) for variable in model.weights}
+    states = [variable for variable in model.variables if id(variable) not in weights]
+    return np.array([[value.numpy() for value in state.value.values] for state in states])
+
+
+def main() -> None:
+    """Trains, and keeps the weights, the metrics of each epoch, and the seeds of each device."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--devices", type=int, default=1)
+    chosen = parser.parse_args()
+    try:
+        replicas = open_devices(chosen.devices)
+        with replicas.watching():
+            model, history = train(replicas)
+    except TemporaryError as error:
+        sys.exit(str(error))
+    weights = {f"{n:03d}": weight for n, weight in enumerate(model.get_weights())}
+    if chosen.devices > 1:
+        weights["seeds"] = seeds(replicas)
+    np.savez(chosen.output, history=json.dumps(history), **weights)
+
+
+if __name__ == "__main__":
+    main()

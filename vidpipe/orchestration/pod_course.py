@@ -25,7 +25,7 @@ class Course:
     """
 
     until: str
-    code_version: str = ""
+    code_version: str
     pod: str = ""
     workers: int = 1
     lost: int = 0
@@ -36,7 +36,7 @@ class Course:
     @property
     def environment(self) -> dict[str, str]:
         """What the stage is told of it."""
-        told = {}
+        told = {"VIDPIPE_CODE_VERSION": self.code_version}
         if self.alone:
             told["VIDPIPE_EXTRACT_WORKERS"] = "1"
         if self.out_of_memory:

@@ -37,7 +37,6 @@ from vidpipe.orchestration.workers import (
     workers_of,
 )
 from vidpipe.stages.manifest import now
-from vidpipe.version import code_version
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +111,6 @@ def pod_manifest(
         "PYTHONUNBUFFERED": "1",
         "TMPDIR": SCRATCH,
         "HOME": SCRATCH,
-        "VIDPIPE_CODE_VERSION": code_version(),
         # What it is at work on, should it be killed: Kubernetes keeps it in the pod's status.
         "VIDPIPE_WORKING_FILE": "/dev/termination-log",
         **request.environment,

@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import itertools
+import os
+import re
+import secrets
+import subprocess
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from urllib.parse import urlsplit
 
-from tests.servers import S3Server
+import pytest
+
+from tests.kubernetes.cluster import (
+    ROOT,
+    TestCluster,
+    build_image,
+    build_worker_image,
+    configure_pods,
+    new_namespace,
+)
+from tests.servers import S3Server, free_port, new_lake, wait_for_port
 from tests.tcp_proxy import TcpProxy
+from vidpipe.config import LakeSettings, MlflowSettings, load_settings
 from vidpipe.lake import layout
 from vidpipe.lake.tables import Lake
-from vidpipe.local import airflow_api
+from vidpipe.local import airflow_api, stack
 from vidpipe.stages.manifest import Manifest
-
-if TYPE_CHECKING:
-    from tests.kubernetes.conftest import TestCluster
 
 
 @dataclass
@@ -59,9 +76,11 @@ class Platform:
         for found in self.lake.store.list(layout.reports_uri(self.lake.uri, *names)):
             self.lake.store.delete(found.uri)
 
-    def wait_for_pod(self, stage: str, within_s: float = 120) -> dict[str, Any]:
+    def wait_for_pod(
+        self, stage: str, is_it: Callable[[dict[str, Any]], bool] = lambda pod: True
+    ) -> dict[str, Any]:
         """The pod of a stage, once it runs."""
-        return self.cluster.wait_for_pod(lambda pod: _runs(pod, stage), within_s)
+        return self.cluster.wait_for_pod(lambda pod: _runs(pod, stage) and is_it(pod), 120)
 
 
 @dataclass
@@ -72,6 +91,11 @@ class DagRun:
     dag_id: str
     run_id: str
     platform: Platform
+
+    @property
+    def run_key(self) -> str:
+        """Its name in the lake."""
+        return layout.make_run_key("tests", self.dag_id, self.run_id)
 
     def tasks(self) -> dict[str, dict[str, Any]]:
         """Its tasks by name; `extract[0]` where it is mapped."""
@@ -117,3 +141,95 @@ def _runs(pod: dict[str, Any], stage: str) -> bool:
         and pod["status"].get("phase") == "Running"
         and not pod["metadata"].get("deletionTimestamp")
     )
+
+
+@contextlib.contextmanager
+def serve_postgres(cluster: TestCluster) -> Iterator[str]:
+    """Serves a PostgreSQL database that pods reach; yields its URI."""
+    folder = ROOT / "tests/kubernetes/images"
+    image = build_image("postgres:test", "--target", "postgres", folder)
+    name, port = f"vidpipe-test-{secrets.token_hex(4)}", free_port()
+    password = secrets.token_hex(8)
+    settings = {"PGDATA": "/data/db", "POSTGRES_USER": "vidpipe", "POSTGRES_PASSWORD": password}
+    subprocess.run(
+        [
+            *("docker", "run", "--rm", "--detach", "--network", "host", "--name", name),
+            *("--user", "postgres", "--tmpfs", "/data:mode=1777"),
+            *itertools.chain.from_iterable(("--env", key) for key in settings),
+            *(image, "postgres", "-p", str(port)),
+        ],
+        env=os.environ | settings,
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
+    try:
+        wait_for_port(cluster.address, port, within_s=30)
+        yield f"postgresql+psycopg2://vidpipe:{password}@{cluster.address}:{port}/postgres"
+    finally:
+        subprocess.run(["docker", "stop", "--time", "2", name], stdout=subprocess.DEVNULL)
+
+
+@contextlib.contextmanager
+def serve_platform(
+    folder: Path, cluster: TestCluster, s3: S3Server, catalog_uri: str, mlflow_uri: str, **told: str
+) -> Iterator[Platform]:
+    """An empty platform while the context lasts.
+
+    Args:
+        folder: Of its stack, and the current one meanwhile.
+        cluster: Where its pods are, in a namespace of their own.
+        s3: Pods reach it, as the other servers.
+        catalog_uri: A PostgreSQL database.
+        mlflow_uri: An MLflow server.
+        told: Further environment, of Airflow and of the pods.
+    """
+    settings = dataclasses.replace(
+        new_lake(s3.settings, folder, "unused").settings,
+        lake=LakeSettings(f"s3://lake/{secrets.token_hex(4)}", catalog_uri),
+        mlflow=MlflowSettings(mlflow_uri),
+    )
+    lake, resources = Lake(settings), folder / "resources.toml"
+    resources.write_text("")
+    kubeconfig, api_server = _kubeconfig_through_proxy(folder)
+    with new_namespace(cluster) as made, pytest.MonkeyPatch.context() as patch:
+        environment = configure_pods(made, lake, build_worker_image(), **told) | {
+            "VIDPIPE_KUBERNETES_RESOURCES_FILE": str(resources),
+            "KUBECONFIG": str(kubeconfig),
+        }
+        for key, value in environment.items():
+            patch.setenv(key, value)
+        patch.delenv("VIDPIPE_CONFIG", raising=False)
+        patch.chdir(folder)
+        load_settings.cache_clear()
+        root, dags = folder / ".vidpipe", folder / "dags"
+        dags.mkdir()
+        for file in (ROOT / "dags").glob("*.py"):
+            # Only what a test begins.
+            text = re.sub(r"schedule=\".*", "schedule=None,", file.read_text())
+            (dags / file.name).write_text(text)
+        stack.up(root, dags_folder=dags)
+        client = airflow_api.connect(root)
+        for pool in ("pods", "gpu"):
+            made_pool = {"name": pool, "slots": 4, "include_deferred": True}
+            client._call("POST", "/pools", json=made_pool)
+        try:
+            yield Platform(root, made, lake, s3, api_server, resources)
+        finally:
+            stack.down(root)
+            api_server.close()
+            load_settings.cache_clear()
+
+
+def _kubeconfig_through_proxy(folder: Path) -> tuple[Path, TcpProxy]:
+    """A copy of the kubeconfig whose API server is reached through a proxy."""
+    import yaml
+
+    config = yaml.safe_load(Path(os.environ["KUBECONFIG"]).read_text())
+    (cluster,) = config["clusters"]
+    server = urlsplit(cluster["cluster"]["server"])
+    proxy = TcpProxy(server.hostname, server.port or 443)
+    cluster["cluster"]["server"] = f"https://127.0.0.1:{proxy.port}"
+    path = folder / "kubeconfig"
+    path.write_text(yaml.safe_dump(config))
+    path.chmod(0o600)
+    return path, proxy

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.airflow_runs import Run, run_dag
-from tests.kubernetes.conftest import PodStages, TestCluster
+from tests.kubernetes.cluster import TestCluster
+from tests.kubernetes.conftest import PodStages
 from vidpipe.config import load_settings
 from vidpipe.lake import layout
 from vidpipe.lake.store import open_store

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.airflow_runs import run_dag
-from tests.kubernetes.conftest import PodStages, TestCluster
+from tests.kubernetes.cluster import TestCluster
+from tests.kubernetes.conftest import PodStages
 from vidpipe.config import load_settings
 
 pytestmark = pytest.mark.kubernetes

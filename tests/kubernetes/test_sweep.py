@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.airflow_runs import run_dag
-from tests.kubernetes.conftest import PodStages, TestCluster
+from tests.kubernetes.cluster import TestCluster
+from tests.kubernetes.conftest import PodStages
 from vidpipe.lake.usage import Ledger, Use
 from vidpipe.stages.manifest import now
 

@@ -10,7 +10,8 @@ import pytest
 from kubernetes import client
 
 from tests.airflow_runs import run_dag
-from tests.kubernetes.conftest import PodStages, RunningAirflow, TestCluster
+from tests.kubernetes.cluster import TestCluster
+from tests.kubernetes.conftest import PodStages, RunningAirflow
 from tests.kubernetes.test_airflow import Running
 from tests.kubernetes.test_operator import in_background
 from vidpipe.config import load_settings

@@ -9,12 +9,14 @@ import hashlib
 import os
 import secrets
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -120,6 +122,18 @@ def _metadata(
     name: str, labels: dict[str, str], annotations: dict[str, str]
 ) -> dict[str, str | dict[str, str]]:
     return {"name": name, "labels": labels, "annotations": annotations}
+
+
+def connect() -> TestCluster:
+    """The cluster, before a test has a namespace in it."""
+    from kubernetes import client, config
+
+    config.load_kube_config()
+    core = client.CoreV1Api()
+    core.list_node(_request_timeout=10)
+    server = urlsplit(core.api_client.configuration.host)
+    with socket.create_connection((server.hostname, server.port or 443)) as connection:
+        return TestCluster(core, connection.getsockname()[0])
 
 
 def build_image(name: str, *arguments: str | Path) -> str:

@@ -6,12 +6,10 @@ import hashlib
 import os
 import secrets
 import shutil
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -21,6 +19,7 @@ from tests.kubernetes.cluster import (
     TestCluster,
     build_image,
     configure_pods,
+    connect,
     new_namespace,
 )
 from tests.kubernetes.platform import Platform, serve_platform, serve_postgres
@@ -35,17 +34,10 @@ def cluster() -> TestCluster:
     """The cluster; tests skip where there is none."""
     if not os.environ.get("KUBECONFIG"):
         pytest.skip("KUBECONFIG names no cluster")
-    from kubernetes import client, config
-
-    config.load_kube_config()
-    core = client.CoreV1Api()
     try:
-        core.list_node(_request_timeout=10)
+        return connect()
     except Exception as error:
         pytest.skip(f"the cluster of KUBECONFIG does not answer: {type(error).__name__}")
-    server = urlsplit(core.api_client.configuration.host)
-    with socket.create_connection((server.hostname, server.port or 443)) as connection:
-        return TestCluster(core, connection.getsockname()[0])
 
 
 @pytest.fixture(scope="session")

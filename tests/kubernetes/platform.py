@@ -10,7 +10,7 @@ import re
 import secrets
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -171,7 +171,14 @@ def serve_postgres(cluster: TestCluster) -> Iterator[str]:
 
 @contextlib.contextmanager
 def serve_platform(
-    folder: Path, cluster: TestCluster, s3: S3Server, catalog_uri: str, mlflow_uri: str, **told: str
+    folder: Path,
+    cluster: TestCluster,
+    s3: S3Server,
+    catalog_uri: str,
+    mlflow_uri: str,
+    *,
+    more_dags: Sequence[str] = (),
+    **told: str,
 ) -> Iterator[Platform]:
     """An empty platform while the context lasts.
 
@@ -181,6 +188,7 @@ def serve_platform(
         s3: Pods reach it, as the other servers.
         catalog_uri: A PostgreSQL database.
         mlflow_uri: An MLflow server.
+        more_dags: Files beside those of the project.
         told: Further environment, of Airflow and of the pods.
     """
     settings = dataclasses.replace(
@@ -207,6 +215,8 @@ def serve_platform(
             # Only what a test begins.
             text = re.sub(r"schedule=\".*", "schedule=None,", file.read_text())
             (dags / file.name).write_text(text)
+        for number, text in enumerate(more_dags):
+            (dags / f"more_{number}.py").write_text(text)
         stack.up(root, dags_folder=dags)
         client = airflow_api.connect(root)
         for pool in ("pods", "gpu"):

@@ -1,12 +1,11 @@
 """A process that trains a tiny network: alone, on several pretended devices, or as a worker.
 
-python -m tests.training.together OUTPUT.npz --devices 2
+python tests/training/together.py OUTPUT.npz --devices 3
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -57,6 +56,12 @@ def train(replicas: Replicas) -> tuple[keras.Model, list[dict[str, float]]]:
     return model, history
 
 
+def learnt(model: keras.Model, history: list[dict[str, float]]) -> dict[str, np.ndarray]:
+    """The weights, and the metrics of each epoch in the order of their names."""
+    weights = {f"{n:03d}": weight for n, weight in enumerate(model.get_weights())}
+    return {**weights, "history": np.array([[e[name] for name in sorted(e)] for e in history])}
+
+
 def seeds(replicas: Replicas) -> np.ndarray:
     """The states of dropout's random numbers on each device, before the first step."""
     model = replicas.replicate(build_model("cnn", SAMPLING, 2))
@@ -78,10 +83,10 @@ def main() -> None:
             model, history = train(replicas)
     except TemporaryError as error:
         sys.exit(str(error))
-    weights = {f"{n:03d}": weight for n, weight in enumerate(model.get_weights())}
+    found = learnt(model, history)
     if chosen.devices > 1:
-        weights["seeds"] = seeds(replicas)
-    np.savez(chosen.output, history=json.dumps(history), **weights)
+        found["seeds"] = seeds(replicas)
+    np.savez(chosen.output, **found)
 
 
 if __name__ == "__main__":

@@ -321,7 +321,6 @@ def copy_variables(source: keras.Model, target: keras.Model) -> None:
         of_target.assign(of_source.numpy())
 
 
-@keras.saving.register_keras_serializable(package="vidpipe")
 class SharedBatchNormalization(keras.layers.BatchNormalization):
     """Batch normalization over the whole batch, of which each replica has a part.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from pathlib import Path
 from typing import Any
@@ -208,8 +209,12 @@ def test_job_of_an_earlier_try_is_found(
     pod_stages.tell(train=[[["sleep", 600]]])
     resources = load_resources(settings.kubernetes.resources_file, "train", TOGETHER)
     arguments = ["train", "--run-key", "found", "--params", "{}"]
-    request = PodRequest("train", arguments, task="task", work="work", deadline_s=600)
-    other = PodRequest("train", arguments, task="task", work="other", deadline_s=600)
+    request = PodRequest(
+        *("train", arguments),
+        **{"task": "task", "work": "work", "deployment": "tests", "run_key": "found"},
+        deadline_s=600,
+    )
+    other = dataclasses.replace(request, work="other")
 
     started = cluster.start_or_find(request, resources)
     assert started[1:] == (2, False)

@@ -80,14 +80,10 @@ class Running:
         self.client._call("PATCH" if "taskInstances" in path else "POST", path, json=what)
 
 
-def test_each_line_is_shown_once_and_soon(airflow: RunningAirflow):
-    run = Running(airflow, "brief", [[["say", 1000], ["sleep", 8], ["report"]]])
-    run.wait_until_called()
-    called_s = time.monotonic()
-    run.wait(lambda: len(run.lines()) >= 1000, within_s=30)
+def test_each_line_is_shown_once_while_the_pod_runs(airflow: RunningAirflow):
+    run = Running(airflow, "probe", [[["say", 1000], ["sleep", 60], ["report"]]])
+    run.wait(lambda: len(run.lines()) >= 1000, within_s=60)
 
-    # A call is noted before the first line: what it took to say a thousand is in here.
-    assert time.monotonic() - called_s < 8
     assert run.task["state"] == "deferred"
     assert run.wait_until_ended() == "success"
     assert run.lines() == list(range(1000))

@@ -140,6 +140,7 @@ def test_deleted_pod(ingest: Ingest, undisturbed: dict[str, Any]):
     assert ingest.run.tasks()["extract[0]"]["try_number"] == 1
 
 
+@pytest.mark.slow
 def test_cleared_task(ingest: Ingest, undisturbed: dict[str, Any]):
     ingest.wait_until_at_work()
     ingest.run.clear("extract")
@@ -147,6 +148,7 @@ def test_cleared_task(ingest: Ingest, undisturbed: dict[str, Any]):
     ingest.wait_until_well(undisturbed)
 
 
+@pytest.mark.slow
 def test_two_runs_of_the_same_work(ingest: Ingest, undisturbed: dict[str, Any]):
     other = ingest.begin()
 
@@ -155,6 +157,7 @@ def test_two_runs_of_the_same_work(ingest: Ingest, undisturbed: dict[str, Any]):
     assert extracted(ingest.platform.lake, ingest.prefix) == undisturbed
 
 
+@pytest.mark.slow
 def test_storage_away(ingest: Ingest, undisturbed: dict[str, Any]):
     ingest.wait_until_at_work()
     ingest.platform.s3.stop()
@@ -164,6 +167,7 @@ def test_storage_away(ingest: Ingest, undisturbed: dict[str, Any]):
     ingest.wait_until_well(undisturbed)
 
 
+@pytest.mark.slow
 def test_kubernetes_away(ingest: Ingest, undisturbed: dict[str, Any]):
     ingest.wait_until_at_work()
     with ingest.platform.api_server.cut():
@@ -173,6 +177,7 @@ def test_kubernetes_away(ingest: Ingest, undisturbed: dict[str, Any]):
     assert ingest.run.tasks()["extract[0]"]["try_number"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["scheduler", "triggerer"])
 def test_killed_part_of_airflow(ingest: Ingest, undisturbed: dict[str, Any], part: str):
     pod = ingest.wait_until_at_work()
@@ -187,6 +192,7 @@ def test_killed_part_of_airflow(ingest: Ingest, undisturbed: dict[str, Any], par
     assert pod["metadata"]["name"] in ingest.run.log("extract[0]")
 
 
+@pytest.mark.slow
 def test_too_little_memory(platform: Platform, videos: Videos, undisturbed: dict[str, Any]):
     platform.resources.write_text('[extract]\nmemory = "160Mi"\nmemory_limit = "4Gi"\n')
     try:
@@ -197,6 +203,7 @@ def test_too_little_memory(platform: Platform, videos: Videos, undisturbed: dict
     assert "ran out: started again" in ingest.run.log("extract[0]")
 
 
+@pytest.mark.slow
 def test_missing_image(platform: Platform, videos: Videos, undisturbed: dict[str, Any]):
     platform.resources.write_text('[extract]\nimage = "localhost:5000/nothing:here"\n')
     try:

@@ -15,7 +15,7 @@ from vidpipe.local.demo_data import make_demo_videos
 from vidpipe.models.bundle import Bundle
 from vidpipe.stages.by_hand import upload_annotations
 
-pytestmark = pytest.mark.kubernetes
+pytestmark = [pytest.mark.kubernetes, pytest.mark.slow]
 
 CLIPS = 16
 EPOCHS = 150
@@ -115,7 +115,6 @@ def test_more_gpus_than_there_are(dataset: Platform):
     dataset.cluster.wait_until_empty()
 
 
-@pytest.mark.slow
 def test_killed_worker_of_two(dataset: Platform):
     quiet = train(dataset, workers=2)
     assert quiet.wait() == "success"

@@ -81,7 +81,7 @@ class Running:
 
 
 def test_each_line_is_shown_once_while_the_pod_runs(airflow: RunningAirflow):
-    run = Running(airflow, "probe", [[["say", 1000], ["sleep", 60], ["report"]]])
+    run = Running(airflow, "probe", [[["say", 1000], ["sleep", 30], ["report"]]])
     run.wait(lambda: len(run.lines()) >= 1000, within_s=60)
 
     assert run.task["state"] == "deferred"

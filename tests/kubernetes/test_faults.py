@@ -61,6 +61,7 @@ def extracted(lake: Lake, prefix: str) -> dict[str, Any]:
         row
         for row in runs.rows(lake, "outcomes")
         if row["stage"] == "extract" and row["source_uri"].startswith(known)
+        if row["status"] != "failed"  # and done by a later run
     ]
     names = {row["video_id"]: row["source_uri"].removeprefix(known) for row in outcomes}
 
@@ -216,7 +217,7 @@ def test_missing_image(platform: Platform, videos: Videos, undisturbed: dict[str
     assert "localhost:5000/nothing:here" in ingest.run.log("extract[0]")
     platform.cluster.wait_until_empty()
 
-    ingest.run.clear("extract", "audit", "publish")
+    ingest.run = ingest.begin()  # a run that is published is over
     ingest.wait_until_well(undisturbed)
 
 

@@ -11,19 +11,30 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.servers import free_port
+from tests.servers import S3Server, free_port
 
 
 class MlflowServer:
-    """`mlflow server` over a folder."""
+    """`mlflow server` over a folder; artifacts may be on an S3 server, known to this one alone."""
 
-    def __init__(self, folder: Path, host: str = "127.0.0.1"):
+    def __init__(self, folder: Path, host: str = "127.0.0.1", s3: S3Server | None = None):
         self.folder = folder
+        self.s3 = s3
         self.host, self.port = host, free_port()
         self.uri = f"http://{host}:{self.port}"
 
     def start(self) -> None:
         """Starts it, and waits until it answers."""
+        artifacts, known = self.folder / "artifacts", {}
+        if self.s3:
+            artifacts = "s3://lake/mlflow"
+            known = {
+                "MLFLOW_S3_ENDPOINT_URL": self.s3.settings.endpoint_url,
+                "AWS_ACCESS_KEY_ID": self.s3.settings.access_key_id,
+                "AWS_SECRET_ACCESS_KEY": self.s3.settings.secret_access_key,
+                "AWS_DEFAULT_REGION": self.s3.settings.region,
+                "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
+            }
         mlflow = Path(sysconfig.get_path("scripts")) / "mlflow"
         self._process = subprocess.Popen(
             [
@@ -31,12 +42,13 @@ class MlflowServer:
                 *("--host", self.host, "--port", str(self.port)),
                 *("--allowed-hosts", f"{self.host}:{self.port}"),
                 *("--backend-store-uri", f"sqlite:///{self.folder / 'mlflow.db'}"),
-                *("--serve-artifacts", "--artifacts-destination", self.folder / "artifacts"),
+                *("--serve-artifacts", "--artifacts-destination", artifacts),
             ],
             env={
                 **os.environ,
                 "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
                 "MLFLOW_DISABLE_TELEMETRY": "true",
+                **known,
             },
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -55,9 +67,11 @@ class MlflowServer:
 
 
 @contextlib.contextmanager
-def serve_mlflow(folder: Path, host: str = "127.0.0.1") -> Iterator[MlflowServer]:
+def serve_mlflow(
+    folder: Path, host: str = "127.0.0.1", s3: S3Server | None = None
+) -> Iterator[MlflowServer]:
     """Serves a folder while the context lasts."""
-    server = MlflowServer(folder, host)
+    server = MlflowServer(folder, host, s3)
     server.start()
     try:
         yield server

@@ -24,7 +24,7 @@ from tests.kubernetes.cluster import (
 )
 from tests.kubernetes.platform import Platform, serve_platform, serve_postgres
 from tests.mlflow_server import serve_mlflow
-from tests.servers import S3Server, new_lake
+from tests.servers import S3Server, new_lake, serve_s3
 from vidpipe.config import load_settings
 from vidpipe.lake.tables import Lake
 
@@ -58,8 +58,12 @@ def stage_image(tmp_path_factory: pytest.TempPathFactory) -> str:
 def mlflow_for_pods(
     cluster: TestCluster, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    """URI of an MLflow server that pods reach."""
-    with serve_mlflow(tmp_path_factory.mktemp("mlflow-pods"), cluster.address) as server:
+    """URI of an MLflow server that pods reach, unlike the S3 server where it keeps artifacts."""
+    folder = tmp_path_factory.mktemp("mlflow-pods")
+    with (
+        serve_s3(tmp_path_factory.mktemp("s3-mlflow")) as s3,
+        serve_mlflow(folder, cluster.address, s3) as server,
+    ):
         yield server.uri
 
 

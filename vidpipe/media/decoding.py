@@ -121,7 +121,9 @@ class Decoder:
     def _start(self) -> subprocess.Popen[bytes]:
         process = self._process
         # It ended, or says what nobody asked for.
-        if process is not None and select.select([process.stdout], [], [], 0)[0]:
+        if process is not None and (
+            process.poll() is not None or select.select([process.stdout], [], [], 0)[0]
+        ):
             self._drop()
         if self._process is None:
             self._process = limits.start_limited(COMMAND, PIPE_BYTES)

@@ -4,8 +4,8 @@
 Removes pods that nobody waits for, and checkpoints that no training goes on from. Unpause it, and
 it does so every hour; or trigger it by hand.
 
-**Tasks.** `sweep` looks for pods, Jobs and Services of this deployment in the cluster, and removes
-those whose task is over or is not known any more; it is skipped where no pods are configured.
+**Tasks.** `sweep` looks for pods and Jobs of this deployment in the cluster, and removes those
+whose task is over or is not known any more; it is skipped where no pods are configured.
 `maintain` removes the checkpoints of trainings whose run left nothing new for some days.
 
 **What it leaves alone**: what a task waits for or may go on with, what is younger than ten minutes,

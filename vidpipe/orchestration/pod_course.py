@@ -15,7 +15,7 @@ class Course:
 
     Attributes:
         until: When the try ends (ISO time).
-        code_version: Under which its work is known.
+        code_version: Under which its work is known; empty: begun by code that did not tell.
         pod: The pod that is waited for, or the Job of several.
         workers: How many they are.
         lost: How many were lost.
@@ -25,7 +25,7 @@ class Course:
     """
 
     until: str
-    code_version: str
+    code_version: str = ""
     pod: str = ""
     workers: int = 1
     lost: int = 0
@@ -36,7 +36,7 @@ class Course:
     @property
     def environment(self) -> dict[str, str]:
         """What the stage is told of it."""
-        told = {"VIDPIPE_CODE_VERSION": self.code_version}
+        told = {"VIDPIPE_CODE_VERSION": self.code_version} if self.code_version else {}
         if self.alone:
             told["VIDPIPE_EXTRACT_WORKERS"] = "1"
         if self.out_of_memory:

@@ -21,7 +21,7 @@ LINE_BYTES = 8192
 LINES_WITHIN_S = 10.0
 # When a line was written, which Kubernetes puts before it.
 _STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+(Z|[+-]\d\d:\d\d)")
-_AWAY = (aiohttp.ClientError, TimeoutError, OSError)
+AWAY = (aiohttp.ClientError, TimeoutError, OSError)
 
 
 class PodLog:
@@ -61,7 +61,7 @@ class PodLog:
         while True:
             over = self._is_over
             again, of_again = last, of_last
-            with contextlib.suppress(ApiException, *_AWAY):
+            with contextlib.suppress(ApiException, *AWAY):
                 async for raw in _lines(await self._open(last)):
                     stamp, _, line = raw.partition(" ")
                     if not _STAMP.fullmatch(stamp):

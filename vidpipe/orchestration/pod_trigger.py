@@ -13,20 +13,18 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-import aiohttp
 from airflow.providers.cncf.kubernetes.hooks.kubernetes import AsyncKubernetesHook
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from kubernetes_asyncio.client import ApiClient, ApiException, BatchV1Api, CoreV1Api
 
 from vidpipe.orchestration.pod_end import LOST, UNABLE, PodEnd, ended_at, has_started, waits_for
-from vidpipe.orchestration.pod_log import PodLog
+from vidpipe.orchestration.pod_log import AWAY, PodLog
 from vidpipe.orchestration.resources import quantity
 from vidpipe.orchestration.workers import JOB, end_of, have_started, worker_number
 from vidpipe.stages.manifest import now
 
 POLL_S = 2.0
 TELL_EVERY_S = 60.0
-_AWAY = (aiohttp.ClientError, TimeoutError, OSError)
 
 
 class PodTrigger(BaseTrigger):
@@ -122,7 +120,7 @@ class PodTrigger(BaseTrigger):
                 if error.status == 403:
                     raise  # that does not mend itself, and says what is not allowed
                 self._tell("Kubernetes answers %s; asking again.", error.status)
-            except _AWAY as error:
+            except AWAY as error:
                 self._tell("Kubernetes does not answer (%s); asking again.", type(error).__name__)
             await asyncio.sleep(POLL_S)
 
@@ -150,7 +148,7 @@ class PodTrigger(BaseTrigger):
         """What the nodes could not give it, even if they were idle."""
         try:
             nodes = [node.status.allocatable for node in (await core.list_node()).items]
-        except (ApiException, *_AWAY):
+        except (ApiException, *AWAY):
             return None  # that is known only where one may look at nodes
         asked = pod["spec"]["containers"][0]["resources"]["requests"]
         for name, amount in asked.items():

@@ -1,4 +1,4 @@
-"""Removes from the cluster what is left over: pods, Jobs and Services of tasks that are over.
+"""Removes from the cluster what is left over: pods and Jobs of tasks that are over.
 
 Most are removed by the task itself when it ends. Left over are those whose task was marked or whose
 run was deleted while Airflow's triggerer was away, and those of workers that died in between.

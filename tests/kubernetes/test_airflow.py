@@ -159,14 +159,14 @@ def test_pod_is_swept_when_nobody_waits_for_it_and_no_sooner(airflow: RunningAir
     """Its task is marked while the triggerer, which would remove it, is away."""
     run = Running(airflow, "probe", [[["sleep", 600]]])
     run.wait_until_called()
-    assert swept(run) == {"Jobs": 0, "Services": 0, "pods": 0}
+    assert swept(run) == {"Jobs": 0, "pods": 0}
     for process in processes.find(airflow.root.resolve())["triggerer"]:
         process.kill()
     run.change(f"/dags/probe/dagRuns/{run.run_id}/taskInstances/plan", new_state="failed")
     (pod,) = airflow.cluster.pods()
     assert not pod["metadata"].get("deletionTimestamp")
 
-    assert swept(run) == {"Jobs": 0, "Services": 0, "pods": 1}
+    assert swept(run) == {"Jobs": 0, "pods": 1}
 
     airflow.cluster.wait_until_empty()
     lake = airflow.stages.lake

@@ -80,6 +80,23 @@ def test_a_run_that_spent_enough_begins_no_shard_and_ends_well(
     assert spent_by_run.gpu_hours == 0
 
 
+def test_a_shard_that_began_after_all_is_refused_no_longer(
+    airflow_home: Path, pod_stages: PodStages, namespace: TestCluster
+):
+    """Else the audit would take its failure for the ceiling's."""
+    pod_stages.tell(
+        discover=[[["plan", ["extract"]], ["refuse", "extract/00000"]]],
+        **{"extract/00000": [[["exit", 75]], [["exit", 65]]]},
+    )
+
+    run = run_dag(airflow_home, "probe")
+
+    assert (run.tasks["work[0]"], run.tries["work[0]"]) == ("failed", 2)
+    settings = load_settings()
+    run_key = layout.make_run_key("tests", "probe", run.run_id)
+    assert not list(open_store(settings).list(layout.refused_uri(settings.lake.uri, run_key)))
+
+
 def test_a_day_counts_all_runs(
     airflow_home: Path,
     pod_stages: PodStages,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.airflow_runs import run_dag
 from tests.kubernetes.cluster import TestCluster
@@ -127,6 +129,29 @@ def test_lost_pods_are_replaced_within_the_try(
     namespace.wait_until_empty()
 
 
+def test_code_that_changes_while_a_pod_runs(
+    airflow_home: Path,
+    pod_stages: PodStages,
+    namespace: TestCluster,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """Airflow was upgraded: the pod's work is known under the version that it began with."""
+    pod_stages.tell(discover=[[["sleep", 5], ["report"]]])
+    version = ["before"]
+    monkeypatch.setattr("vidpipe.orchestration.operator.code_version", lambda: version[0])
+
+    def upgrade() -> None:
+        namespace.wait_for_pod(lambda pod: pod_stages.calls("discover"), within_s=120)
+        version[0] = "after"
+
+    with in_background(upgrade):
+        run = run_dag(airflow_home, "probe")
+
+    assert (run.tasks["plan"], run.tries["plan"]) == ("success", 1)
+    (call,) = pod_stages.calls("discover")
+    assert call["environment"]["VIDPIPE_CODE_VERSION"] == "before"
+
+
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
@@ -169,3 +194,44 @@ def test_what_cannot_start_fails_with_its_reason(
     assert time.monotonic() - began < 120
     assert told in capfd.readouterr().out
     namespace.wait_until_empty()
+
+
+@pytest.mark.parametrize(
+    ("kubeconfig", "tries", "told"),
+    [
+        ("missing", 1, "There is no Kubernetes to run pods in: "),
+        ("no rights", 1, "Kubernetes does not let vidpipe do this: "),
+        pytest.param("nowhere", 2, "Kubernetes does not answer: ", marks=pytest.mark.slow),
+    ],
+)
+def test_kubeconfig_that_does_not_lead_to_pods(
+    airflow_home: Path,
+    pod_stages: PodStages,
+    namespace: TestCluster,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    kubeconfig: str,
+    tries: int,
+    told: str,
+):
+    config = yaml.safe_load(Path(os.environ["KUBECONFIG"]).read_text())
+    if kubeconfig == "no rights":
+        # Whom nobody gave a role.
+        body = {"spec": {"expirationSeconds": 600}}
+        create_token = namespace.core.create_namespaced_service_account_token
+        token = create_token("default", namespace.namespace, body).status.token
+        config["users"][0]["user"] = {"token": token}
+    elif kubeconfig == "nowhere":
+        config["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:1"
+    path = tmp_path / "kubeconfig"
+    if kubeconfig != "missing":
+        path.write_text(yaml.safe_dump(config))
+        path.chmod(0o600)
+    monkeypatch.setenv("KUBECONFIG", str(path))
+
+    run = run_dag(airflow_home, "probe")
+
+    assert (run.tasks["plan"], run.tries["plan"]) == ("failed", tries)
+    assert told in capfd.readouterr().out
+    assert namespace.pods() == []

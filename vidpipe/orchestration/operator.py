@@ -200,15 +200,18 @@ class StageOperator(BaseOperator):
         request = self._request(context, work, course)
         cluster = self._cluster(work.settings)
         self._pods_of = request.task
+        run_key, shard = work.manifest.run_key, work.manifest.shard
+        refused = self.shard and refused_uri(work.settings.lake.uri, run_key, self.stage, shard)
         try:
             name, workers, found = cluster.start_or_find(request, resources)
         except CeilingError:
-            if self.shard:
+            if refused:
                 # The audit leaves what it was to do to later runs.
-                manifest, lake_uri = work.manifest, work.settings.lake.uri
-                refused = refused_uri(lake_uri, manifest.run_key, self.stage, manifest.shard)
                 work.store.put(refused, b"")
             raise
+        if refused and context["ti"].try_number > 1:
+            # An earlier try was refused, perhaps: this one has begun.
+            _patiently(lambda: work.store.delete(refused))
         self.log.info(
             "%s %s in namespace %s %s.",
             "Pod" if workers == 1 else f"Job of {workers} workers",

@@ -10,6 +10,7 @@ for all further calls. A step is one of
     hold [N …]   the items that are at hand
     spawn MB     a child that eats and is killed
     plan STAGES  shards of these stages, the first of one item, the second of two, …
+    refuse SHARD the mark of a shard that an earlier try was not allowed to begin
     report       what a stage leaves that ended well
     exit CODE
     meet         all workers find each other by name
@@ -82,6 +83,9 @@ def main() -> None:
             case "plan":
                 _plan(manifest, store, lake_uri, words[0])
                 _report(manifest, store, lake_uri, _uris(manifest, lake_uri, words[0]))
+            case "refuse":
+                uri = layout.refused_uri(lake_uri, manifest.run_key, *words[0].split("/"))
+                store.put(uri, b"")
             case "report":
                 _report(manifest, store, lake_uri, None)
             case "exit":

@@ -28,8 +28,8 @@ demo: $(STAMP)  ## the whole loop, from videos to labels; VIDEOS=folder LABELS=f
 test: $(STAMP)  ## all tests
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-test-kubernetes: $(STAMP)  ## those that need the cluster of KUBECONFIG, and docker; slow ones, too
-	@$(BIN)/python -m pytest -m kubernetes --run-slow
+test-kubernetes: $(STAMP)  ## those that need the cluster of KUBECONFIG, and docker; QUICK=1: but the slow ones
+	@$(BIN)/python -m pytest -m kubernetes $(if $(QUICK),,--run-slow) tests/kubernetes
 
 lint: $(STAMP)  ## style and common mistakes
 	@$(BIN)/ruff check .

@@ -92,7 +92,7 @@ def test_memory_that_runs_out_is_doubled(airflow_home: Path, pod_stages: PodStag
         for names in [("EXTRACT_WORKERS", "OUT_OF_MEMORY")]
         for call in calls
     ]
-    assert told == [(None, None)] * 3 + [("1", None), ("1", "0")]
+    assert told == [("2", None)] * 3 + [("1", None), ("1", "0")]
 
 
 def test_child_killed_for_memory(airflow_home: Path, pod_stages: PodStages):

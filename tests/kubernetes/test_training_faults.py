@@ -95,7 +95,7 @@ def test_drained_node(dataset: Platform, undisturbed: Any):
     pod = wait_until_it_learns(run)
     node = pod["spec"]["nodeName"]
     pods = ["--pod-selector", "app.kubernetes.io/component=train", "--force"]
-    drain = ["kubectl", "drain", node, "--ignore-daemonsets", "--timeout=60s", *pods]
+    drain = ["kubectl", "drain", node, "--delete-emptydir-data", "--timeout=60s", *pods]
     try:
         subprocess.run(drain, check=True, capture_output=True)
     finally:

@@ -213,6 +213,7 @@ def test_job_of_an_earlier_try_is_found(
         *("train", arguments),
         **{"task": "task", "work": "work", "deployment": "tests", "run_key": "found"},
         deadline_s=600,
+        max_wait_s=600,
     )
     other = dataclasses.replace(request, work="other")
 

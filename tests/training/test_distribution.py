@@ -19,8 +19,7 @@ import tensorflow as tf
 from tests.training.together import learnt, train
 from vidpipe.datasets.pipeline import Part, row_weight
 from vidpipe.errors import TemporaryError, UsageError
-from vidpipe.training import distribution
-from vidpipe.training.distribution import HOSTS, INDEX, Replicas, Workers
+from vidpipe.training.distribution import HOSTS, INDEX, WAIT_S, Replicas, Workers
 
 ROOT = Path(__file__).parents[2]
 
@@ -141,10 +140,9 @@ def test_workers_wait_for_each_other_and_hear_the_first(train):
     assert told == [train] * 3
 
 
-def test_a_worker_that_does_not_come_is_named(monkeypatch):
-    monkeypatch.setattr(distribution, "MEET_WITHIN_S", 2.0)
+def test_a_worker_that_does_not_come_is_named():
     addresses = hosts(3)
-    first, second = meet([Workers(0, addresses), Workers(1, addresses)])
+    first, second = meet([Workers(0, addresses, 2.0), Workers(1, addresses, 2.0)])
     assert first == f"Of 3 workers these did not come within 2 s: 2 ({addresses[2]})."
     assert second.startswith(f"The first of 3 workers ({addresses[0]}) did not call")
 
@@ -156,6 +154,8 @@ def test_who_the_workers_are_comes_from_the_environment(monkeypatch):
     monkeypatch.setenv(HOSTS, "a.b:1, c.d:2")
     monkeypatch.setenv(INDEX, "1")
     assert Workers.from_environment() == Workers(1, ("a.b:1", "c.d:2"))
+    monkeypatch.setenv(WAIT_S, "3600")
+    assert Workers.from_environment().wait_s == 3600
     for index in ("", "2", "-1", "one"):
         monkeypatch.setenv(INDEX, index)
         with pytest.raises(UsageError, match=f"from 0 to 1.*Received: {index!r}"):

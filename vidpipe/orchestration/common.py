@@ -32,6 +32,9 @@ def dag_settings() -> dict[str, Any]:
             "retry_exponential_backoff": 2.0,
             "max_retry_delay": timedelta(minutes=10),
             "execution_timeout": timedelta(hours=1),
+            # Of two tasks that want a slot, the one that is nearer to the end of its run: else
+            # what is done would wait for publication until others have begun all they have.
+            "weight_rule": "upstream",
             **pool,
             **notify.failed_task(),
         },

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -109,18 +110,13 @@ class StageOperator(BaseOperator):
         self._pods_of: str | None = None
 
     def execute(self, context: Context) -> Any:
-        try:
+        with _told_to_airflow(context):
             work = self._work(context)
             if work.runtime == "kubernetes":
                 self._start_pod(context, work)
             self._process = LocalProcess()
             exit_code, last_line = self._process.run(work.arguments, self.log)
             return self._finish(context, work, exit_code, last_line)
-        except AirflowSkipException as skip:
-            context["ti"].xcom_push(key="summary", value=str(skip))
-            raise
-        except VidpipeError as error:
-            raise airflow_error(error.exit_code, str(error)) from error
 
     def on_kill(self) -> None:
         if self._process is not None:
@@ -191,13 +187,14 @@ class StageOperator(BaseOperator):
         from vidpipe.orchestration.pod_trigger import PodTrigger
         from vidpipe.stages.manifest import now
 
-        if course is None:
-            until = now() + (self.execution_timeout or DEADLINE)
-            course = Course(until.isoformat(), work.manifest.code_version)
         kubernetes = work.settings.kubernetes
         max_wait_s = (context["params"].get("max_wait_hours") or 0) * 3600 or kubernetes.max_wait_s
+        if course is None:
+            # What it waits for a node is not taken from the time that it has.
+            until = now() + (self.execution_timeout or DEADLINE) + timedelta(seconds=max_wait_s)
+            course = Course(until.isoformat(), work.manifest.code_version)
         resources = self._resources(work, course)
-        request = self._request(context, work, course)
+        request = self._request(context, work, course, resources, max_wait_s)
         cluster = self._cluster(work.settings)
         self._pods_of = request.task
         run_key, shard = work.manifest.run_key, work.manifest.shard
@@ -233,17 +230,12 @@ class StageOperator(BaseOperator):
 
     def go_on(self, context: Context, event: dict[str, Any]) -> Any:
         """Called by Airflow when the pod has ended."""
-        try:
+        with _told_to_airflow(context):
             return self._pod_ended(context, event)
-        except AirflowSkipException as skip:
-            context["ti"].xcom_push(key="summary", value=str(skip))
-            raise
-        except VidpipeError as error:
-            raise airflow_error(error.exit_code, str(error)) from error
 
     def _pod_ended(self, context: Context, event: dict[str, Any]) -> Any:
         from vidpipe.orchestration.pod_course import Course
-        from vidpipe.orchestration.pod_end import EXITED, LOST, UNABLE, PodEnd
+        from vidpipe.orchestration.pod_end import EXITED, FINAL, LOST, TO_RAISE, PodEnd
         from vidpipe.stages.manifest import find_report
 
         end, course = PodEnd(**event["end"]), Course(**event["course"])
@@ -259,13 +251,18 @@ class StageOperator(BaseOperator):
             return self._tell(context, report)
         kubernetes = work.settings.kubernetes
         if following := course.after(end, self._resources(work, course), kubernetes.max_lost):
-            course, why = following
+            again, why = following
             self.log.warning("%s", why)
-            self._start_pod(context, work, course)
+            if again.lost > course.lost:
+                # What took it may be about to take the next one, too.
+                time.sleep(2**again.lost)
+            self._start_pod(context, work, again)
         message = f"The pod of {self.stage} ended: {end.kind}. {end.told}".strip()
+        if what := TO_RAISE.get(end.kind):
+            message += f" Raise {what} of {self.stage} in [kubernetes] resources_file."
         if end.last_line:
             message += f" It said last: {end.last_line}"
-        raise (AirflowFailException if end.kind == UNABLE else AirflowException)(message)
+        raise (AirflowFailException if end.kind in FINAL else AirflowException)(message)
 
     def resume_execution(
         self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
@@ -284,7 +281,14 @@ class StageOperator(BaseOperator):
             asked["memory"] = course.memory
         return load_resources(file, self.stage, asked)
 
-    def _request(self, context: Context, work: _Work, course: Course) -> PodRequest:
+    def _request(
+        self,
+        context: Context,
+        work: _Work,
+        course: Course,
+        resources: Resources,
+        max_wait_s: float,
+    ) -> PodRequest:
         from vidpipe.orchestration.ceilings import NEVER_REFUSED, Ceilings
         from vidpipe.orchestration.pods import PodRequest, label
         from vidpipe.stages.manifest import now
@@ -294,6 +298,8 @@ class StageOperator(BaseOperator):
         if self.stage not in NEVER_REFUSED:
             ceilings = Ceilings.of(work.settings.kubernetes, context["params"])
         left = datetime.fromisoformat(course.until) - now()
+        may_take = min(left, self.execution_timeout or DEADLINE)
+        workers = work.settings.extract.workers or resources.whole_cpus
         return PodRequest(
             stage=self.stage,
             arguments=work.arguments,
@@ -301,7 +307,8 @@ class StageOperator(BaseOperator):
             work=label(work.manifest.run_key, self.stage, work.manifest.hash),
             deployment=work.settings.deployment,
             run_key=work.manifest.run_key,
-            deadline_s=max(60, int(left.total_seconds()) + 60),
+            deadline_s=max(1, int(may_take.total_seconds())),
+            max_wait_s=int(max_wait_s),
             ceilings=ceilings,
             annotations={
                 "vidpipe.io/dag": ti.dag_id,
@@ -310,7 +317,7 @@ class StageOperator(BaseOperator):
                 "vidpipe.io/try": str(ti.try_number),
                 "vidpipe.io/run-key": work.manifest.run_key,
             },
-            environment=course.environment,
+            environment={"VIDPIPE_EXTRACT_WORKERS": str(workers), **course.environment},
         )
 
     def _cluster(self, settings: Settings) -> Any:
@@ -318,6 +325,18 @@ class StageOperator(BaseOperator):
         from vidpipe.orchestration.pods import Cluster
 
         return Cluster(settings)
+
+
+@contextlib.contextmanager
+def _told_to_airflow(context: Context) -> Iterator[None]:
+    """What ends the work is raised as Airflow has it."""
+    try:
+        yield
+    except AirflowSkipException as skip:
+        context["ti"].xcom_push(key="summary", value=str(skip))
+        raise
+    except VidpipeError as error:
+        raise airflow_error(error.exit_code, str(error)) from error
 
 
 def _patiently(read: Callable[[], _T]) -> _T:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Any
 
 from airflow.sdk import Param
@@ -31,11 +32,13 @@ def text_param(title: str, description: str, **kwargs: Any) -> Param:
 def runtime_params() -> dict[str, Param]:
     """Where the stages of a run are at work."""
     settings = load_settings()
+    # Airflow's image has nothing of what a stage needs.
+    has_stages = importlib.util.find_spec("pyiceberg") is not None
     return {
         "runtime": Param(
             settings.runtime,
             type="string",
-            enum=list(RUNTIMES),
+            enum=[name for name in RUNTIMES if name != "local" or has_stages],
             values_display={
                 "local": "local: a process on the machine of its task",
                 "kubernetes": "kubernetes: a pod each",

@@ -15,7 +15,8 @@ class Course:
 
     Attributes:
         until: When the try ends (ISO time).
-        code_version: Under which its work is known; empty: begun by code that did not tell.
+        code_version: Under which its work is known; empty: an older version of this code began it,
+            which noted none.
         pod: The pod that is waited for, or the Job of several.
         workers: How many they are.
         lost: How many were lost.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -20,21 +21,29 @@ CONTAINER = "stage"
 EXITED = "exited"  # its exit code tells how
 LOST = "lost"  # through no fault of the stage: it may be started again
 OUT_OF_MEMORY = "out_of_memory"
+OUT_OF_DISK = "out_of_disk"  # it wrote more than it may
 TIMED_OUT = "timed_out"  # it ran for longer than a pod may
 UNABLE = "unable"  # it cannot start, ever
 
+# The same again would end the same.
+FINAL = (UNABLE, OUT_OF_MEMORY, OUT_OF_DISK)
+# What there can be more of, as the file of resources calls it.
+TO_RAISE = {OUT_OF_MEMORY: "memory_limit", OUT_OF_DISK: "scratch and ephemeral_storage"}
+
 # A node that is gone keeps its pods on paper: they are not waited for after their time is over.
 GONE_AFTER_S = 10.0
-# A registry may be away for a moment.
-PULL_WITHIN_S = 60.0
 TOLD = (0, EXIT_USAGE, EXIT_BAD_INPUT, EXIT_NOTHING_TO_DO)
+# Of pods whose stage ran. That of one which never did says it by itself.
 _LOST = (
     "Evicted", "NodeLost", "NodeShutdown", "Preempting", "Shutdown", "Terminated",
-    "TerminationByKubelet", "UnexpectedAdmissionError", "NodeAffinity", "OutOfcpu", "OutOfmemory",
+    "TerminationByKubelet",
 )  # fmt: skip
-_PULLING = ("ErrImagePull", "ImagePullBackOff", "RegistryUnavailable")
-_NEVER = (
-    "CreateContainerConfigError", "CreateContainerError", "ErrImageNeverPull", "InvalidImageName",
+# How the node speaks of a pod's own files, in memory of the node or on its disk.
+_DISK = re.compile(r"exceeds the (total )?limit|exceeded its local ephemeral storage limit", re.I)
+_NEVER = ("CreateContainerConfigError", "ErrImageNeverPull", "InvalidImageName")
+# A registry may be away for a moment, or a node busy.
+_NOT_NOW = (
+    "ErrImagePull", "ImagePullBackOff", "RegistryUnavailable", "CreateContainerError",
     "RunContainerError",
 )  # fmt: skip
 
@@ -50,6 +59,7 @@ class PodEnd:
         working: Numbers of the items that the stage was at work on.
         last_line: What the stage said last.
         worker: Which of several pods it was.
+        may_mend: Whether it is over only if it stays so for a while.
     """
 
     kind: str
@@ -58,6 +68,7 @@ class PodEnd:
     working: list[int] = field(default_factory=list)
     last_line: str = ""
     worker: int = 0
+    may_mend: bool = False
 
     def saying(self, last_line: str) -> PodEnd:
         """The same with what the stage said last."""
@@ -82,10 +93,10 @@ def pod_end(pod: dict[str, Any], now: datetime) -> PodEnd | None:
     if status.get("phase") in ("Failed", "Succeeded"):
         if reason == "DeadlineExceeded":
             return PodEnd(TIMED_OUT, told=status.get("message") or reason)
-        return PodEnd(LOST, told=_words(reason or "Failed", status.get("message")))
+        return _evicted(reason or "Failed", status.get("message"))
     if leaving and (now - _time(leaving)).total_seconds() > GONE_AFTER_S:
         return PodEnd(LOST, told="it was deleted, and its node does not answer")
-    return _unable(state, pod, now)
+    return _unable(state)
 
 
 def _terminated(
@@ -98,10 +109,12 @@ def _terminated(
     if reason == "DeadlineExceeded":
         return PodEnd(TIMED_OUT, exit_code, status.get("message") or reason)
     if disrupted is not None or reason in _LOST:
-        words = _words(
-            reason or disrupted.get("reason"), status.get("message") or disrupted.get("message")
+        disrupted = disrupted or {}
+        return _evicted(
+            reason or disrupted.get("reason"),
+            status.get("message") or disrupted.get("message"),
+            exit_code,
         )
-        return PodEnd(LOST, exit_code, words)
     if ended.get("reason") == "OOMKilled":
         return PodEnd(OUT_OF_MEMORY, exit_code, "OOMKilled", working)
     if leaving:
@@ -109,28 +122,25 @@ def _terminated(
     return PodEnd(EXITED, exit_code, working=working)
 
 
-def _unable(state: dict[str, Any], pod: dict[str, Any], now: datetime) -> PodEnd | None:
+def _evicted(reason: str | None, told: str | None, exit_code: int | None = None) -> PodEnd:
+    kind = OUT_OF_DISK if reason == "Evicted" and _DISK.search(told or "") else LOST
+    return PodEnd(kind, exit_code, _words(reason, told))
+
+
+def _unable(state: dict[str, Any]) -> PodEnd | None:
     waiting = state.get("waiting") or {}
     reason, told = waiting.get("reason"), waiting.get("message")
-    if reason in _NEVER:
-        return PodEnd(UNABLE, told=_words(reason, told))
-    if reason in _PULLING:
-        scheduled = condition(pod["status"], "PodScheduled") or pod["metadata"]
-        since = _time(scheduled.get("lastTransitionTime") or scheduled["creationTimestamp"])
-        if (now - since).total_seconds() > PULL_WITHIN_S:
-            return PodEnd(UNABLE, told=_words(reason, told))
+    if reason in _NEVER or reason in _NOT_NOW:
+        return PodEnd(UNABLE, told=_words(reason, told), may_mend=reason in _NOT_NOW)
     return None
 
 
 def waits_for(pod: dict[str, Any]) -> str | None:
     """What the scheduler says of a pod that it has no node for, or None."""
-    for condition in pod.get("status", {}).get("conditions") or ():
-        if (
-            condition["type"] == "PodScheduled"
-            and condition["status"] == "False"
-            and condition.get("reason") == "Unschedulable"
-        ):
-            return condition.get("message") or "Unschedulable"
+    for found in pod.get("status", {}).get("conditions") or ():
+        if (found["type"], found["status"]) == ("PodScheduled", "False"):
+            if found.get("reason") == "Unschedulable":
+                return found.get("message") or "Unschedulable"
     return None
 
 
@@ -164,9 +174,9 @@ def _state(status: dict[str, Any]) -> dict[str, Any]:
 
 def condition(status: dict[str, Any], kind: str) -> dict[str, Any] | None:
     """The condition of that kind, where it holds."""
-    for condition in status.get("conditions") or ():
-        if condition["type"] == kind and condition["status"] == "True":
-            return condition
+    for found in status.get("conditions") or ():
+        if (found["type"], found["status"]) == (kind, "True"):
+            return found
     return None
 
 

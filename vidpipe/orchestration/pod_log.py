@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import re
 from collections.abc import AsyncIterator
+from datetime import datetime
 from typing import Any
 
 import aiohttp
@@ -16,6 +17,7 @@ from vidpipe.orchestration.pod_end import CONTAINER
 from vidpipe.stages.manifest import now
 
 AGAIN_S = 1.0
+QUIET_S = 60.0
 LINE_BYTES = 8192
 # What was said last may still be on its way when the pod has ended.
 LINES_WITHIN_S = 10.0
@@ -28,7 +30,7 @@ class PodLog:
     """The log of a pod, followed in the background from now on.
 
     Args:
-        core: Where Kubernetes is asked.
+        core: Where Kubernetes is asked; may be replaced.
         namespace: Of the pod.
         name: Of the pod.
         log: Where its lines are shown.
@@ -36,8 +38,8 @@ class PodLog:
     """
 
     def __init__(self, core: CoreV1Api, namespace: str, name: str, log: Any, prefix: str = ""):
+        self.core = core
         self.said = LastWords()
-        self._core = core
         self._namespace = namespace
         self._name = name
         self._log = log
@@ -82,14 +84,15 @@ class PodLog:
             await asyncio.sleep(AGAIN_S)
 
     async def _open(self, since: str) -> aiohttp.StreamReader:
-        response = await self._core.read_namespaced_pod_log(
+        response = await self.core.read_namespaced_pod_log(
             self._name,
             self._namespace,
             container=CONTAINER,
             follow=True,
             timestamps=True,
             _preload_content=False,
-            _request_timeout=aiohttp.ClientTimeout(total=None, sock_connect=30),
+            # A connection that nothing came through may be dead.
+            _request_timeout=aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=QUIET_S),
             **({"since_seconds": _seconds_since(since)} if since else {}),
         )
         if not response.ok:
@@ -115,6 +118,4 @@ async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[str]:
 
 
 def _seconds_since(stamp: str) -> int:
-    # Nanoseconds are more than Python's times hold.
-    moment = now().fromisoformat(f"{stamp[:19]}+00:00")
-    return max(1, int((now() - moment).total_seconds()) + 2)
+    return max(1, int((now() - datetime.fromisoformat(stamp)).total_seconds()) + 2)

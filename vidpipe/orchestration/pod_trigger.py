@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import AsyncIterator
+from datetime import datetime
 from typing import Any
 
 from airflow.providers.cncf.kubernetes.hooks.kubernetes import AsyncKubernetesHook
@@ -25,6 +26,8 @@ from vidpipe.stages.manifest import now
 
 POLL_S = 2.0
 TELL_EVERY_S = 60.0
+# What is wrong with a pod may be over in a moment.
+MEND_WITHIN_S = 60.0
 
 
 class PodTrigger(BaseTrigger):
@@ -54,7 +57,8 @@ class PodTrigger(BaseTrigger):
         self.in_cluster = in_cluster
         self.max_wait_s = max_wait_s
         self.autoscaling = autoscaling
-        self._told_s = float("-inf")
+        self._told_s = self._looked_s = float("-inf")
+        self._wrong_since_s: float | None = None
         self._logs: dict[int, PodLog] = {}
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -62,8 +66,14 @@ class PodTrigger(BaseTrigger):
         return f"{__name__}.{type(self).__name__}", {name: getattr(self, name) for name in names}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        async with self._connected() as client:
-            end = await self._wait(CoreV1Api(client), BatchV1Api(client))
+        end = None
+        try:
+            while end is None:
+                async with self._connected() as client:
+                    end = await self._wait(CoreV1Api(client), BatchV1Api(client))
+        finally:
+            for log in self._logs.values():
+                log.stop()
         yield TriggerEvent({"end": dataclasses.asdict(end), "course": self.course})
 
     async def on_kill(self) -> None:
@@ -83,23 +93,23 @@ class PodTrigger(BaseTrigger):
         async with hook.get_conn() as client:
             yield client
 
-    async def _wait(self, core: CoreV1Api, batch: BatchV1Api) -> PodEnd:
-        try:
-            while True:
-                runner, pods = await self._read(core, batch)
-                self._follow(core, pods)
-                end = await self._look_at(core, runner, pods)
-                if end is not None:
-                    return await self._with_last_words(end, pods)
-                await asyncio.sleep(POLL_S)
-        finally:
-            for log in self._logs.values():
-                log.stop()
+    async def _wait(self, core: CoreV1Api, batch: BatchV1Api) -> PodEnd | None:
+        """Returns its end, or None where the login is over: that of a cloud lasts an hour or so."""
+        for log in self._logs.values():
+            log.core = core
+        while (seen := await self._read(core, batch)) is not None:
+            workload, pods = seen
+            self._follow(core, pods)
+            end = await self._look_at(core, workload, pods)
+            if end is not None:
+                return await self._with_last_words(end, pods)
+            await asyncio.sleep(POLL_S)
+        return None
 
     async def _read(
         self, core: CoreV1Api, batch: BatchV1Api
-    ) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
-        """The pod or the Job, None where there is none, and its pods.
+    ) -> tuple[dict[str, Any] | None, list[dict[str, Any]]] | None:
+        """The pod or the Job, None where there is none, and its pods; None for a new login.
 
         Waits as long as nobody answers.
         """
@@ -120,23 +130,40 @@ class PodTrigger(BaseTrigger):
                 if error.status == 403:
                     raise  # that does not mend itself, and says what is not allowed
                 self._tell("Kubernetes answers %s; asking again.", error.status)
+                if error.status == 401:
+                    await asyncio.sleep(POLL_S)
+                    return None
             except AWAY as error:
                 self._tell("Kubernetes does not answer (%s); asking again.", type(error).__name__)
             await asyncio.sleep(POLL_S)
 
     async def _look_at(
-        self, core: CoreV1Api, runner: dict[str, Any] | None, pods: list[dict[str, Any]]
+        self, core: CoreV1Api, workload: dict[str, Any] | None, pods: list[dict[str, Any]]
     ) -> PodEnd | None:
-        if runner is None:
+        if workload is None:
             return PodEnd(LOST, told="it is gone")
-        end = end_of(runner, pods, now())
-        if end is not None or have_started(runner, pods):
+        end = end_of(workload, pods, now())
+        if end is not None and end.may_mend:
+            self._wrong_since_s = self._wrong_since_s or time.monotonic()
+            if time.monotonic() - self._wrong_since_s < MEND_WITHIN_S:
+                self._tell("%s does not start yet: %s", self.name, end.told)
+                return None
+        else:
+            self._wrong_since_s = None
+        if end is not None or have_started(workload, pods):
             return end
         waiting = next(filter(None, map(waits_for, pods)), None)
-        if waiting and not self.autoscaling and (why := await self._fits_no_node(core, pods[0])):
-            return PodEnd(UNABLE, told=f"{waiting} {why}")
-        created = runner["metadata"]["creationTimestamp"]
-        waited_s = (now() - now().fromisoformat(created)).total_seconds()
+        # There may be many nodes.
+        if time.monotonic() - self._looked_s > TELL_EVERY_S:
+            if waiting and not self.autoscaling:
+                self._looked_s = time.monotonic()
+                if why := await self._fits_no_node(core, pods[0]):
+                    return PodEnd(UNABLE, told=f"{waiting} {why}")
+            elif not pods:
+                self._looked_s = time.monotonic()
+                waiting = await self._why_without_pods(core)
+        created = workload["metadata"]["creationTimestamp"]
+        waited_s = (now() - datetime.fromisoformat(created)).total_seconds()
         if waited_s > self.max_wait_s:
             return PodEnd(
                 UNABLE, told=f"It was waited for during {waited_s:.0f} s. {waiting or ''}".strip()
@@ -144,10 +171,20 @@ class PodTrigger(BaseTrigger):
         self._tell("%s waits: %s", self.name, waiting or "it is being started")
         return None
 
+    async def _why_without_pods(self, core: CoreV1Api) -> str | None:
+        """What keeps a Job from making its pods, such as a quota that is used up."""
+        with contextlib.suppress(ApiException, *AWAY):
+            events = await core.list_namespaced_event(
+                self.namespace, field_selector=f"involvedObject.name={self.name},type=Warning"
+            )
+            return next((event.message for event in reversed(events.items)), None)
+
     async def _fits_no_node(self, core: CoreV1Api, pod: dict[str, Any]) -> str | None:
         """What the nodes could not give it, even if they were idle."""
         try:
-            nodes = [node.status.allocatable for node in (await core.list_node()).items]
+            # As the API server has them at hand.
+            listed = await core.list_node(resource_version="0")
+            nodes = [node.status.allocatable for node in listed.items]
         except (ApiException, *AWAY):
             return None  # that is known only where one may look at nodes
         asked = pod["spec"]["containers"][0]["resources"]["requests"]

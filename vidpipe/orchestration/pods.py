@@ -14,6 +14,7 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import urllib3
@@ -49,6 +50,11 @@ UNREACHABLE_S = 30
 TASK, WORK = "vidpipe.io/task", "vidpipe.io/work"
 DEPLOYMENT = "vidpipe.io/deployment"
 MANAGED_BY = {"app.kubernetes.io/managed-by": "vidpipe"}
+# Autoscalers take no node away from it while it works.
+_LET_WORK = {
+    "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
+    "karpenter.sh/do-not-disrupt": "true",
+}
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,8 @@ class PodRequest:
         work: Names what is to be done; two pods of one work do the same.
         deployment: Whose it is.
         run_key: The run that it works for.
-        deadline_s: After so long Kubernetes ends it, whatever became of Airflow.
+        deadline_s: After so long on a node Kubernetes ends it, whatever became of Airflow.
+        max_wait_s: What has no node after so long is given up.
         ceilings: It is not started when one of them is reached.
         annotations: For people, and for `maintain`.
         environment: What the stage is told beside its configuration.
@@ -75,6 +82,7 @@ class PodRequest:
     deployment: str
     run_key: str
     deadline_s: int
+    max_wait_s: int
     ceilings: Ceilings = Ceilings()
     annotations: dict[str, str] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
@@ -180,7 +188,7 @@ def pod_manifest(
                 WORK: request.work,
                 DEPLOYMENT: label(request.deployment),
             },
-            "annotations": request.annotations,
+            "annotations": {**_LET_WORK, **request.annotations},
         },
         "spec": spec,
     }
@@ -221,20 +229,20 @@ class Cluster:
             Its name, how many workers it has, and whether it was found.
         """
         found = None
-        for runner in self._runners(f"{TASK}={request.task}"):
-            meta = runner["metadata"]
+        for workload in self._workloads(f"{TASK}={request.task}"):
+            meta = workload["metadata"]
             if meta.get("deletionTimestamp"):
-                self._accounts.end(self._pods_of(runner))
+                self._accounts.end(self._pods_of(workload))
                 continue  # it would take with it whoever relied on it
             is_same = meta["labels"].get(WORK) == request.work
-            if found is None and is_same and is_well(runner, now()):
-                found = runner
+            if found is None and is_same and is_well(workload, now()):
+                found = workload
             else:
-                self._remove(runner)
-        runner = found or self._start(request, resources)
-        if workers_of(runner) > 1:
-            self._name_workers(runner)
-        return runner["metadata"]["name"], workers_of(runner), found is not None
+                self._remove(workload)
+        workload = found or self._start(request, resources)
+        if workers_of(workload) > 1:
+            self._name_workers(workload)
+        return workload["metadata"]["name"], workers_of(workload), found is not None
 
     def remove(self, name: str, workers: int = 1, *, at_once: bool = False) -> None:
         """Removes a pod or a Job, whatever it does, and notes what it took; none is fine.
@@ -244,13 +252,13 @@ class Cluster:
             workers: How many it has: several are a Job.
             at_once: Without asking the nodes of those that were told to go: they may be gone.
         """
-        if runner := self._read(name, workers):
-            self._remove(runner, at_once=at_once)
+        if workload := self._read(name, workers):
+            self._remove(workload, at_once=at_once)
 
     def remove_all(self, task: str) -> None:
         """Removes all that runs for a task."""
-        for runner in self._runners(f"{TASK}={task}"):
-            self._remove(runner)
+        for workload in self._workloads(f"{TASK}={task}"):
+            self._remove(workload)
 
     def sweep(self, is_over: Callable[[dict[str, str]], bool]) -> dict[str, int]:
         """Removes what was started for tasks that do not wait for it any longer.
@@ -263,15 +271,15 @@ class Cluster:
             How many of each kind are removed.
         """
         removed = {"pods": 0, "Jobs": 0}
-        for runner in self._runners(self._ours):
-            meta = runner["metadata"]
-            age = now() - now().fromisoformat(meta["creationTimestamp"])
+        for workload in self._workloads(self._ours):
+            meta = workload["metadata"]
+            age = now() - datetime.fromisoformat(meta["creationTimestamp"])
             if meta.get("deletionTimestamp") or age < accounts.LEFT_AFTER:
                 continue
             if is_over(meta.get("annotations") or {}):
                 log.info("%s is removed: its task is over", meta["name"])
-                self._remove(runner)
-                removed["pods" if workers_of(runner) == 1 else "Jobs"] += 1
+                self._remove(workload)
+                removed["pods" if workers_of(workload) == 1 else "Jobs"] += 1
         self._accounts.settle()
         return removed
 
@@ -280,20 +288,29 @@ class Cluster:
         self._accounts.require_below(request.run_key, request.ceilings, gpus)
         pod = pod_manifest(request, resources, self.settings)
         name = pod["metadata"]["name"]
-        most_s = request.deadline_s + int(self.settings.max_wait_s)
+        most_s = request.deadline_s + request.max_wait_s
         use = Use.begun(request.run_key, name, most_s, pods=workers, gpus=gpus * workers)
         with self._accounts.beginning(pod, use, lambda: bool(self._read(name, workers))):
             if workers == 1:
-                return _json(self._call(self._core.create_namespaced_pod, body=pod))
+                return self._create(self._core.create_namespaced_pod, pod, workers)
             # Whatever forbids the pod would else be told to the Job alone, which keeps trying.
             self._call(self._core.create_namespaced_pod, body=pod, dry_run="All")
-            job = job_manifest(pod, workers)
-            return _json(self._call(self._batch.create_namespaced_job, body=job))
+            job = job_manifest(pod, workers, request.max_wait_s)
+            return self._create(self._batch.create_namespaced_job, job, workers)
 
-    def _remove(self, runner: dict[str, Any], *, at_once: bool = False) -> None:
-        name, pods = runner["metadata"]["name"], self._pods_of(runner)
+    def _create(self, create: Any, body: dict[str, Any], workers: int) -> dict[str, Any]:
+        name = body["metadata"]["name"]
+        if made := self._call(create, fine=409, body=body):
+            return _json(made)
+        # Nothing else has its name: it was made, and the answer was lost.
+        if found := self._read(name, workers):
+            return found
+        raise TemporaryError(f"Kubernetes answered 409 to {name}, and did not make it.")
+
+    def _remove(self, workload: dict[str, Any], *, at_once: bool = False) -> None:
+        name, pods = workload["metadata"]["name"], self._pods_of(workload)
         told_to_go = pods
-        if workers_of(runner) > 1:
+        if workers_of(workload) > 1:
             told_to_go = [pod for pod in pods if pod["metadata"].get("deletionTimestamp")]
             # Kubernetes tells its other pods to go, and removes its Service.
             self._call(
@@ -317,7 +334,7 @@ class Cluster:
             self.remove(job["metadata"]["name"], workers_of(job))
             raise
 
-    def _runners(self, selector: str) -> list[dict[str, Any]]:
+    def _workloads(self, selector: str) -> list[dict[str, Any]]:
         """Pods by themselves, and Jobs."""
         jobs = self._call(self._batch.list_namespaced_job, label_selector=selector)
         return [*self._pods(f"{selector},!{JOB}"), *map(_json, jobs.items)]
@@ -328,10 +345,10 @@ class Cluster:
         found = self._call(read, fine=404, name=name)
         return found and _json(found)
 
-    def _pods_of(self, runner: dict[str, Any]) -> list[dict[str, Any]]:
-        if workers_of(runner) == 1:
-            return [runner]
-        return self._pods(f"{JOB}={runner['metadata']['name']}")
+    def _pods_of(self, workload: dict[str, Any]) -> list[dict[str, Any]]:
+        if workers_of(workload) == 1:
+            return [workload]
+        return self._pods(f"{JOB}={workload['metadata']['name']}")
 
     def _pods(self, selector: str) -> list[dict[str, Any]]:
         pods = self._call(self._core.list_namespaced_pod, label_selector=selector)

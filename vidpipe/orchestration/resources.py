@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import pkgutil
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vidpipe import stages
 from vidpipe.errors import UsageError
 
 # Stages that can be at work in several pods at once.
@@ -41,6 +43,11 @@ class Resources:
     node_selector: dict[str, str]
     tolerations: list[dict[str, Any]]
 
+    @property
+    def whole_cpus(self) -> int:
+        """How many processes it keeps busy, at least one."""
+        return max(1, int(quantity(self.cpu_limit or self.cpu)))
+
     def doubled(self) -> Resources | None:
         """With twice the memory, at most `memory_limit`; None where it has that already."""
         now, most = quantity(self.memory), quantity(self.memory_limit)
@@ -67,7 +74,12 @@ def load_resources(file: str, stage: str, asked: dict[str, Any] | None = None) -
         defaults = tomllib.loads(DEFAULT_FILE.read_text(encoding="utf-8"))
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"[kubernetes] resources_file {path} cannot be read: {error}") from error
-    values = {**defaults["default"], **tables.get("default", {}), **tables.get(stage, {})}
+    known = {"default", *(module.name for module in pkgutil.iter_modules(stages.__path__))}
+    if unknown := tables.keys() - known:
+        raise UsageError(f"{path}: there is no stage {min(unknown)!r}.")
+    values: dict[str, Any] = {}
+    for file_tables in (defaults, tables):
+        values |= file_tables.get("default", {}) | file_tables.get(stage, {})
     values |= {name: value for name, value in (asked or {}).items() if value not in (None, "")}
     fields = {field.name for field in dataclasses.fields(Resources)}
     for name, value in values.items():
@@ -83,6 +95,11 @@ def load_resources(file: str, stage: str, asked: dict[str, Any] | None = None) -
                 quantity(values[name])
             except ValueError as error:
                 raise UsageError(f"{path}: {name} of {stage}: {error}") from error
+    if values["cpu_limit"] and quantity(values["cpu"]) > quantity(values["cpu_limit"]):
+        raise UsageError(
+            f"{path}: cpu of {stage} must be at most its cpu_limit, {values['cpu_limit']}."
+            f" Received: {values['cpu']}"
+        )
     workers = values["workers"]
     if workers < 1 or (workers > 1 and stage not in DISTRIBUTED):
         raise UsageError(

@@ -1,7 +1,7 @@
 """A stage at work in several pods at once: an Indexed Job, and a Service that gives them names.
 
-What runs a stage, its runner, is one pod or such a Job. The pods are the same but for their number.
-They wait for each other, and when one ends, the others fail, too: so all end together.
+What runs a stage, its workload, is one pod or such a Job. The pods are the same but for their
+number. They wait for each other, and when one ends, the others fail, too: so all end together.
 """
 
 from __future__ import annotations
@@ -34,12 +34,15 @@ CAUSE_WITHIN_S = 120.0
 _CAUSES = (OUT_OF_MEMORY, LOST, TIMED_OUT, UNABLE)
 
 
-def job_manifest(pod: dict[str, Any], workers: int) -> dict[str, Any]:
-    """A Job of so many workers, each of which is like the pod, and is told where the others are."""
+def job_manifest(pod: dict[str, Any], workers: int, max_wait_s: int) -> dict[str, Any]:
+    """A Job of so many workers, each of which is like the pod, and is told where the others are.
+
+    They wait for each other for `max_wait_s` seconds: as long as the last may wait for a node.
+    """
     name, spec = pod["metadata"]["name"], pod["spec"]
     (container,) = spec["containers"]
     hosts = ",".join(f"{name}-{worker}.{name}:{PORT}" for worker in range(workers))
-    told = {"name": "VIDPIPE_WORKER_HOSTS", "value": hosts}
+    told = {"VIDPIPE_WORKER_HOSTS": hosts, "VIDPIPE_WORKERS_WAIT_S": str(max_wait_s)}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -52,13 +55,22 @@ def job_manifest(pod: dict[str, Any], workers: int) -> dict[str, Any]:
             # the others at once, and nobody could tell any more who was the first.
             "backoffLimitPerIndex": 0,
             "podReplacementPolicy": "Failed",
-            "activeDeadlineSeconds": spec["activeDeadlineSeconds"],
+            # Of the Job, which begins before its pods have nodes.
+            "activeDeadlineSeconds": spec["activeDeadlineSeconds"] + max_wait_s,
             "template": {
                 "metadata": {key: pod["metadata"][key] for key in ("labels", "annotations")},
                 "spec": {
                     **spec,
                     "subdomain": name,
-                    "containers": [{**container, "env": [*container["env"], told]}],
+                    "containers": [
+                        {
+                            **container,
+                            "env": [
+                                *container["env"],
+                                *({"name": name, "value": value} for name, value in told.items()),
+                            ],
+                        }
+                    ],
                 },
             },
         },
@@ -85,9 +97,9 @@ def service_manifest(job: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def workers_of(runner: dict[str, Any]) -> int:
+def workers_of(workload: dict[str, Any]) -> int:
     """How many pods it has."""
-    return runner["spec"].get("completions", 1)
+    return workload["spec"].get("completions", 1)
 
 
 def worker_number(pod: dict[str, Any]) -> int:
@@ -95,34 +107,34 @@ def worker_number(pod: dict[str, Any]) -> int:
     return int(pod["metadata"].get("labels", {}).get(INDEX, 0))
 
 
-def is_well(runner: dict[str, Any], now: datetime) -> bool:
+def is_well(workload: dict[str, Any], now: datetime) -> bool:
     """Whether it is at work, or ended well."""
-    if workers_of(runner) > 1:
-        return not runner["status"].get("failed")
-    end = pod_end(runner, now)
+    if workers_of(workload) > 1:
+        return not workload["status"].get("failed")
+    end = pod_end(workload, now)
     return end is None or end.exit_code == 0
 
 
-def have_started(runner: dict[str, Any], pods: list[dict[str, Any]]) -> bool:
+def have_started(workload: dict[str, Any], pods: list[dict[str, Any]]) -> bool:
     """Whether all workers have a node and run, or ran."""
-    gone = _gone(runner, pods, "Succeeded")
-    return sum(map(has_started, pods)) + gone >= workers_of(runner)
+    gone = _gone(workload, pods, "Succeeded")
+    return sum(map(has_started, pods)) + gone >= workers_of(workload)
 
 
-def end_of(runner: dict[str, Any], pods: list[dict[str, Any]], now: datetime) -> PodEnd | None:
+def end_of(workload: dict[str, Any], pods: list[dict[str, Any]], now: datetime) -> PodEnd | None:
     """How it ended, or None while it has not.
 
     The end of several workers is that of the one which made the others fail. An ordinary failure
     is judged when all have ended, for its cause may show later than what came of it.
 
     Args:
-        runner: A pod or a Job, as the API has it (JSON), read after its pods.
+        workload: A pod or a Job, as the API has it (JSON), read after its pods.
         pods: Its pods.
         now: The time.
     """
-    if workers_of(runner) == 1:
-        return pod_end(runner, now)
-    if late := _deadline(runner):
+    if workers_of(workload) == 1:
+        return pod_end(workload, now)
+    if late := _deadline(workload):
         return PodEnd(TIMED_OUT, told=late)
     ended, bad = 0, []
     for pod in pods:
@@ -136,7 +148,7 @@ def end_of(runner: dict[str, Any], pods: list[dict[str, Any]], now: datetime) ->
             bad.append((_rank(end), ended_at(pod) or now, number, end))
         elif number == 0:
             return end  # it left the report: the others have done their part
-    if len(pods) < workers_of(runner) and _gone(runner, pods, "Failed"):
+    if len(pods) < workers_of(workload) and _gone(workload, pods, "Failed"):
         lost = PodEnd(LOST, told="one of its workers is gone")
         bad.append((_rank(lost), now, -1, lost))
     if not bad:
@@ -144,7 +156,7 @@ def end_of(runner: dict[str, Any], pods: list[dict[str, Any]], now: datetime) ->
     *_, cause = min(bad)
     waited_s = (now - min(when for _, when, *_ in bad)).total_seconds()
     is_certain = cause.kind != EXITED or cause.exit_code in TOLD
-    if is_certain or ended == workers_of(runner) or waited_s > CAUSE_WITHIN_S:
+    if is_certain or ended == workers_of(workload) or waited_s > CAUSE_WITHIN_S:
         return cause
     return None
 
@@ -165,7 +177,7 @@ def _deadline(job: dict[str, Any]) -> str | None:
     return None
 
 
-def _gone(runner: dict[str, Any], pods: list[dict[str, Any]], phase: str) -> int:
+def _gone(workload: dict[str, Any], pods: list[dict[str, Any]], phase: str) -> int:
     """How many pods ended in a phase and are not there any more: a Job counts before they go."""
-    counted = runner["status"].get(phase.lower()) or 0
+    counted = workload["status"].get(phase.lower()) or 0
     return max(0, counted - sum(pod["status"].get("phase") == phase for pod in pods))

@@ -28,8 +28,7 @@ from vidpipe.errors import EXIT_TEMPORARY, TemporaryError, UsageError
 
 INDEX = "JOB_COMPLETION_INDEX"  # Kubernetes sets it in the pods of an Indexed Job
 HOSTS = "VIDPIPE_WORKER_HOSTS"
-# A node may have to be added for a worker, and a large image to be pulled.
-MEET_WITHIN_S = 600.0
+WAIT_S = "VIDPIPE_WORKERS_WAIT_S"
 MEET_EVERY_S = 0.5
 # Once all are there.
 CONNECT_WITHIN_S = 120.0
@@ -46,14 +45,17 @@ class Workers:
     Attributes:
         index: Of this one. The first, 0, alone tells anybody of the training.
         hosts: `host:port` of each; none where there is only one.
+        wait_s: So long they wait for each other: a node may have to be added for one of them, and
+            a large image to be pulled.
     """
 
     index: int = 0
     hosts: tuple[str, ...] = ()
+    wait_s: float = 600.0
 
     @classmethod
     def from_environment(cls) -> Workers:
-        """What `VIDPIPE_WORKER_HOSTS` and `JOB_COMPLETION_INDEX` say.
+        """What `VIDPIPE_WORKER_HOSTS`, `JOB_COMPLETION_INDEX` and `VIDPIPE_WORKERS_WAIT_S` say.
 
         Raises:
             UsageError: They do not say which of the hosts this is, or give no port.
@@ -70,7 +72,7 @@ class Workers:
                 f"{INDEX} must be from 0 to {len(hosts) - 1}, as {HOSTS} lists {len(hosts)}."
                 f" Received: {index!r}"
             )
-        return cls(int(index), hosts)
+        return cls(int(index), hosts, float(os.environ.get(WAIT_S, cls.wait_s)))
 
     @property
     def count(self) -> int:
@@ -98,7 +100,7 @@ class Workers:
         """
         if self.count == 1:
             return train
-        until_s = time.monotonic() + MEET_WITHIN_S
+        until_s = time.monotonic() + self.wait_s
         if not self.first:
             return self._join(until_s)
         self._gather(TRAIN if train else NOTHING, until_s)
@@ -116,7 +118,7 @@ class Workers:
                     gone = ", ".join(f"{number} ({self.hosts[number]})" for number in missing)
                     raise TemporaryError(
                         f"Of {self.count} workers these did not come within"
-                        f" {MEET_WITHIN_S:g} s: {gone}."
+                        f" {self.wait_s:g} s: {gone}."
                     ) from None
                 number = _said(connection)
                 if number.isdecimal() and 0 < int(number) < self.count:
@@ -141,7 +143,7 @@ class Workers:
             time.sleep(MEET_EVERY_S)
         raise TemporaryError(
             f"The first of {self.count} workers ({self.hosts[0]}) did not call for the training"
-            f" within {MEET_WITHIN_S:g} s."
+            f" within {self.wait_s:g} s."
         )
 
 

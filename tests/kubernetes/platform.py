@@ -104,13 +104,15 @@ class DagRun:
             for ti in self.client.task_instances(self.dag_id, self.run_id)
         }
 
+    @property
+    def state(self) -> str:
+        """Such as running."""
+        return self.client.run_state(self.dag_id, self.run_id)
+
     def wait(self, within_s: float = 600) -> str:
         """Waits for its end; returns its state."""
         deadline = time.monotonic() + within_s
-        while (state := self.client.run_state(self.dag_id, self.run_id)) not in (
-            "success",
-            "failed",
-        ):
+        while (state := self.state) not in ("success", "failed"):
             assert time.monotonic() < deadline, self.tasks()
             time.sleep(1)
         return state

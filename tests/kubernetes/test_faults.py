@@ -6,6 +6,7 @@ names and bytes of their own.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import secrets
@@ -22,6 +23,8 @@ from tests import runs
 from tests.kubernetes.platform import DagRun, Platform
 from tests.media_files import make_clip
 from tests.servers import new_lake
+from vidpipe.errors import NotFoundError
+from vidpipe.lake import layout
 from vidpipe.lake.tables import Lake
 from vidpipe.local import processes, stack
 
@@ -111,14 +114,22 @@ class Ingest:
         videos.upload(platform.lake, self.prefix)
         self.run = self.begin()
 
-    def begin(self) -> DagRun:
-        return self.platform.begin("ingest", prefix=f"{self.prefix}/", **OPTIONS)
+    def begin(self, dag_id: str = "ingest") -> DagRun:
+        return self.platform.begin(dag_id, prefix=f"{self.prefix}/", **OPTIONS)
 
     def wait_until_at_work(self) -> dict[str, Any]:
         """Waits until videos are being decoded; returns the pod."""
         pod = self.platform.wait_for_pod("extract")
-        time.sleep(5)
-        return pod
+        store, lake_uri = self.platform.lake.store, self.platform.lake.uri
+        told = layout.progress_uri(lake_uri, self.run.run_key, "extract", "00000")
+        deadline = time.monotonic() + 60
+        while True:
+            with contextlib.suppress(NotFoundError):
+                done = store.get_json(told)["done"]
+                assert 0 < done < VIDEOS, "it is over before anything could go wrong"
+                return pod
+            assert time.monotonic() < deadline, pod
+            time.sleep(0.3)
 
     def wait_until_well(self, undisturbed: dict[str, Any]) -> None:
         """Waits for the run's end: all went well, and nothing is left over."""
@@ -139,6 +150,7 @@ def test_deleted_pod(ingest: Ingest, undisturbed: dict[str, Any]):
 
     ingest.wait_until_well(undisturbed)
     assert ingest.run.tasks()["extract[0]"]["try_number"] == 1
+    assert "Its pod was lost" in ingest.run.log("extract[0]")
 
 
 @pytest.mark.slow
@@ -147,11 +159,13 @@ def test_cleared_task(ingest: Ingest, undisturbed: dict[str, Any]):
     ingest.run.clear("extract")
 
     ingest.wait_until_well(undisturbed)
+    assert ingest.run.tasks()["extract[0]"]["try_number"] == 2
 
 
 @pytest.mark.slow
 def test_two_runs_of_the_same_work(ingest: Ingest, undisturbed: dict[str, Any]):
-    other = ingest.begin()
+    """Of two DAGs, for a DAG has one run at a time."""
+    other = ingest.begin("ingest_too")
 
     ingest.wait_until_well(undisturbed)
     assert other.wait() == "success"
@@ -163,6 +177,7 @@ def test_storage_away(ingest: Ingest, undisturbed: dict[str, Any]):
     ingest.wait_until_at_work()
     ingest.platform.s3.stop()
     time.sleep(AWAY_S)
+    assert ingest.run.state == "running"
     ingest.platform.s3.start()
 
     ingest.wait_until_well(undisturbed)
@@ -173,6 +188,7 @@ def test_kubernetes_away(ingest: Ingest, undisturbed: dict[str, Any]):
     ingest.wait_until_at_work()
     with ingest.platform.api_server.cut():
         time.sleep(AWAY_S)
+        assert ingest.run.state == "running"
 
     ingest.wait_until_well(undisturbed)
     assert ingest.run.tasks()["extract[0]"]["try_number"] == 1

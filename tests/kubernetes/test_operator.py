@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -22,11 +22,11 @@ pytestmark = pytest.mark.kubernetes
 
 @contextlib.contextmanager
 def in_background(action: Callable[[], None]) -> Iterator[None]:
-    """Does something while a DAG runs."""
-    thread = threading.Thread(target=action)
-    thread.start()
-    yield
-    thread.join()
+    """Does something while a DAG runs; it must go well."""
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(action)
+        yield
+        done.result()
 
 
 def test_plan_and_shards_run_in_pods(
@@ -68,7 +68,7 @@ def test_exit_code_decides(airflow_home: Path, pod_stages: PodStages, namespace:
 
 
 def test_memory_that_runs_out_is_doubled(airflow_home: Path, pod_stages: PodStages):
-    """To the bound; then the items go one at a time, and who does it alone goes without."""
+    """Up to the bound. Then items go one at a time, and the one that needs more is left out."""
     pod_stages.tell(
         discover=[[["plan", ["extract"]]]],
         **{
@@ -114,7 +114,7 @@ def test_child_killed_for_memory(airflow_home: Path, pod_stages: PodStages):
 def test_lost_pods_are_replaced_within_the_try(
     airflow_home: Path, pod_stages: PodStages, namespace: TestCluster
 ):
-    """Deleted by hand, while it works and while it waits for its node to be pulled away."""
+    """As this one, which is deleted by hand."""
     pod_stages.tell(discover=[[["sleep", 600]], [["report"]]])
 
     def delete_it() -> None:

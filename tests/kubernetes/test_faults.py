@@ -238,15 +238,20 @@ def test_missing_image(platform: Platform, videos: Videos, undisturbed: dict[str
 
 
 @pytest.mark.slow
-def test_node_gone(ingest: Ingest, undisturbed: dict[str, Any]):
+def test_node_gone(platform: Platform, videos: Videos, undisturbed: dict[str, Any]):
     commands = os.environ.get("VIDPIPE_TEST_NODE_STOP"), os.environ.get("VIDPIPE_TEST_NODE_START")
     if not all(commands):
         pytest.skip("VIDPIPE_TEST_NODE_STOP and VIDPIPE_TEST_NODE_START tell no way to stop a node")
     stop, start = commands
+    # The other node may be for GPUs.
+    anywhere = 'tolerations = [{ key = "nvidia.com/gpu", operator = "Exists" }]'
+    platform.resources.write_text(f"[default]\n{anywhere}\n")
+    ingest = Ingest(platform, videos)
     node = ingest.wait_until_at_work()["spec"]["nodeName"]
     subprocess.run(["sh", "-c", stop], env=os.environ | {"NODE": node}, check=True)
     try:
         ingest.wait_until_well(undisturbed)
     finally:
+        platform.resources.write_text("")
         subprocess.run(["sh", "-c", start], env=os.environ | {"NODE": node}, check=True)
     assert ingest.run.tasks()["extract[0]"]["try_number"] == 1

@@ -43,11 +43,12 @@ def cluster() -> TestCluster:
 @pytest.fixture(scope="session")
 def stage_image(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The image of `image/stage.py`."""
-    sources = [*(ROOT / "vidpipe").rglob("*.py"), *(ROOT / "tests/kubernetes/image").iterdir()]
+    own = ROOT / "tests/kubernetes/image"
+    sources = [*(ROOT / "vidpipe").rglob("*.py"), *filter(Path.is_file, own.iterdir())]
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(sources))).hexdigest()
     # Not from the checkout: what images of the product leave out is just what this one needs.
     folder = tmp_path_factory.mktemp("image")
-    shutil.copytree(ROOT / "tests/kubernetes/image", folder, dirs_exist_ok=True)
+    shutil.copytree(own, folder, dirs_exist_ok=True)
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "vidpipe", folder / "vidpipe", ignore=ignored)
     shutil.copy(ROOT / "constraints.txt", folder)

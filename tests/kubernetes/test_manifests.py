@@ -328,12 +328,12 @@ def can_i(account: str, namespace: str, verb: str, resource: str) -> bool:
 
 
 ALLOWED = {
-    "pods": ("create", "get", "list", "watch", "patch", "delete"),
+    "pods": ("create", "get", "list", "delete"),
     "pods/log": ("get",),
     "events": ("list",),
     "jobs.batch": ("create", "get", "list", "delete"),
     "services": ("create",),
-    "nodes": ("list", "get"),
+    "nodes": ("list",),
     "secrets": (),
     "configmaps": (),
     "pods/exec": (),

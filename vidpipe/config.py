@@ -46,9 +46,15 @@ class S3Settings:
 
 @dataclass(frozen=True)
 class MlflowSettings:
-    """Where metrics and models are kept."""
+    """Where metrics and models are kept.
+
+    Attributes:
+        tracking_uri: Where vidpipe reaches them.
+        public_uri: Where people's browsers do: links lead there; empty: `tracking_uri`.
+    """
 
     tracking_uri: str = ""
+    public_uri: str = ""
 
 
 @dataclass(frozen=True)

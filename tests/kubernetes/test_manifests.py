@@ -1,18 +1,22 @@
 """The manifests of docker/kubernetes, as kubectl renders them and as a cluster takes them.
 
-Nothing but namespaces and access rules is really applied, and what was not there before is removed.
+What is rendered needs kubectl, and no cluster. In a cluster nothing but namespaces and access rules
+is really applied, and what was not there before is removed.
 """
 
 from __future__ import annotations
 
 import functools
+import ipaddress
 import json
 import os
 import re
 import shutil
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -26,7 +30,10 @@ ACCESS = (
     *("ClusterRole", "ClusterRoleBinding"),
 )
 
-pytestmark = pytest.mark.kubernetes
+
+def on_cluster(test):
+    """Marks a test that asks a cluster which has the access rules."""
+    return pytest.mark.kubernetes(pytest.mark.usefixtures("access")(test))
 
 
 def kubectl(*arguments: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
@@ -35,28 +42,9 @@ def kubectl(*arguments: str | Path, stdin: str = "") -> subprocess.CompletedProc
     )
 
 
-@functools.cache
-def missing() -> str:
-    """Why no cluster can be used; empty where one can."""
-    if not shutil.which("kubectl"):
-        return "kubectl is not installed"
-    if not os.environ.get("KUBECONFIG"):
-        return "KUBECONFIG names no cluster"
-    answer = kubectl("version", "--request-timeout=5s")
-    return f"the cluster does not answer: {answer.stderr.strip()}" if answer.returncode else ""
-
-
-@pytest.fixture(autouse=True)
-def _needs_cluster() -> None:
-    if missing():
-        pytest.skip(missing())
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the manifests as somebody has them who made the secrets."""
-    if missing():
-        pytest.skip(missing())
     copy = tmp_path_factory.mktemp("manifests") / "kubernetes"
     shutil.copytree(MANIFESTS, copy, ignore=shutil.ignore_patterns("secrets"))
     subprocess.run([copy / "make-secrets", copy / "overlays" / "try"], check=True)
@@ -75,6 +63,8 @@ def filled_in(folder: Path) -> Path:
 
 @functools.cache
 def rendered(path: Path) -> str:
+    if not shutil.which("kubectl"):
+        pytest.skip("kubectl is not installed")
     made = kubectl("kustomize", path)
     assert made.returncode == 0, made.stderr
     return made.stdout
@@ -93,6 +83,11 @@ def pods(path: Path) -> list[tuple[str, dict]]:
     ]
 
 
+def settings_with(path: Path, name: str) -> dict[str, str]:
+    """The ConfigMap that has a setting."""
+    return next(o["data"] for o in objects(path, "ConfigMap") if name in o["data"])
+
+
 def containers(pod: dict) -> list[dict]:
     return [*pod.get("initContainers", ()), *pod["containers"]]
 
@@ -100,7 +95,12 @@ def containers(pod: dict) -> list[dict]:
 @pytest.fixture(scope="module")
 def access(folder: Path) -> Iterator[None]:
     """Namespaces, accounts and roles of the base are in the cluster."""
+    if not os.environ.get("KUBECONFIG"):
+        pytest.skip("KUBECONFIG names no cluster")
     text = yaml.safe_dump_all(objects(folder / "base", *ACCESS))
+    answer = kubectl("version", "--request-timeout=5s")
+    if answer.returncode:
+        pytest.skip(f"the cluster does not answer: {answer.stderr.strip()}")
     listed = ("--filename=-", "--output=name")
     before = set(kubectl("get", "--ignore-not-found", *listed, stdin=text).stdout.split())
     applied = kubectl("apply", *listed, stdin=text)
@@ -258,14 +258,91 @@ def test_files_of_airflow(folder):
     )
     pools = json.loads(files["pools.json"])
     assert {name for name, pool in pools.items() if pool["include_deferred"]} == {"pods", "gpu"}
-    settings = next(
-        item["data"]
-        for item in objects(folder / "base", "ConfigMap")
-        if "AIRFLOW_HOME" in item["data"]
-    )
+    settings = settings_with(folder / "base", "AIRFLOW_HOME")
     assert set(json.loads(settings["AIRFLOW__FAB__CUSTOM_ROLES"])) == {"Operator", "Approver"}
     # Anybody without a login would have this role.
     assert "AIRFLOW__FAB__AUTH_ROLE_PUBLIC" not in settings
+
+
+def test_first_login_is_told_to_the_setup_alone(folder):
+    path = folder / "overlays" / "try"
+    password = (path / "secrets" / "setup.env").read_text().strip()
+    (secret,) = [o for o in objects(path, "Secret") if "AIRFLOW_ADMIN_PASSWORD" in o["data"]]
+    assert list(secret["data"]) == [password.partition("=")[0]]
+    assert {
+        name
+        for name, pod in pods(path)
+        for container in containers(pod)
+        for source in container.get("envFrom", ())
+        if source.get("secretRef", {}).get("name") == secret["metadata"]["name"]
+    } == {"setup"}
+    script = (folder / "base" / "platform" / "setup.sh").read_text()
+    assert "--password" not in script, "arguments are for everybody to see"
+
+
+def test_scheduler_reads_the_resources_of_the_overlay(folder):
+    for path in (folder / "base", folder / "overlays" / "production"):
+        setting = "VIDPIPE_KUBERNETES_RESOURCES_FILE"
+        file = Path(settings_with(path, setting)[setting])
+        scheduler = dict(pods(path))["airflow-scheduler"]
+        (mount,) = [m for m in scheduler["containers"][0]["volumeMounts"] if "readOnly" in m]
+        (volume,) = [v for v in scheduler["volumes"] if v["name"] == mount["name"]]
+        (files,) = [
+            item["data"]
+            for item in objects(path, "ConfigMap")
+            if item["metadata"]["name"] == volume["configMap"]["name"]
+        ]
+        assert file.parent == Path(mount["mountPath"])
+        assert tomllib.loads(files[file.name]) == {}, "as vidpipe has them, until somebody differs"
+
+
+def test_examples_of_resources_are_such(folder):
+    from vidpipe.orchestration.resources import load_resources
+
+    path = folder / "overlays" / "production" / "resources.toml"
+    shown = folder / "shown.toml"
+    shown.write_text(re.sub(r"^# (?=\[|\w+ =)", "", path.read_text(), flags=re.MULTILINE))
+    assert set(tomllib.loads(shown.read_text())) == {"default", "extract", "train"}
+    assert load_resources(str(shown), "extract").cpu_limit == "4"
+    assert load_resources(str(shown), "train").node_selector
+
+
+def test_accounts_of_production_have_a_role_each(folder):
+    roles = {
+        item["metadata"]["name"]: item["metadata"]["annotations"]["eks.amazonaws.com/role-arn"]
+        for item in objects(folder / "overlays" / "production", "ServiceAccount")
+    }
+    assert {name: role.rpartition("/")[2] for name, role in roles.items()} == {
+        name: name for name in ("vidpipe-airflow", "vidpipe-api", "vidpipe-mlflow", "vidpipe-work")
+    }
+
+
+@pytest.mark.parametrize("namespace", ["vidpipe", "vidpipe-work"])
+def test_ways_out_of_production_are_narrow(folder, namespace):
+    private = list(map(ipaddress.ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))
+    (policy,) = [
+        item["spec"]
+        for item in objects(folder / "overlays" / "production", "NetworkPolicy")
+        if item["metadata"]["name"] == "to-stores" and item["metadata"]["namespace"] == namespace
+    ]
+    ways = {
+        rule["ports"][0]["port"]: [to["ipBlock"] for to in rule["to"]] for rule in policy["egress"]
+    }
+    assert set(ways) == {443, 5432}
+    (https,) = ways[443]
+    closed = [ipaddress.ip_network(network) for network in https["except"]]
+    metadata = ipaddress.ip_network("169.254.169.254/32")
+    for network in (*private, metadata):
+        assert any(network.subnet_of(other) for other in closed)
+    for block in ways[5432]:
+        assert any(ipaddress.ip_network(block["cidr"]).subnet_of(other) for other in private)
+
+
+def test_mlflow_answers_to_the_names_by_which_it_is_called(filled_in):
+    setting = "MLFLOW_SERVER_ALLOWED_HOSTS"
+    hosts = settings_with(filled_in, setting)[setting].split(",")
+    for setting in ("VIDPIPE_MLFLOW_TRACKING_URI", "VIDPIPE_MLFLOW_PUBLIC_URI"):
+        assert urlsplit(settings_with(filled_in, setting)[setting]).netloc in hosts
 
 
 def test_forgotten_placeholders_are_named(folder):
@@ -279,6 +356,19 @@ def test_forgotten_placeholders_are_named(folder):
     assert told.stderr.strip() == "These settings still say REPLACE_ME: VIDPIPE_LAKE_URI"
 
 
+def test_setup_sees_every_setting_that_may_be_forgotten(folder):
+    path = folder / "overlays" / "production"
+    (container,) = dict(pods(path))["setup"]["containers"]
+    seen = {s["configMapRef"]["name"] for s in container["envFrom"] if "configMapRef" in s}
+    forgotten = {
+        item["metadata"]["name"]
+        for item in objects(path, "ConfigMap")
+        if any("REPLACE_ME" in item["data"][name] for name in item["data"] if name.isidentifier())
+    }
+    assert len(forgotten) == 3
+    assert forgotten <= seen
+
+
 def tried(path: Path) -> subprocess.CompletedProcess[str]:
     """What the cluster says of the manifests; nothing is applied."""
     found = objects(path)
@@ -289,14 +379,14 @@ def tried(path: Path) -> subprocess.CompletedProcess[str]:
     return kubectl("apply", "--dry-run=server", "--filename=-", stdin=yaml.safe_dump_all(found))
 
 
-@pytest.mark.usefixtures("access")
+@on_cluster
 def test_cluster_takes_try(folder):
     taken = tried(folder / "overlays" / "try")
     assert taken.returncode == 0, taken.stderr
     assert "would violate" not in taken.stderr
 
 
-@pytest.mark.usefixtures("access")
+@on_cluster
 def test_cluster_takes_production_once_it_is_filled_in(folder, filled_in):
     taken = tried(filled_in)
     assert taken.returncode == 0, taken.stderr
@@ -306,7 +396,7 @@ def test_cluster_takes_production_once_it_is_filled_in(folder, filled_in):
     assert 'host: Invalid value: "REPLACE_ME"' in refused.stderr
 
 
-@pytest.mark.usefixtures("access")
+@on_cluster
 @pytest.mark.parametrize("namespace", ["vidpipe", "vidpipe-work"])
 def test_cluster_refuses_pods_with_privileges(namespace):
     refused = kubectl(
@@ -328,12 +418,12 @@ def can_i(account: str, namespace: str, verb: str, resource: str) -> bool:
 
 
 ALLOWED = {
-    "pods": ("create", "get", "list", "watch", "patch", "delete"),
+    "pods": ("create", "get", "list", "delete"),
     "pods/log": ("get",),
     "events": ("list",),
     "jobs.batch": ("create", "get", "list", "delete"),
     "services": ("create",),
-    "nodes": ("list", "get"),
+    "nodes": ("list",),
     "secrets": (),
     "configmaps": (),
     "pods/exec": (),
@@ -345,7 +435,7 @@ ALLOWED = {
 }
 
 
-@pytest.mark.usefixtures("access")
+@on_cluster
 @pytest.mark.parametrize("resource", ALLOWED)
 def test_airflow_may_do_with_work_what_is_listed(resource):
     verbs = ("create", "get", "list", "watch", "patch", "update", "delete", "deletecollection")
@@ -355,7 +445,7 @@ def test_airflow_may_do_with_work_what_is_listed(resource):
     assert sorted(allowed) == sorted(ALLOWED[resource])
 
 
-@pytest.mark.usefixtures("access")
+@on_cluster
 @pytest.mark.parametrize("namespace", ["vidpipe", "default", "kube-system"])
 def test_airflow_may_do_nothing_elsewhere(namespace):
     for verb, resource in (
@@ -367,7 +457,7 @@ def test_airflow_may_do_nothing_elsewhere(namespace):
         assert not can_i("vidpipe/vidpipe-airflow", namespace, verb, resource)
 
 
-@pytest.mark.usefixtures("access")
+@on_cluster
 @pytest.mark.parametrize(
     "account", ["vidpipe/vidpipe-api", "vidpipe/vidpipe-mlflow", "vidpipe-work/vidpipe-work"]
 )

@@ -40,6 +40,21 @@ def test_menu_leads_to_mlflow(
     assert [(view["name"], view["href"], view["destination"]) for view in found] == views
 
 
+def test_links_lead_where_people_reach_mlflow(airflow_home: Path, monkeypatch: pytest.MonkeyPatch):
+    from vidpipe import tracking
+    from vidpipe.orchestration.links import external_views
+
+    monkeypatch.setenv("VIDPIPE_MLFLOW_TRACKING_URI", "http://mlflow.vidpipe:5000")
+    monkeypatch.setenv("VIDPIPE_MLFLOW_PUBLIC_URI", "https://mlflow.example")
+    load_settings.cache_clear()
+    (view,) = external_views(load_settings())
+    run = tracking.Run(tracking.connect(), "run", "1")
+    load_settings.cache_clear()
+
+    assert view["href"] == "https://mlflow.example"
+    assert run.url == "https://mlflow.example/#/experiments/1/runs/run"
+
+
 def test_plugin_is_registered_once(airflow_home: Path):
     from airflow import plugins_manager
 

@@ -25,6 +25,7 @@ class MlflowRunLink(BaseOperatorLink):
 
 def external_views(settings: Settings) -> list[dict[str, str]]:
     """Entries of Airflow's menu that lead elsewhere."""
-    if not settings.mlflow.tracking_uri.startswith(("http://", "https://")):
+    uri = settings.mlflow.public_uri or settings.mlflow.tracking_uri
+    if not uri.startswith(("http://", "https://")):
         return []
-    return [{"name": "MLflow", "href": settings.mlflow.tracking_uri, "destination": "nav"}]
+    return [{"name": "MLflow", "href": uri, "destination": "nav"}]

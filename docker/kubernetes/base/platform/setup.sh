@@ -9,6 +9,8 @@ airflow db check --retry 60 --retry-delay 5
 airflow db migrate
 airflow sync-perm
 airflow pools import /etc/vidpipe/pools.json
-# Where it is there already its password stays: people may have changed it.
-airflow users create --username admin --role Admin --password "$AIRFLOW_ADMIN_PASSWORD" \
-    --firstname vidpipe --lastname admin --email admin@vidpipe.invalid
+# Where it is there already its password stays: people may have changed it. It is typed twice, so to
+# speak: arguments can be read by whoever sees the list of processes.
+printf '%s\n' "$AIRFLOW_ADMIN_PASSWORD" "$AIRFLOW_ADMIN_PASSWORD" |
+    airflow users create --username admin --role Admin \
+        --firstname vidpipe --lastname admin --email admin@vidpipe.invalid

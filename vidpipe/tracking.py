@@ -129,7 +129,7 @@ class Run:
         self._client = client
         self.id = run_id
         self._noted: dict[str, set[int]] = {}
-        server = load_settings().mlflow.public_uri or mlflow.get_tracking_uri()
+        server = load_settings().mlflow.public_uri.rstrip("/") or mlflow.get_tracking_uri()
         self.url = f"{_without_password(server)}/#/experiments/{experiment_id}/runs/{run_id}"
 
     def param(self, name: str) -> str | None:

@@ -59,9 +59,10 @@ class Node:
         whole = text.splitlines(keepends=True)
         number = self.breaks.pop(0)
         await response.write(b"".join(whole[:number]) + whole[number][:40])
-        if self.hangs:
-            await asyncio.sleep(60)
-        request.transport.close()
+        while self.hangs and request.transport:
+            await asyncio.sleep(0.05)
+        if request.transport:
+            request.transport.close()
         return response
 
     def _stamp(self, when: datetime) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -228,7 +229,8 @@ def test_kubeconfig_that_does_not_lead_to_pods(
     if kubeconfig != "missing":
         path.write_text(yaml.safe_dump(config))
         path.chmod(0o600)
-    monkeypatch.setenv("KUBECONFIG", str(path))
+    connection = {"conn_type": "kubernetes", "extra": {"kube_config_path": str(path)}}
+    monkeypatch.setenv("AIRFLOW_CONN_KUBERNETES_DEFAULT", json.dumps(connection))
 
     run = run_dag(airflow_home, "probe")
 

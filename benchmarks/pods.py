@@ -39,6 +39,8 @@ AT_A_TIME = 4
 BARE = 6
 IDLE_S = 30
 CLIP_S = 10
+# As many as run at a time fit a small cluster.
+RESOURCES = '[default]\ncpu = "100m"\nmemory = "1Gi"\n'
 # Maps a stage over the shards that its run names.
 DAG = """
 from airflow.sdk import DAG, Param, task
@@ -100,8 +102,9 @@ def measure_shards(platform: Platform, numbers: list[int]) -> None:
         time.sleep(IDLE_S)
     idle_share = idle[0].cpu_s / idle[0].clock_s
     print(f"while nothing runs: {idle_share:.2f} cores", flush=True)
+    shards = plan_shards(platform, "bare", BARE)
     with costing() as bare:
-        for uri in plan_shards(platform, "bare", BARE):
+        for uri in shards:
             command = [sys.executable, "-m", "vidpipe", "extract", "--shard", uri]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     each = Cost(bare[0].clock_s / BARE, bare[0].cpu_s / BARE - idle_share * bare[0].clock_s / BARE)
@@ -160,6 +163,7 @@ def main() -> None:
                 folder / "platform", cluster, s3, catalog_uri, mlflow.uri, more_dags=[DAG]
             )
         )
+        platform.resources.write_text(RESOURCES)
         if asked.shards:
             make_clips(folder / "one", BARE, CLIP_S)
             for clip in (folder / "one").iterdir():

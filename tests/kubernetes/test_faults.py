@@ -74,7 +74,8 @@ def extracted(lake: Lake, prefix: str) -> dict[str, Any]:
                 yield names[row["video_id"]], row
 
     return {
-        "outcomes": sorted((names[r["video_id"]], r["status"], r["reason"]) for r in outcomes),
+        # One of each run that did the work; of all other tables there is one row.
+        "outcomes": sorted({(names[r["video_id"]], r["status"], r["reason"]) for r in outcomes}),
         "videos": sorted((name, *(r[key] for key in OF_A_VIDEO)) for name, r in of("videos")),
         "frames": sorted(
             (name, r["frame_index"], r["pts"], _digest(r["jpeg"])) for name, r in of("frames")

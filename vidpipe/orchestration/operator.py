@@ -138,7 +138,7 @@ class StageOperator(BaseOperator):
             raise UsageError(f"The runtime must be one of {names}. Received: {runtime!r}")
         store = open_store(settings)
         if self.shard:
-            manifest = _patiently(lambda: Manifest.read(store, self.shard))
+            manifest = Manifest.read(store, self.shard)
             context["shard_name"] = f"{manifest.shard}: {len(manifest.items)} items"
             arguments = ["--shard", self.shard]
         else:
@@ -242,7 +242,7 @@ class StageOperator(BaseOperator):
         # First of all: nothing else that goes wrong here may leave it over.
         self._cluster(load_settings()).remove(course.pod, course.workers, at_once=end.kind == LOST)
         # The code may be another by now, where Airflow was upgraded: the pod knew its own.
-        work = self._work(context, course.code_version)
+        work = _patiently(lambda: self._work(context, course.code_version))
         if end.kind == EXITED:
             return self._finish(context, work, end.exit_code, end.last_line)
         # A child that ran out of memory, or a pod that was lost after its work was done.
@@ -340,7 +340,7 @@ def _told_to_airflow(context: Context) -> Iterator[None]:
 
 
 def _patiently(read: Callable[[], _T]) -> _T:
-    """Reads from the object store, which may be away for a minute or two."""
+    """Reads from the object store what tells of work that is done; it may be away for a while."""
     for wait_s in (2, 4, 8, 16, 32, 64):
         try:
             return read()

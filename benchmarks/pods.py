@@ -127,7 +127,8 @@ def measure_clips(platform: Platform, folder: Path, number: int) -> None:
     """Prints what an ingest costs with either runtime."""
     costs = {}
     for runtime in ("local", "kubernetes"):
-        clips = folder / runtime
+        clips = folder / runtime / "clips"
+        clips.parent.mkdir()
         make_clips(clips, number, CLIP_S)
         for clip in sorted(clips.iterdir()):
             # Other bytes than those of the other runtime.

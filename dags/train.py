@@ -34,11 +34,7 @@ from __future__ import annotations
 from airflow.sdk import DAG, Param
 
 from vidpipe.orchestration import notify
-from vidpipe.orchestration.common import (
-    audit_what_is_done,
-    dag_settings,
-    training_settings,
-)
+from vidpipe.orchestration.common import audit_what_is_done, dag_settings, training_settings
 from vidpipe.orchestration.operator import StageOperator
 from vidpipe.orchestration.params import (
     architecture_param,

@@ -59,6 +59,7 @@ class PodTrigger(BaseTrigger):
         self.autoscaling = autoscaling
         self._told_s = self._looked_s = float("-inf")
         self._wrong_since_s: float | None = None
+        self._why_no_pods: str | None = None
         self._logs: dict[int, PodLog] = {}
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -161,7 +162,9 @@ class PodTrigger(BaseTrigger):
                     return PodEnd(UNABLE, told=f"{waiting} {why}")
             elif not pods:
                 self._looked_s = time.monotonic()
-                waiting = await self._why_without_pods(core)
+                self._why_no_pods = await self._why_without_pods(core)
+        if not pods:
+            waiting = self._why_no_pods
         created = workload["metadata"]["creationTimestamp"]
         waited_s = (now() - datetime.fromisoformat(created)).total_seconds()
         if waited_s > self.max_wait_s:

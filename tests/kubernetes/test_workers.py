@@ -143,6 +143,8 @@ def test_more_gpus_than_there_are(
     gpus: int,
     told: str,
 ):
+    # As workers do, which cannot be done before all are there.
+    pod_stages.tell(train=[[["meet"], ["report"]]])
     began = time.monotonic()
 
     run = run_dag(airflow_home, "together", gpus=gpus, **TOGETHER)
@@ -166,7 +168,9 @@ def test_workers_that_never_come_together_are_given_up(
     run = run_dag(airflow_home, "together", max_wait_hours=15 / 3600, **TOGETHER)
 
     assert (run.tasks["train"], run.tries["train"]) == ("failed", 1)
-    assert "It was waited for during" in capfd.readouterr().out
+    told = capfd.readouterr().out
+    assert "It was waited for during" in told
+    assert "exceeded quota: one" in told
     wait_until_nothing_is_left(namespace)
 
 

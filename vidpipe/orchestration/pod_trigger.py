@@ -59,7 +59,6 @@ class PodTrigger(BaseTrigger):
         self.autoscaling = autoscaling
         self._told_s = self._looked_s = float("-inf")
         self._wrong_since_s: float | None = None
-        self._why_no_pods: str | None = None
         self._logs: dict[int, PodLog] = {}
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -155,16 +154,12 @@ class PodTrigger(BaseTrigger):
             return end
         waiting = next(filter(None, map(waits_for, pods)), None)
         # There may be many nodes.
-        if time.monotonic() - self._looked_s > TELL_EVERY_S:
-            if waiting and not self.autoscaling:
-                self._looked_s = time.monotonic()
-                if why := await self._fits_no_node(core, pods[0]):
-                    return PodEnd(UNABLE, told=f"{waiting} {why}")
-            elif not pods:
-                self._looked_s = time.monotonic()
-                self._why_no_pods = await self._why_without_pods(core)
-        if not pods:
-            waiting = self._why_no_pods
+        if waiting and not self.autoscaling and time.monotonic() - self._looked_s > TELL_EVERY_S:
+            self._looked_s = time.monotonic()
+            if why := await self._fits_no_node(core, pods[0]):
+                return PodEnd(UNABLE, told=f"{waiting} {why}")
+        if not waiting and len(pods) < self.workers:
+            waiting = await self._why_without_pods(core)
         created = workload["metadata"]["creationTimestamp"]
         waited_s = (now() - datetime.fromisoformat(created)).total_seconds()
         if waited_s > self.max_wait_s:

@@ -91,14 +91,20 @@ class PodStages:
 
     def __init__(self, lake: Lake):
         self.lake = lake
+        self.tell()
 
     def tell(self, **stages: Any) -> None:
-        """Says what stages do; a shard's name is `STAGE/00000`."""
-        self.lake.store.put_json(f"{self.lake.uri}/pretend/script.json", stages)
+        """Says what stages do from now on; a shard's name is `STAGE/00000`.
+
+        Earlier calls are not counted any longer: what is to be done first is done again.
+        """
+        self._calls = f"{self.lake.uri}/pretend/calls/{secrets.token_hex(4)}/"
+        script = {"calls": self._calls, "stages": stages}
+        self.lake.store.put_json(f"{self.lake.uri}/pretend/script.json", script)
 
     def calls(self, name: str = "") -> list[dict[str, Any]]:
-        """The calls of a stage, in their order."""
-        found = self.lake.store.list(f"{self.lake.uri}/pretend/calls/{name}")
+        """The calls of a stage since it was last said what they do, in their order."""
+        found = self.lake.store.list(f"{self._calls}{name}")
         return [self.lake.store.get_json(uri) for uri in sorted({f.uri for f in found})]
 
 
@@ -118,9 +124,7 @@ def pod_stages(
     monkeypatch.delenv("VIDPIPE_CONFIG", raising=False)
     monkeypatch.chdir(tmp_path)
     load_settings.cache_clear()
-    stages = PodStages(lake)
-    stages.tell()
-    yield stages
+    yield PodStages(lake)
     load_settings.cache_clear()
 
 
@@ -162,7 +166,6 @@ def airflow(
         patch.chdir(folder)
         root = folder / ".vidpipe"
         stages = PodStages(lake)
-        stages.tell()
         stack.up(root, dags_folder=folder / "dags")
         try:
             yield RunningAirflow(root, folder / "dags", made, stages)

@@ -34,7 +34,6 @@ class Running:
         self._airflow = airflow
         self.task_id = task_id
         airflow.stages.tell(**{stage: steps})
-        self._known = len(airflow.stages.calls())
         self.client = airflow_api.connect(airflow.root)
         self.client.unpause(dag_id)
         self.dag_id, self.run_id = dag_id, self.client.trigger(dag_id, conf)
@@ -48,7 +47,7 @@ class Running:
     @property
     def calls(self) -> list[dict[str, Any]]:
         """The calls of its stage."""
-        return self._airflow.stages.calls()[self._known :]
+        return self._airflow.stages.calls()
 
     def lines(self) -> list[int]:
         """The numbered lines in the task's log, in their order."""
@@ -116,6 +115,7 @@ def test_marked_task_loses_its_pod(airflow: RunningAirflow):
 def test_cleared_task_begins_with_a_pod_of_its_own(airflow: RunningAirflow):
     run = Running(airflow, "probe", [[["sleep", 600]], [["report"]]])
     run.wait_until_called()
+    assert run.task["state"] == "deferred"
 
     run.change(
         "/dags/probe/clearTaskInstances",

@@ -1,8 +1,8 @@
 """Stands in for `vidpipe STAGE …` in a pod: does what a script says, and tells that it was called.
 
-The script, `pretend/script.json` in the lake, has for a stage, for `STAGE/SHARD`, or for
-`STAGE/worker-N` of several, steps: those of the first call, of the second, and so on; the last hold
-for all further calls. A step is one of
+The script, `pretend/script.json` in the lake, has its own folder of calls and, for a stage, for
+`STAGE/SHARD`, or for `STAGE/worker-N` of several, steps: those of the first call, of the second,
+and so on; the last hold for all further calls. A step is one of
 
     say N        lines 0 to N-1, numbered
     sleep S      seconds
@@ -51,7 +51,7 @@ def main() -> None:
     if worker is not None:
         name += f"/worker-{worker}"
     script = store.get_json(f"{lake_uri}/pretend/script.json")
-    calls = f"{lake_uri}/pretend/calls/{name}/"
+    calls = f"{script['calls']}{name}/"
     number = len(list(store.list(calls)))
     told = {
         "name": name,
@@ -61,7 +61,7 @@ def main() -> None:
         "limit_bytes": _memory_limit_bytes(),
     }
     store.put_json(f"{calls}{number:03d}-{secrets.token_hex(4)}.json", told)
-    steps = script.get(name, script.get(stage, [[["report"]]]))
+    steps = script["stages"].get(name, script["stages"].get(stage, [[["report"]]]))
     eaten: list[bytearray] = []
     met: list[socket.socket] = []
     for verb, *words in steps[min(number, len(steps) - 1)]:

@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import requests
 
 from vidpipe.lake.tables import Lake
 
@@ -97,6 +98,48 @@ class TestCluster:
         }
         body = {"metadata": _metadata(name, labels, annotations), "spec": spec}
         self.batch.create_namespaced_job(self.namespace, body)
+
+    def create_token(self, account: str, bound_to: Any = None) -> str:
+        """A token of a service account, which ends with a Secret that it may be bound to."""
+        spec: dict[str, Any] = {"expirationSeconds": 600}
+        if bound_to:
+            meta = bound_to.metadata
+            spec["boundObjectRef"] = {
+                **{"apiVersion": "v1", "kind": "Secret"},
+                **{"name": meta.name, "uid": meta.uid},
+            }
+        create = self.core.create_namespaced_service_account_token
+        return create(account, self.namespace, {"spec": spec}).status.token
+
+    def create_login(self, name: str) -> str:
+        """A token that may do in the namespace what Airflow does there."""
+        from kubernetes.client import RbacAuthorizationV1Api
+
+        api, subject = "rbac.authorization.k8s.io", {"kind": "ServiceAccount", "name": name}
+        meta = {"metadata": {"name": name}}
+        self.core.create_namespaced_service_account(self.namespace, meta)
+        role = {
+            **meta,
+            "roleRef": {"apiGroup": api, "kind": "ClusterRole", "name": "edit"},
+            "subjects": [{**subject, "namespace": self.namespace}],
+        }
+        rbac = RbacAuthorizationV1Api(self.core.api_client)
+        rbac.create_namespaced_role_binding(self.namespace, role)
+        return self.create_token(name, self.core.create_namespaced_secret(self.namespace, meta))
+
+    def end_login(self, name: str, token: str) -> int:
+        """Ends a login; returns how the API server answers it once it no longer counts."""
+        self.core.delete_namespaced_secret(name, self.namespace)
+        server = self.core.api_client.configuration
+        asked = f"{server.host}/api/v1/namespaces/{self.namespace}/pods"
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            login = {"Authorization": f"Bearer {token}"}
+            answer = requests.get(asked, headers=login, verify=server.ssl_ca_cert, timeout=10)
+            if answer.status_code != 200:
+                break
+            time.sleep(0.5)
+        return answer.status_code
 
     def names(self) -> set[tuple[str, str]]:
         """Kind and name of what is there and stays."""

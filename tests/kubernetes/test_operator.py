@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
+import http.server
 import json
 import os
+import shutil
+import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -20,6 +26,8 @@ from vidpipe.config import load_settings
 
 pytestmark = pytest.mark.kubernetes
 
+CREDENTIALS = "client.authentication.k8s.io/v1"
+
 
 @contextlib.contextmanager
 def in_background(action: Callable[[], None]) -> Iterator[None]:
@@ -28,6 +36,74 @@ def in_background(action: Callable[[], None]) -> Iterator[None]:
         done = pool.submit(action)
         yield
         done.result()
+
+
+def connect_to(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, server: dict[str, str], user: dict[str, Any]
+) -> Path:
+    """Has Airflow use a copy of the kubeconfig with another server or user; returns its path."""
+    config = yaml.safe_load(Path(os.environ["KUBECONFIG"]).read_text())
+    if server:
+        config["clusters"][0]["cluster"] |= server
+    if user:
+        config["users"][0]["user"] = user
+    path = folder / "kubeconfig"
+    path.write_text(yaml.safe_dump(config))
+    path.chmod(0o600)
+    connection = {"conn_type": "kubernetes", "extra": {"kube_config_path": str(path)}}
+    monkeypatch.setenv("AIRFLOW_CONN_KUBERNETES_DEFAULT", json.dumps(connection))
+    return path
+
+
+def as_exec_credential(token: str) -> str:
+    """What a program says that a kubeconfig names for a login."""
+    credential = {"apiVersion": CREDENTIALS, "kind": "ExecCredential", "status": {"token": token}}
+    return json.dumps(credential)
+
+
+@contextlib.contextmanager
+def losing_first_answer(to: str) -> Iterator[tuple[str, list[str]]]:
+    """An API server whose first answer to a POST at a path that ends so is lost, the work done.
+
+    Yields:
+        Its URL, and the paths of what was lost.
+    """
+    lost: list[str] = []
+
+    class Forward(http.server.BaseHTTPRequestHandler):
+        def forward(self) -> None:
+            behind = http.client.HTTPConnection("127.0.0.1", port)
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            behind.request(self.command, self.path, body, dict(self.headers))
+            answer = behind.getresponse()
+            if self.command == "POST" and self.path.partition("?")[0].endswith(to) and not lost:
+                lost.append(self.path)
+                self.close_connection = True
+                return
+            self.send_response(answer.status)
+            self.send_header("Content-Type", answer.getheader("Content-Type", ""))
+            self.end_headers()
+            while chunk := answer.read1(1 << 16):
+                self.wfile.write(chunk)
+
+        do_GET = do_POST = do_DELETE = forward
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    if shutil.which("kubectl") is None:
+        pytest.skip("no kubectl is here")
+    command = ["kubectl", "proxy", "--port=0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as proxy:
+        # "Starting to serve on 127.0.0.1:…"
+        port = int(proxy.stdout.readline().rpartition(":")[2])
+        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Forward) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            try:
+                yield f"http://127.0.0.1:{server.server_port}", lost
+            finally:
+                server.shutdown()
+                proxy.terminate()
 
 
 def test_plan_and_shards_run_in_pods(
@@ -153,6 +229,64 @@ def test_code_that_changes_while_a_pod_runs(
     assert call["environment"]["VIDPIPE_CODE_VERSION"] == "before"
 
 
+@pytest.mark.slow
+def test_pod_that_fills_its_disk(
+    airflow_home: Path, pod_stages: PodStages, capfd: pytest.CaptureFixture[str]
+):
+    """The node evicts it, as it does with others; but the next pod would end the same."""
+    pod_stages.tell(discover=[[["write", 200], ["sleep", 300], ["report"]]])
+
+    run = run_dag(airflow_home, "probe")
+
+    assert (run.tasks["plan"], run.tries["plan"]) == ("failed", 1)
+    assert len(pod_stages.calls("discover")) == 1
+    told = capfd.readouterr().out
+    assert "The pod of discover ended: out_of_disk. Evicted: " in told
+    assert "Raise scratch and ephemeral_storage of discover in [kubernetes]" in told
+
+
+def test_pod_is_made_once_where_the_answer_is_lost(
+    airflow_home: Path, pod_stages: PodStages, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    with losing_first_answer(to="pods") as (url, lost):
+        connect_to(monkeypatch, tmp_path, {"server": url}, {})
+        run = run_dag(airflow_home, "probe")
+
+    assert len(lost) == 1
+    assert (run.tasks["plan"], run.tries["plan"]) == ("success", 1)
+    assert len(pod_stages.calls("discover")) == 1
+
+
+@pytest.mark.slow
+def test_login_that_ends_while_a_pod_runs(
+    airflow_home: Path,
+    pod_stages: PodStages,
+    namespace: TestCluster,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+):
+    """As logins of clouds do: a program that the kubeconfig names tells the next one."""
+    pod_stages.tell(discover=[[["sleep", 40], ["report"]]])
+    first, second = (namespace.create_login(name) for name in ("first", "second"))
+    login = tmp_path / "login.json"
+    login.write_text(as_exec_credential(first))
+    program = {"apiVersion": CREDENTIALS, "command": "cat", "args": [str(login)]}
+    connect_to(monkeypatch, tmp_path, {}, {"exec": {**program, "interactiveMode": "Never"}})
+    refused = []
+
+    def end_it() -> None:
+        namespace.wait_for_pod(lambda pod: pod_stages.calls("discover"), within_s=120)
+        login.write_text(as_exec_credential(second))
+        refused.append(namespace.end_login("first", first))
+
+    with in_background(end_it):
+        run = run_dag(airflow_home, "probe")
+
+    assert refused == [401]
+    assert (run.tasks["plan"], run.tries["plan"]) == ("success", 1)
+    assert len(pod_stages.calls("discover")) == 1
+
+
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
@@ -216,21 +350,12 @@ def test_kubeconfig_that_does_not_lead_to_pods(
     tries: int,
     told: str,
 ):
-    config = yaml.safe_load(Path(os.environ["KUBECONFIG"]).read_text())
-    if kubeconfig == "no rights":
-        # Whom nobody gave a role.
-        body = {"spec": {"expirationSeconds": 600}}
-        create_token = namespace.core.create_namespaced_service_account_token
-        token = create_token("default", namespace.namespace, body).status.token
-        config["users"][0]["user"] = {"token": token}
-    elif kubeconfig == "nowhere":
-        config["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:1"
-    path = tmp_path / "kubeconfig"
-    if kubeconfig != "missing":
-        path.write_text(yaml.safe_dump(config))
-        path.chmod(0o600)
-    connection = {"conn_type": "kubernetes", "extra": {"kube_config_path": str(path)}}
-    monkeypatch.setenv("AIRFLOW_CONN_KUBERNETES_DEFAULT", json.dumps(connection))
+    server = {"server": "https://127.0.0.1:1"} if kubeconfig == "nowhere" else {}
+    # Whom nobody gave a role.
+    user = {"token": namespace.create_token("default")} if kubeconfig == "no rights" else {}
+    path = connect_to(monkeypatch, tmp_path, server, user)
+    if kubeconfig == "missing":
+        path.unlink()
 
     run = run_dag(airflow_home, "probe")
 

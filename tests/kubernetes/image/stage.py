@@ -7,6 +7,7 @@ and so on; the last hold for all further calls. A step is one of
     say N        lines 0 to N-1, numbered
     sleep S      seconds
     eat MB       megabytes of memory, which stay
+    write MB     megabytes of its disk, which stay
     hold [N …]   the items that are at hand
     spawn MB     a child that eats and is killed
     plan STAGES  shards of these stages, the first of one item, the second of two, …
@@ -27,6 +28,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 
 from vidpipe.config import load_settings
@@ -74,6 +76,10 @@ def main() -> None:
             case "eat":
                 for _ in range(words[0]):
                     eaten.append(bytearray(os.urandom(1 << 20)))
+            case "write":
+                with tempfile.NamedTemporaryFile(delete=False) as file:
+                    for _ in range(words[0]):
+                        file.write(os.urandom(1 << 20))
             case "spawn":
                 hog = f"import os; x = [os.urandom(1 << 20) for _ in range({words[0]})]"
                 subprocess.run([sys.executable, "-c", hog], check=False)

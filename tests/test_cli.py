@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -13,7 +14,7 @@ from click.testing import CliRunner
 
 from tests.servers import config_file
 from vidpipe.cli import cli
-from vidpipe.errors import EXIT_TEMPORARY, EXIT_USAGE
+from vidpipe.errors import EXIT_BAD_INPUT, EXIT_TEMPORARY, EXIT_USAGE
 
 LAKE = '[lake]\nuri = "s3://lake/cli"\n'
 
@@ -144,3 +145,23 @@ def test_a_wrong_key_is_told_as_such(lake, tmp_path, arguments):
     assert exit_code == EXIT_USAGE
     assert told.startswith("vidpipe: The object store refuses these credentials: look at [s3]")
     assert told.count("\n") == 1 and "wrong" not in told
+
+
+def test_what_is_not_installed_is_one_line(tmp_path):
+    """As in the images, which have no stack on one machine."""
+    missing = "raise ModuleNotFoundError(\"No module named 'psutil'\", name='psutil')"
+    (tmp_path / "psutil.py").write_text(missing)
+    exit_code, told = vidpipe(tmp_path, "status", PYTHONPATH=str(tmp_path))
+    assert exit_code == EXIT_USAGE
+    assert told.startswith("vidpipe: This command needs psutil, which is not installed here; ")
+    assert told.count("\n") == 1
+
+
+def test_why_a_command_ends_is_left_for_whoever_finds_it_dead(lake, tmp_path):
+    """Kubernetes keeps it, where the log may be lost."""
+    config_file(lake, tmp_path / "vidpipe.toml")
+    file = tmp_path / "working"
+    arguments = ("extract", "--shard", "s3://lake/no-such/sh\u00e4rd.json")
+    exit_code, told = vidpipe(tmp_path, *arguments, VIDPIPE_WORKING_FILE=str(file))
+    assert exit_code == EXIT_BAD_INPUT
+    assert f"vidpipe: {json.loads(file.read_text())}\n" == told

@@ -13,11 +13,13 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 import click
 
 from vidpipe.errors import StoppedError, UsageError, VidpipeError
 from vidpipe.reasons import RETRY_REASONS
+from vidpipe.stages.working import leave_word
 
 # Libraries are imported by the command that needs them: TensorFlow alone takes seconds.
 
@@ -60,14 +62,30 @@ def main() -> None:
     try:
         cli(prog_name="vidpipe")
     except (VidpipeError, StoppedError) as error:
-        click.echo(f"vidpipe: {error}", err=True)
-        sys.exit(error.exit_code)
+        _end(error)
     except OSError as error:
         from vidpipe.lake.store import os_error
 
-        meant = os_error(str(error))
-        click.echo(f"vidpipe: {meant}", err=True)
-        sys.exit(meant.exit_code)
+        _end(os_error(str(error)))
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("vidpipe"):
+            raise
+        _end(
+            UsageError(
+                f"This command needs {error.name}, which is not installed here; pip install"
+                " 'vidpipe[local]' has all. Commands for the stack on one machine are not for a"
+                " cluster: trigger in Airflow, whose form of ingest also tries videos again."
+            )
+        )
+    except Exception as error:
+        leave_word(f"{type(error).__name__}: {error}")
+        raise
+
+
+def _end(error: VidpipeError | StoppedError) -> NoReturn:
+    leave_word(str(error))
+    click.echo(f"vidpipe: {error}", err=True)
+    sys.exit(error.exit_code)
 
 
 # --- The embedded stack ------------------------------------------------------------------------

@@ -20,6 +20,8 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+# vidpipe shows its own, at the address that browsers reach.
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # images have no git, and that is fine
 # Else models come from the server's own store, where it says so: by an address that may be known to
@@ -41,7 +43,7 @@ from vidpipe.config import load_settings  # noqa: E402
 from vidpipe.errors import BadInputError, StoppedError, TemporaryError, UsageError  # noqa: E402
 
 CHAMPION, CHALLENGER = "champion", "challenger"
-WORK_KEY = "vidpipe.work_key"
+WORK = "vidpipe.work"
 # A run says which videos its pictures show.
 PICTURES = "misclassified.png"
 SHOWN = "vidpipe.shown_videos"
@@ -213,7 +215,7 @@ def open_run(run_id: str) -> Run:
 
 
 @contextlib.contextmanager
-def training_run(task: str, name: str, work_key: str, tags: Mapping[str, str]) -> Iterator[Run]:
+def training_run(task: str, name: str, work: str, tags: Mapping[str, str]) -> Iterator[Run]:
     """Starts the run of a piece of work, or resumes it where an earlier attempt began it.
 
     It ends as FINISHED, as KILLED when a stop signal arrives, as FAILED on any other error.
@@ -221,19 +223,19 @@ def training_run(task: str, name: str, work_key: str, tags: Mapping[str, str]) -
     Args:
         task: Names the experiment, as `model_name` does.
         name: For people.
-        work_key: What makes two attempts the same work.
+        work: What makes two attempts the same work.
         tags: Further tags.
     """
     client = connect()
     with answering():
         experiment_id = _experiment(client, model_name(task))
-        begun = client.search_runs([experiment_id], f"tags.`{WORK_KEY}` = '{work_key}'")
+        begun = client.search_runs([experiment_id], f"tags.`{WORK}` = '{work}'")
         if begun:
             run_id = begun[0].info.run_id
             client.update_run(run_id, status="RUNNING")
         else:
             run_id = client.create_run(
-                experiment_id, run_name=name, tags={**tags, WORK_KEY: work_key}
+                experiment_id, run_name=name, tags={**tags, WORK: work}
             ).info.run_id
     try:
         yield Run(client, run_id, experiment_id)

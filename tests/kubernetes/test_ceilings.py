@@ -68,11 +68,13 @@ def test_a_run_that_spent_enough_begins_no_shard_and_ends_well(
     assert pod_stages.calls("extract") == []
     told = capfd.readouterr().out
     assert "The ceiling of 0.0001 pod hours a run is reached: this run spent 0.00" in told
-    assert "Raise max_pod_hours_run in the form of the run or in [kubernetes], and" in told
+    assert "may spend more with a higher max_pod_hours_run in its form" in told
     settings = load_settings()
     run_key = layout.make_run_key("tests", "ingest", run.run_id)
-    refused = open_store(settings).list(layout.refused_uri(settings.lake.uri, run_key))
-    assert [found.uri.rpartition("/")[2] for found in refused] == ["00000", "00001"]
+    store = open_store(settings)
+    given_up = list(store.list(layout.given_up_uri(settings.lake.uri, run_key)))
+    assert [found.uri.rpartition("/")[2] for found in given_up] == ["00000.json", "00001.json"]
+    assert {store.get_json(found.uri)["reason"] for found in given_up} == {"out_of_budget"}
     namespace.wait_until_empty()
     spent_by_run = took(ledger, "ingest", run)
     assert spent_by_run.pods == len(pod_stages.calls())
@@ -94,7 +96,12 @@ def test_a_shard_that_began_after_all_is_refused_no_longer(
     assert (run.tasks["work[0]"], run.tries["work[0]"]) == ("failed", 2)
     settings = load_settings()
     run_key = layout.make_run_key("tests", "probe", run.run_id)
-    assert not list(open_store(settings).list(layout.refused_uri(settings.lake.uri, run_key)))
+    store = open_store(settings)
+    (given_up,) = store.list(layout.given_up_uri(settings.lake.uri, run_key))
+    assert store.get_json(given_up.uri) == {
+        "reason": "stage_failed",
+        "message": "extract ended with 65: extract/00000 ends with 65",
+    }
 
 
 def test_a_day_counts_all_runs(

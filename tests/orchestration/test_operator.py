@@ -8,6 +8,7 @@ import pytest
 
 from tests.airflow_runs import PretendStages, run_dag, wait_for_end
 from vidpipe.lake.tables import Lake
+from vidpipe.stages.manifest import Manifest, find_given_up, find_report
 
 
 def test_shards_are_returned_and_mapped_by_name(airflow_home: Path, stages: PretendStages):
@@ -58,6 +59,32 @@ def test_exit_code_decides(airflow_home: Path, stages: PretendStages):
         ("failed", 2),
         ("success", 2),
     ]
+
+
+def test_why_a_shard_failed_is_left_for_the_audit(
+    airflow_home: Path, stages: PretendStages, configured: Lake
+):
+    stages.tell(
+        discover={"shards": ["extract", "extract"]},
+        **{
+            "extract/00000": {"exits": [65], "say": "vidpipe: No disk is left."},
+            "extract/00001": {"exits": [75, 0]},
+        },
+    )
+
+    run = run_dag(airflow_home, "probe")
+
+    assert [run.tasks[f"work[{number}]"] for number in (0, 1)] == ["failed", "success"]
+    store = configured.store
+    shards = [Manifest.read(store, uri) for uri in run.xcoms["plan"]]
+    given_up = [find_given_up(store, configured.uri, shard) for shard in shards]
+    assert given_up[0] == {
+        "reason": "stage_failed",
+        "message": "extract ended with 65: No disk is left.",
+    }
+    # Of an earlier try: its report counts more.
+    assert given_up[1]["reason"] == "stage_failed"
+    assert find_report(store, configured.uri, shards[1])
 
 
 def test_stop_leaves_no_process(airflow_home: Path, stages: PretendStages):

@@ -17,6 +17,7 @@ from vidpipe.orchestration.pod_end import (
     TIMED_OUT,
     UNABLE,
     PodEnd,
+    of_any_version,
     pod_end,
 )
 from vidpipe.orchestration.resources import load_resources
@@ -97,6 +98,21 @@ def test_what_may_mend_is_no_end_at_once(reason: str):
 def test_items_at_work_are_told_by_whom_memory_ran_out():
     assert pod_end(pod(exited(137, "OOMKilled", "[3, 5]")), NOW).working == [3, 5]
     assert pod_end(pod(exited(137, "OOMKilled", "Traceback …")), NOW).working == []
+
+
+def test_what_a_stage_left_comes_before_its_log():
+    """Which may be lost, and ends with lines of libraries."""
+    end = pod_end(pod(exited(75, message='"S3 does not answer."')), NOW)
+    assert end.saying("I0000 oneDNN is on").last_line == "S3 does not answer."
+    assert pod_end(pod(exited(75, message="[3]")), NOW).saying("the log").last_line == "the log"
+
+
+def test_ends_and_courses_that_another_version_told():
+    """While Airflow is upgraded its parts are of two."""
+    told = {"kind": LOST, "told": "NodeShutdown", "of_tomorrow": 1}
+    assert of_any_version(PodEnd, told) == PodEnd(LOST, told="NodeShutdown")
+    course = {"until": "2026-01-31T06:00:00+00:00", "pod": "pod", "of_tomorrow": 1}
+    assert of_any_version(Course, course) == Course(until=course["until"], pod="pod")
 
 
 def test_lost_pods_are_replaced_up_to_a_bound():

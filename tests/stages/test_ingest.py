@@ -14,11 +14,10 @@ from tests.runs import audit_and_publish, ingest, rows, shards, stage
 from tests.servers import new_lake, serve_guarded_s3
 from vidpipe.config import SourceSettings
 from vidpipe.errors import BadInputError, TemporaryError, UsageError
-from vidpipe.lake import layout
 from vidpipe.lake.tables import Lake
 from vidpipe.lake.usage import Ledger, Use
 from vidpipe.stages.attempt import Attempt
-from vidpipe.stages.manifest import Manifest, find_report, now
+from vidpipe.stages.manifest import Manifest, find_report, give_up, now
 
 OPTIONS = {"fps": 4.0, "short_side": 64}
 
@@ -171,9 +170,13 @@ def test_an_object_replaced_between_listing_and_reading_is_left_to_the_next_run(
 def test_a_shard_without_a_report_fails_its_items_and_blows_the_budget(lake, bucket, media):
     uri = bucket.put("a.mp4", media.videos[0])
     plan = stage(lake, "one", "discover", **OPTIONS)
-    with pytest.raises(BadInputError, match="1 of 1 items failed"):
+    (shard,) = plan.result["shards"]
+    give_up(lake.store, lake.uri, Manifest.read(lake.store, shard), "stage_failed", "No GPU left.")
+    with pytest.raises(BadInputError, match="1 of 1 items failed.* extract 00000: No GPU left."):
         audit_and_publish(lake, "one", plan)
     assert outcomes(lake, "one") == {uri: ("failed", "stage_failed")}
+    (outcome,) = (row for row in rows(lake, "outcomes") if row["source_uri"] == uri)
+    assert outcome["message"] == "No GPU left."
     assert rows(lake, "videos") == []
     ingest(lake, "two", **OPTIONS)
     assert outcomes(lake, "two") == {uri: ("done", None)}
@@ -186,7 +189,8 @@ def test_a_shard_that_a_ceiling_refused_is_left_to_later_runs(lake, bucket, medi
     for number in range(lake.settings.extract.max_tries + 1):
         run_key = f"run {number}"
         plan = stage(lake, run_key, "discover", **OPTIONS)
-        lake.store.put(layout.refused_uri(lake.uri, run_key, "extract", "00000"), b"")
+        shard = Manifest.read(lake.store, plan.result["shards"][0])
+        give_up(lake.store, lake.uri, shard, "out_of_budget", "The ceiling is reached.")
         pod = Use.begun(run_key, f"pod-{number}", 3600, gpus=2)
         ledger.note(pod)
         ledger.note(pod.end(now() - timedelta(minutes=3), now()))

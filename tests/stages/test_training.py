@@ -33,6 +33,7 @@ from vidpipe.stages.manifest import Manifest
 from vidpipe.stages.runner import run_stage
 
 # Fewest seconds, not best results: what is learnt is looked at in the demo.
+NOW = "2026-01-31T06:00:00+00:00"
 CONFIG = {"architecture": "cnn_rnn", "seed": 0, "test_share": 0.3, "epochs": 2, "batch_size": 4}
 
 
@@ -87,7 +88,7 @@ def test_a_training_is_pinned_run_measured_promoted_and_published(videos, task, 
     assert run.info.status == "FINISHED"
     assert run.data.params["dataset_version"] == plan.result["dataset"]
     assert run.data.params["snapshot_frames"] == str(lake.published()["frames"])
-    assert run.data.params["code_version"] == "test"
+    assert run.data.tags["vidpipe.code_version"] == "test"
     assert {"train_loss", "validation_accuracy", "test_accuracy", "test_macro_f1"} <= set(
         run.data.metrics
     )
@@ -158,6 +159,24 @@ def test_a_training_is_pinned_run_measured_promoted_and_published(videos, task, 
     labels = [row for row in rows(lake, "labels") if row["task"] == task]
     assert {row["model_version"] for row in labels} == {"2"}
     assert len(labels) == len(named)
+
+
+def test_a_training_that_is_planned_anew_has_a_run_of_its_own(videos, task, mlflow, tmp_path):
+    """As when all tasks are cleared after an upgrade: MLflow lets no parameter of a run change."""
+    lake, named = videos
+    annotate(lake, tmp_path, task, two_classes(named))
+    plan = snapshot(lake, task)
+    first = run_stage(Manifest.read(lake.store, plan.result["shards"][0]), lake)
+    config = {"task": task, **CONFIG}
+    again = run_stage(
+        Manifest(plan.run_key, "snapshot", config=config, planned_at=NOW, code_version="newer"),
+        lake,
+    )
+    second = run_stage(Manifest.read(lake.store, again.result["shards"][0]), lake)
+
+    client = MlflowClient(mlflow.uri)
+    runs = [client.get_run(report.result["mlflow_run_id"]) for report in (first, second)]
+    assert [run.data.tags["vidpipe.code_version"] for run in runs] == ["test", "newer"]
 
 
 def test_what_holds_is_learned_and_contradictions_are_counted(videos, task, tmp_path):

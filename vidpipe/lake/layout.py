@@ -7,7 +7,7 @@ runs/RUN/progress/STAGE/SHARD.json                        how far it is, for peo
 runs/RUN/checkpoints/STAGE/SHARD/HASH/STEP-NAME.npz       what a training learnt so far
 runs/RUN/checkpoints/STAGE/SHARD/HASH/STEP-NAME.json      written after it: it is whole
 runs/RUN/publish/ATTEMPT.json                             what audit found fit to publish
-runs/RUN/refused/STAGE/SHARD                              a ceiling was reached before it began
+runs/RUN/given-up/STAGE/SHARD.json                        why a try of it left no report
 runs/RUN/usage/DAY                                        this run had pods that began that day
 usage/DAY/RUN/POD~…                                       from when to when it had a pod
 annotations/DIGEST/NAME                                   label files that were uploaded
@@ -81,10 +81,10 @@ def checkpoints_uri(lake_uri: str, run_key: str, stage: str, shard: str, manifes
     return f"{folder}/{manifest_hash[:32]}/"
 
 
-def refused_uri(lake_uri: str, run_key: str, stage: str = "", shard: str = "") -> str:
-    """Notes that a shard was never begun; the folder of a run's where no shard is named."""
-    folder = f"{run_uri(lake_uri, run_key)}/refused/"
-    return f"{folder}{stage}/{shard}" if stage else folder
+def given_up_uri(lake_uri: str, run_key: str, stage: str = "", shard: str = "") -> str:
+    """Tells why a shard was given up; the folder of a run's where no shard is named."""
+    folder = f"{run_uri(lake_uri, run_key)}/given-up/"
+    return f"{folder}{stage}/{shard}.json" if stage else folder
 
 
 def usage_days_uri(lake_uri: str, run_key: str) -> str:

@@ -15,7 +15,8 @@ RUN, DAY = "run", "day"
 NEVER_REFUSED = ("audit", "publish", "forget", "maintain")
 _WORDS = {
     RUN: (
-        "this run spent {}. Raise {} in the form of the run or in [kubernetes], and clear this task"
+        "this run spent {}. Later runs take what is left; a run may spend more with a higher {} in"
+        " its form or in [kubernetes]"
     ),
     DAY: (
         "all runs together spent {} since midnight (UTC). Wait for the next day, or raise"

@@ -14,7 +14,12 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import (
+    AirflowException,
+    AirflowFailException,
+    AirflowSkipException,
+    AirflowTaskTimeout,
+)
 
 from vidpipe.config import RUNTIMES, Settings, load_settings
 from vidpipe.errors import (
@@ -26,7 +31,7 @@ from vidpipe.errors import (
     UsageError,
     VidpipeError,
 )
-from vidpipe.lake.layout import make_run_key, refused_uri
+from vidpipe.lake.layout import make_run_key
 from vidpipe.orchestration.links import MlflowRunLink
 from vidpipe.orchestration.local_process import LocalProcess
 from vidpipe.version import code_version
@@ -110,7 +115,7 @@ class StageOperator(BaseOperator):
         self._pods_of: str | None = None
 
     def execute(self, context: Context) -> Any:
-        with _told_to_airflow(context):
+        with self._told(context):
             work = self._work(context)
             if work.runtime == "kubernetes":
                 self._start_pod(context, work)
@@ -125,6 +130,34 @@ class StageOperator(BaseOperator):
             self._cluster(load_settings()).remove_all(self._pods_of)
 
     # --- What is to be done, and what came of it --------------------------------------------------
+
+    @contextlib.contextmanager
+    def _told(self, context: Context) -> Iterator[None]:
+        """What ends the work is raised as Airflow has it; why a shard failed the audit tells."""
+        try:
+            yield
+        except AirflowSkipException as skip:
+            context["ti"].xcom_push(key="summary", value=str(skip))
+            raise
+        except VidpipeError as error:
+            self._give_up(error)
+            raise airflow_error(error.exit_code, str(error)) from error
+        except (Exception, AirflowTaskTimeout) as error:
+            self._give_up(error)
+            raise
+
+    def _give_up(self, error: BaseException) -> None:
+        if not self.shard:
+            return
+        from vidpipe.lake.store import open_store
+        from vidpipe.stages.manifest import Manifest, give_up
+
+        reason = "out_of_budget" if isinstance(error, CeilingError) else "stage_failed"
+        why = str(error) or type(error).__name__
+        with contextlib.suppress(VidpipeError):
+            settings = load_settings()
+            store = open_store(settings)
+            give_up(store, settings.lake.uri, Manifest.read(store, self.shard), reason, why)
 
     def _work(self, context: Context, version: str = "") -> _Work:
         # The object store's client, which DAG files must not import.
@@ -185,7 +218,7 @@ class StageOperator(BaseOperator):
         """
         from vidpipe.orchestration.pod_course import Course
         from vidpipe.orchestration.pod_trigger import PodTrigger
-        from vidpipe.stages.manifest import now
+        from vidpipe.stages.manifest import forget_given_up, now
 
         kubernetes = work.settings.kubernetes
         max_wait_s = (context["params"].get("max_wait_hours") or 0) * 3600 or kubernetes.max_wait_s
@@ -197,18 +230,10 @@ class StageOperator(BaseOperator):
         request = self._request(context, work, course, resources, max_wait_s)
         cluster = self._cluster(work.settings)
         self._pods_of = request.task
-        run_key, shard = work.manifest.run_key, work.manifest.shard
-        refused = self.shard and refused_uri(work.settings.lake.uri, run_key, self.stage, shard)
-        try:
-            name, workers, found = cluster.start_or_find(request, resources)
-        except CeilingError:
-            if refused:
-                # The audit leaves what it was to do to later runs.
-                work.store.put(refused, b"")
-            raise
-        if refused and context["ti"].try_number > 1:
-            # An earlier try was refused, perhaps: this one has begun.
-            _patiently(lambda: work.store.delete(refused))
+        name, workers, found = cluster.start_or_find(request, resources)
+        if self.shard and context["ti"].try_number > 1:
+            # An earlier try was refused by a ceiling, perhaps: this one has begun.
+            _patiently(lambda: forget_given_up(work.store, work.settings.lake.uri, work.manifest))
         self.log.info(
             "%s %s in namespace %s %s.",
             "Pod" if workers == 1 else f"Job of {workers} workers",
@@ -230,15 +255,19 @@ class StageOperator(BaseOperator):
 
     def go_on(self, context: Context, event: dict[str, Any]) -> Any:
         """Called by Airflow when the pod has ended."""
-        with _told_to_airflow(context):
-            return self._pod_ended(context, event)
-
-    def _pod_ended(self, context: Context, event: dict[str, Any]) -> Any:
         from vidpipe.orchestration.pod_course import Course
-        from vidpipe.orchestration.pod_end import EXITED, FINAL, LOST, TO_RAISE, PodEnd
+        from vidpipe.orchestration.pod_end import (
+            EXITED,
+            FINAL,
+            LOST,
+            TO_RAISE,
+            PodEnd,
+            of_any_version,
+        )
         from vidpipe.stages.manifest import find_report
 
-        end, course = PodEnd(**event["end"]), Course(**event["course"])
+        end = of_any_version(PodEnd, event["end"])
+        course = of_any_version(Course, event["course"])
         # First of all: nothing else that goes wrong here may leave it over.
         self._cluster(load_settings()).remove(course.pod, course.workers, at_once=end.kind == LOST)
         # The code may be another by now, where Airflow was upgraded: the pod knew its own.
@@ -270,7 +299,8 @@ class StageOperator(BaseOperator):
         if next_method != "go_on":
             # It took too long, or the triggerer gave it up: nobody waits for its pod any longer.
             self._cluster(load_settings()).remove_all(_task_label(context))
-        return super().resume_execution(next_method, next_kwargs, context)
+        with self._told(context):
+            return super().resume_execution(next_method, next_kwargs, context)
 
     def _resources(self, work: _Work, course: Course) -> Resources:
         from vidpipe.orchestration.resources import load_resources
@@ -325,18 +355,6 @@ class StageOperator(BaseOperator):
         from vidpipe.orchestration.pods import Cluster
 
         return Cluster(settings)
-
-
-@contextlib.contextmanager
-def _told_to_airflow(context: Context) -> Iterator[None]:
-    """What ends the work is raised as Airflow has it."""
-    try:
-        yield
-    except AirflowSkipException as skip:
-        context["ti"].xcom_push(key="summary", value=str(skip))
-        raise
-    except VidpipeError as error:
-        raise airflow_error(error.exit_code, str(error)) from error
 
 
 def _patiently(read: Callable[[], _T]) -> _T:

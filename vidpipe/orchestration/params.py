@@ -55,12 +55,16 @@ def runtime_params() -> dict[str, Param]:
             description="A pod whose CPU, memory or GPU is taken for longer fails its task.",
             section="Where it runs",
         ),
-        "max_pod_hours_run": _ceiling_param("pod", settings.kubernetes.max_pod_hours_run),
-        "max_gpu_hours_run": _ceiling_param("GPU", settings.kubernetes.max_gpu_hours_run),
+        "max_pod_hours_run": _ceiling_param(
+            "max_pod_hours_run", "pod", settings.kubernetes.max_pod_hours_run
+        ),
+        "max_gpu_hours_run": _ceiling_param(
+            "max_gpu_hours_run", "GPU", settings.kubernetes.max_gpu_hours_run
+        ),
     }
 
 
-def _ceiling_param(kind: str, configured: float) -> Param:
+def _ceiling_param(name: str, kind: str, configured: float) -> Param:
     else_what = f"{configured:g}" if configured else "no ceiling"
     return Param(
         None,
@@ -68,7 +72,7 @@ def _ceiling_param(kind: str, configured: float) -> Param:
         exclusiveMinimum=0,
         title=f"Spend at most so many {kind} hours",
         description=(
-            f"When its pods took so many, no further shard is begun, and what is done is published."
+            f"When its pods took so many ({name}), no further one is started; what is done is kept."
             f" Empty: as configured, {else_what}."
         ),
         section="Where it runs",
@@ -170,7 +174,8 @@ def extraction_params(defaults: ExtractSettings) -> dict[str, Param]:
         number(
             "fps",
             "Frames a second",
-            "How many are kept of each second of video, for the samplings fps and reference.",
+            "How many are kept of each second of video, for the samplings fps and reference. What"
+            " is known keeps those it has, but for videos that are tried again.",
             0.001,
             120,
         ),

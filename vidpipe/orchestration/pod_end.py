@@ -12,9 +12,11 @@ import json
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from vidpipe.errors import EXIT_BAD_INPUT, EXIT_NOTHING_TO_DO, EXIT_USAGE
+
+_T = TypeVar("_T")
 
 CONTAINER = "stage"
 
@@ -71,8 +73,14 @@ class PodEnd:
     may_mend: bool = False
 
     def saying(self, last_line: str) -> PodEnd:
-        """The same with what the stage said last."""
-        return dataclasses.replace(self, last_line=last_line)
+        """The same with what the stage said last, unless that is known."""
+        return dataclasses.replace(self, last_line=self.last_line or last_line)
+
+
+def of_any_version(kind: type[_T], told: dict[str, Any]) -> _T:
+    """A dataclass as a triggerer told it, which may run another version of this code."""
+    known = {field.name for field in dataclasses.fields(kind)}
+    return kind(**{name: value for name, value in told.items() if name in known})
 
 
 def pod_end(pod: dict[str, Any], now: datetime) -> PodEnd | None:
@@ -89,7 +97,8 @@ def pod_end(pod: dict[str, Any], now: datetime) -> PodEnd | None:
     leaving = pod["metadata"].get("deletionTimestamp")
     disrupted = condition(status, "DisruptionTarget")
     if ended is not None:
-        return _terminated(ended, reason, status, leaving, disrupted)
+        end = _terminated(ended, reason, status, leaving, disrupted)
+        return end.saying(left) if isinstance(left := _left(ended), str) else end
     if status.get("phase") in ("Failed", "Succeeded"):
         if reason == "DeadlineExceeded":
             return PodEnd(TIMED_OUT, told=status.get("message") or reason)
@@ -103,7 +112,7 @@ def _terminated(
     ended: dict[str, Any], reason: str, status: dict[str, Any], leaving: Any, disrupted: Any
 ) -> PodEnd:
     exit_code = ended["exitCode"]
-    working = _working(ended.get("message"))
+    working = left if isinstance(left := _left(ended), list) else []
     if exit_code in TOLD and ended.get("reason") != "OOMKilled":
         return PodEnd(EXITED, exit_code)
     if reason == "DeadlineExceeded":
@@ -180,12 +189,15 @@ def condition(status: dict[str, Any], kind: str) -> dict[str, Any] | None:
     return None
 
 
-def _working(message: str | None) -> list[int]:
+def _left(ended: dict[str, Any]) -> list[int] | str | None:
+    """What `vidpipe.stages.working` left: items at work, or why it ended."""
     with contextlib.suppress(ValueError):
-        found = json.loads(message or "[]")
+        found = json.loads(ended.get("message") or "null")
+        if isinstance(found, str):
+            return found
         if isinstance(found, list) and all(isinstance(number, int) for number in found):
             return found
-    return []
+    return None
 
 
 def _words(*words: str | None) -> str:

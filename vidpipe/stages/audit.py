@@ -2,8 +2,8 @@
 
 By key and not by count: every planned item has exactly one outcome; every row belongs to an item
 that is done; no key occurs twice; canaries came out as they should; failures are within budget.
-A shard that left no report gives its items the outcome `failed`; one that was refused because a
-ceiling was reached gives them `skipped`, and later runs take them.
+A shard that left no report gives its items the outcome `failed`, with what its last try said; one
+that was refused because a ceiling was reached gives them `skipped`, and later runs take them.
 
 Where stages are pods, it tells what they took so far, its own included.
 """
@@ -21,20 +21,15 @@ from vidpipe.errors import BadInputError
 from vidpipe.lake import layout
 from vidpipe.lake.tables import Lake
 from vidpipe.lake.usage import Ledger, spent
-from vidpipe.reasons import STATUSES
+from vidpipe.reasons import REASONS, STATUSES
 from vidpipe.schemas import TABLES
 from vidpipe.stages.attempt import Attempt
-from vidpipe.stages.manifest import Manifest, Report, find_report, now
+from vidpipe.stages.manifest import Manifest, Report, find_given_up, find_report, now
 
+# Of what left neither report nor reason.
 FAILED = {
-    "status": "failed",
     "reason": "stage_failed",
-    "message": "The task that had it ended without a report; its log tells why.",
-}
-REFUSED = {
-    "status": "skipped",
-    "reason": "out_of_budget",
-    "message": "A ceiling of pod hours or GPU hours was reached before its shard began.",
+    "message": "Its task was not begun, as one before it failed, or was ended from outside.",
 }
 
 
@@ -52,14 +47,17 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     files = list(plan.files)
     done = _check(lake, plan, None)
     counts: collections.Counter[str] = collections.Counter()
-    refused = _refused(lake, manifest.run_key)
+    first_failure = ""
     for number, shard in enumerate(shards, 1):
         report = find_report(lake.store, lake.uri, shard)
         if report is None:
-            what = REFUSED if (shard.stage, shard.shard) in refused else FAILED
-            given_up = [_outcome(shard, item, attempt.name, what) for item in shard.items]
+            why = find_given_up(lake.store, lake.uri, shard) or FAILED
+            status = REASONS[why["reason"]]
+            given_up = [_outcome(shard, item, attempt.name, status, why) for item in shard.items]
             attempt.write("outcomes", given_up)
-            counts[what["status"]] += len(given_up)
+            counts[status] += len(given_up)
+            if status == "failed" and not first_failure:
+                first_failure = f" {shard.stage} {shard.shard}: {why['message']}"
             continue
         shard_done = _check(lake, report, {item["item"] for item in shard.items})
         if twice := done & shard_done:
@@ -81,6 +79,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         failure = (
             f"{counts['failed']} of {given} items failed, more than the budget of {budget:.0%};"
             " nothing but their outcomes was published. `vidpipe changes --since today` tells why."
+            + first_failure
         )
         files = [file for file in files if file["table"] == "outcomes"]
     tables, rows = collections.defaultdict(list), collections.Counter()
@@ -153,14 +152,8 @@ def _read(lake: Lake, file: dict[str, Any], columns: list[str]):
     return pq.read_table(path, columns=columns, filesystem=lake.filesystem)
 
 
-def _refused(lake: Lake, run_key: str) -> set[tuple[str, str]]:
-    """Stage and name of the shards that were not begun, for a ceiling was reached."""
-    folder = layout.refused_uri(lake.uri, run_key)
-    return {tuple(found.uri.removeprefix(folder).split("/")) for found in lake.store.list(folder)}
-
-
 def _outcome(
-    shard: Manifest, item: dict[str, Any], attempt: str, what: dict[str, str]
+    shard: Manifest, item: dict[str, Any], attempt: str, status: str, why: dict[str, str]
 ) -> dict[str, Any]:
     return {
         "stage": shard.stage,
@@ -170,7 +163,8 @@ def _outcome(
         "source_uri": item.get("source_uri"),
         "source_version": item.get("source_version"),
         "video_id": item.get("video_id"),
-        **what,
+        "status": status,
+        **why,
         "attempt": attempt,
         "seconds": 0.0,
         "shard": shard.shard,

@@ -7,6 +7,7 @@ Light on purpose (no pyarrow, no Airflow): Airflow's operator reads them too.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -14,13 +15,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from vidpipe.errors import BadInputError, UsageError
+from vidpipe.errors import BadInputError, NotFoundError, UsageError
 from vidpipe.lake import layout
 
 if TYPE_CHECKING:
     from vidpipe.lake.store import ObjectStore
 
 PLAN = "plan"  # the shard of a stage that is not cut into shards
+WHY_CHARS = 1000
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,31 @@ def find_report(store: ObjectStore, lake_uri: str, manifest: Manifest) -> Report
         report = Report(**store.get_json(found.uri))
         if report.manifest_hash == manifest.hash:
             return report
+    return None
+
+
+def give_up(store: ObjectStore, lake_uri: str, manifest: Manifest, reason: str, why: str) -> None:
+    """Leaves why a try of a shard ends without a report, for the audit; a report still counts more.
+
+    Args:
+        reason: A word of the outcomes, `stage_failed` or `out_of_budget`.
+        why: In words, for people.
+    """
+    uri = layout.given_up_uri(lake_uri, manifest.run_key, manifest.stage, manifest.shard)
+    store.put_json(uri, {"reason": reason, "message": why[:WHY_CHARS]})
+
+
+def forget_given_up(store: ObjectStore, lake_uri: str, manifest: Manifest) -> None:
+    """Removes what an earlier try left."""
+    uri = layout.given_up_uri(lake_uri, manifest.run_key, manifest.stage, manifest.shard)
+    store.delete(uri)
+
+
+def find_given_up(store: ObjectStore, lake_uri: str, manifest: Manifest) -> dict[str, str] | None:
+    """Reason and message that the last try of a shard left, or None."""
+    uri = layout.given_up_uri(lake_uri, manifest.run_key, manifest.stage, manifest.shard)
+    with contextlib.suppress(NotFoundError):
+        return store.get_json(uri)
     return None
 
 

@@ -93,7 +93,9 @@ def _in_document(content: str, subject: Subject) -> bool:
     # Quickly: most documents hold nothing of the kind.
     if not any(json.dumps(uri, ensure_ascii=False)[1:-1] in content for uri in subject.uris):
         return False
-    return not subject.names.isdisjoint(_texts(json.loads(content)))
+    document = json.loads(content)
+    # Of what was given up a message tells: it may name it among other words.
+    return "message" in document or not subject.names.isdisjoint(_texts(document))
 
 
 def _note_dataset(content: str, subject: Subject) -> None:

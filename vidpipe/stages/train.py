@@ -48,9 +48,13 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
             checkpoints = _checkpoints(manifest, attempt, lake)
             _train(config, dataset, attempt, lake, open_replicas(workers), checkpoints)
         return
-    tags = {"vidpipe.run_key": manifest.run_key, "vidpipe.code_version": manifest.code_version}
+    tags = {
+        "vidpipe.run_key": manifest.run_key,
+        "vidpipe.work_key": item["work_key"],
+        "vidpipe.code_version": manifest.code_version,
+    }
     name = f"{config['architecture']} {manifest.planned_time:%F %T}"
-    with tracking.training_run(dataset.task, name, item["work_key"], tags) as mlflow_run:
+    with tracking.training_run(dataset.task, name, manifest.hash, tags) as mlflow_run:
         print(f"train: MLflow run {mlflow_run.url}", flush=True)
         version = tracking.version_of_run(dataset.task, mlflow_run.id)
         # An earlier attempt may have ended between registering its model and its report.
@@ -93,7 +97,6 @@ def _params(manifest: Manifest, dataset: Dataset) -> dict[str, Any]:
         **{f"snapshot_{table}": snapshot for table, snapshot in dataset.snapshots.items()},
         **{f"{split}_videos": splits.count(split) for split in sorted(set(splits))},
         "classes": len(dataset.labels),
-        "code_version": manifest.code_version,
     }
 
 

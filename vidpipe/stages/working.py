@@ -1,7 +1,8 @@
 """What a stage is at work on, for whoever finds it dead; and what is not to be tried again.
 
 A pod that is killed for want of memory leaves no word but this file, which Kubernetes reads into
-the status of the pod: numbers of items as in the manifest, as JSON, of at most 4 KiB.
+the status of the pod: numbers of items as in the manifest, as JSON, of at most 4 KiB. One that
+ends by itself leaves there why, as a JSON string: its log may be lost with its node.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from vidpipe.stages.manifest import Manifest
 
 FILE = "VIDPIPE_WORKING_FILE"
 TOO_LARGE = "VIDPIPE_OUT_OF_MEMORY"
+WORD_CHARS = 1000  # of up to four bytes each
 
 
 class WorkingFile:
@@ -60,6 +62,13 @@ class WorkingFile:
         # In place: where Kubernetes mounts the file, it cannot be replaced.
         with contextlib.suppress(OSError), open(self._path, "w") as file:
             json.dump(self._held, file)
+
+
+def leave_word(why: str) -> None:
+    """Leaves why this process ends, in place of what it was at work on."""
+    if path := os.environ.get(FILE):
+        with contextlib.suppress(OSError), open(path, "w", encoding="utf-8") as file:
+            json.dump(why[:WORD_CHARS], file, ensure_ascii=False)
 
 
 def _too_large() -> set[int]:

@@ -35,7 +35,7 @@ from vidpipe.config import load_settings
 from vidpipe.errors import EXIT_TEMPORARY
 from vidpipe.lake import layout
 from vidpipe.lake.store import open_store
-from vidpipe.stages.manifest import Manifest, Report, now
+from vidpipe.stages.manifest import Manifest, Report, give_up, now
 from vidpipe.version import code_version
 
 
@@ -90,8 +90,9 @@ def main() -> None:
                 _plan(manifest, store, lake_uri, words[0])
                 _report(manifest, store, lake_uri, _uris(manifest, lake_uri, words[0]))
             case "refuse":
-                uri = layout.refused_uri(lake_uri, manifest.run_key, *words[0].split("/"))
-                store.put(uri, b"")
+                stage, shard = words[0].split("/")
+                refused = dataclasses.replace(manifest, stage=stage, shard=shard)
+                give_up(store, lake_uri, refused, "out_of_budget", "The ceiling is reached.")
             case "report":
                 _report(manifest, store, lake_uri, None)
             case "exit":

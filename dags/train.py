@@ -89,7 +89,7 @@ with DAG(
     schedule=None,
     params={**PARAMS, **runtime_params(), **POD},
     tags=["vidpipe"],
-    **dag_settings(),
+    **dag_settings(several=True),
 ) as dag:
     snapshot = StageOperator(
         task_id="snapshot",

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.airflow_runs import PretendStages, run_dag
+from vidpipe.config import load_settings
 
 AUDITED = {"result": {"publication": "s3://lake/publish.json"}}
 
@@ -200,3 +201,20 @@ def test_maintain_sweeps_no_cluster_where_there_is_none(airflow_home: Path, stag
     assert [(call["name"], call["config"]) for call in stages.calls] == [
         ("maintain", {"checkpoint_days": 3})
     ]
+
+
+@pytest.mark.parametrize(("runtime", "trainings"), [("local", 1), ("kubernetes", 16)])
+def test_trainings_share_a_cluster_and_follow_each_other_on_one_machine(
+    airflow_home: Path,
+    stages: PretendStages,
+    monkeypatch: pytest.MonkeyPatch,
+    runtime: str,
+    trainings: int,
+):
+    from airflow.dag_processing.dagbag import DagBag
+
+    monkeypatch.setenv("VIDPIPE_RUNTIME", runtime)
+    load_settings.cache_clear()
+    dags = DagBag(airflow_home / "dags").dags
+    assert {dags[name].max_active_runs for name in ("ingest", "label_nightly")} == {1}
+    assert dags["train"].max_active_runs == trainings

@@ -16,15 +16,22 @@ from vidpipe.orchestration.operator import StageOperator
 SHARD_NAME = "{{ shard_name }}"
 # Pools of Airflow that count tasks which wait for their pods; docker/kubernetes/ makes them.
 PODS_POOL, GPU_POOL = "pods", "gpu"
+# At a time, of a DAG that may have several: the pools hold them back before that.
+RUNS = 16
 
 
-def dag_settings() -> dict[str, Any]:
-    """Arguments that every DAG has."""
-    pool = {"pool": PODS_POOL} if load_settings().runtime == "kubernetes" else {}
+def dag_settings(*, several: bool = False) -> dict[str, Any]:
+    """Arguments that every DAG has.
+
+    Args:
+        several: Whether it may have several runs at a time, where there is more than one machine.
+    """
+    in_pods = load_settings().runtime == "kubernetes"
+    pool = {"pool": PODS_POOL} if in_pods else {}
     return {
         "start_date": pendulum.datetime(2026, 1, 1, tz="UTC"),
         "catchup": False,
-        "max_active_runs": 1,
+        "max_active_runs": RUNS if several and in_pods else 1,
         "default_args": {
             "owner": "vidpipe",
             # How long a retry waits at first is Airflow's setting [core] default_task_retry_delay.

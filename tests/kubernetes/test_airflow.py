@@ -81,7 +81,9 @@ class Running:
 
 def test_each_line_is_shown_once_while_the_pod_runs(airflow: RunningAirflow):
     run = Running(airflow, "probe", [[["say", 1000], ["sleep", 30], ["report"]]])
-    run.wait(lambda: len(run.lines()) >= 1000, within_s=60)
+    # Before it begins there is no log.
+    run.wait_until_called()
+    run.wait(lambda: len(run.lines()) >= 1000)
 
     assert run.task["state"] == "deferred"
     assert run.wait_until_ended() == "success"

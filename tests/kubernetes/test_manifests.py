@@ -250,6 +250,15 @@ def test_everything_is_denied_but_what_is_named(folder):
     assert denied == {"vidpipe", "vidpipe-work"}
 
 
+def test_an_apply_starts_what_was_stopped_for_an_upgrade(folder):
+    """Who counts no replicas in the manifest stays at none."""
+    replicas = {
+        item["metadata"]["name"]: item["spec"].get("replicas")
+        for item in objects(folder / "base", "Deployment")
+    }
+    assert "mlflow" in replicas and set(replicas.values()) == {1}
+
+
 def test_files_of_airflow(folder):
     files = next(
         item["data"]

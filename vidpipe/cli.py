@@ -73,7 +73,7 @@ def main() -> None:
         _end(
             UsageError(
                 f"This command needs {error.name}, which is not installed here; pip install"
-                " 'vidpipe[local]' has all. Commands for the stack on one machine are not for a"
+                " '.[local]' has all. Commands for the stack on one machine are not for a"
                 " cluster: trigger in Airflow, whose form of ingest also tries videos again."
             )
         )

@@ -29,7 +29,7 @@ from vidpipe.lake.query import run_query
 from vidpipe.lake.store import ObjectStore
 from vidpipe.lake.tables import Lake
 from vidpipe.schemas import TABLES, Table
-from vidpipe.stages.manifest import Manifest, Report
+from vidpipe.stages.manifest import Manifest, Report, give_up
 from vidpipe.stages.runner import run_stage
 
 OPTIONS = {"fps": 4.0, "short_side": 64}
@@ -102,6 +102,8 @@ def two(lake, bucket, media) -> tuple[Lake, str, str]:
         # An attempt that nobody waited for.
         lost = run_stage(manifest, lake)
         lake.store.delete(lost.uri)
+        why = f"extract ended at {bucket.uri}/anna.mp4, by signal 9"
+        give_up(lake.store, lake.uri, manifest, "stage_failed", why)
     shards(lake, plan)
     audit_and_publish(lake, "ingest", plan)
     annotate(lake, "annotate", "video,label\nanna.mp4,left\nberta.mp4,right\n")

@@ -32,8 +32,8 @@ from vidpipe.stages.by_hand import upload_annotations
 from vidpipe.stages.manifest import Manifest
 from vidpipe.stages.runner import run_stage
 
-# Fewest seconds, not best results: what is learnt is looked at in the demo.
 NOW = "2026-01-31T06:00:00+00:00"
+# Fewest seconds, not best results: what is learnt is looked at in the demo.
 CONFIG = {"architecture": "cnn_rnn", "seed": 0, "test_share": 0.3, "epochs": 2, "batch_size": 4}
 
 

@@ -153,6 +153,20 @@ TABLES: dict[str, Table] = {
         names=("video_id",),
         partition=("task",),
     ),
+    # How a video looks, to find near duplicates: made once for each extraction.
+    "fingerprints": Table(
+        _schema(
+            ("video_id", pa.string()),
+            ("extraction", pa.string()),  # work key of the frames
+            ("method", pa.string()),
+            # Of each of some frames 16 hexadecimal digits of hash and 4 of colour; - : no hash.
+            ("fingerprint", pa.string()),
+            *_KEYS,
+        ),
+        key=("work_key", "video_id"),
+        sort=("video_id",),
+        names=("video_id",),
+    ),
     "splits": Table(
         _schema(
             ("dataset", pa.string()),  # the task it is for
@@ -160,8 +174,14 @@ TABLES: dict[str, Table] = {
             ("video_id", pa.string()),
             ("label", pa.string()),
             ("split", pa.string()),  # train, validation or test
-            ("group", pa.string()),  # videos of one group are in one split
+            # What belongs together, by its owner's group or as near duplicates, and is in one split.
+            ("group", pa.string()),
             ("weight", pa.float64()),
+            ("seed", pa.int64(), True),  # what the split was drawn by, and how
+            ("test_share", pa.float64(), True),
+            ("validation_share", pa.float64(), True),
+            ("proof", pa.string(), True),  # what proves it, as JSON; one for all rows of a version
+            ("split_at", TIMESTAMP, True),  # of these columns, null: made before there were any
             *_KEYS,
         ),
         key=("work_key", "video_id"),

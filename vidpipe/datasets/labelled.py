@@ -14,6 +14,7 @@ import numpy as np
 from pyiceberg.expressions import In
 
 from vidpipe.datasets.clips import read_clips
+from vidpipe.datasets.proof import Proof, verify
 from vidpipe.errors import BadInputError
 from vidpipe.lake.tables import Lake
 from vidpipe.models.architectures import Sampling
@@ -43,16 +44,20 @@ class Dataset:
         task: What the labels tell.
         videos: Sorted by `video_id`.
         snapshots: Snapshot id of each table.
+        proof: That nothing which belongs together is in two splits; older ones have none.
     """
 
     task: str
     videos: list[LabelledVideo]
     snapshots: dict[str, int]
+    proof: Proof | None = None
 
     @property
     def version(self) -> str:
-        """Hash of what is in it: the same videos, labels, splits and extractions have the same."""
+        """Hash of what is in it: the same videos, labels, splits, extractions and proof have the
+        same."""
         lines = sorted(repr(dataclasses.astuple(video)) for video in self.videos)
+        lines += [self.proof.summary] if self.proof else []
         return hashlib.sha256("\n".join([self.task, *lines]).encode()).hexdigest()[:16]
 
     @property
@@ -68,7 +73,22 @@ class Dataset:
     def from_json(cls, document: Mapping[str, Any]) -> Dataset:
         """What `to_json` wrote."""
         videos = [LabelledVideo(**video) for video in document["videos"]]
-        return cls(document["task"], videos, document["snapshots"])
+        proof = Proof.from_json(document.get("proof"))
+        return cls(document["task"], videos, document["snapshots"], proof)
+
+    def verify_splits(self) -> None:
+        """Proves once more that nothing which belongs together is in two splits.
+
+        Raises:
+            BadInputError: There is no proof, or it does not hold.
+        """
+        if self.proof is None:
+            raise BadInputError(
+                f"Dataset {self.version} of {self.task} has no proof of its splits, as those of"
+                " older versions: what is measured on it may leak. Run train again from its task"
+                " snapshot."
+            )
+        verify(self.proof, {video.video_id: video.split for video in self.videos})
 
     def read_clips(
         self,

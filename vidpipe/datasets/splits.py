@@ -1,80 +1,313 @@
-"""Splits: which videos a model learns from, which it is tuned on, which judge it."""
+"""Splits: which videos a model learns from, which it is tuned on, which judge it.
+
+What belongs together (`vidpipe/datasets/units.py`) goes to one split as a whole, each class to all
+of them by its share (`vidpipe/datasets/stratification.py`). Nothing depends on the order of the
+input, and little on the other videos.
+
+Light on purpose: forms read the default from here.
+"""
 
 from __future__ import annotations
 
 import collections
-import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
+from vidpipe.datasets.stratification import stratify
+from vidpipe.datasets.units import Unit, Units, by_class, lot, neighbours_of
 from vidpipe.errors import BadInputError
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
+SPLITS = (TRAIN, VALIDATION, TEST)
+_NEEDED = (TRAIN, TEST, VALIDATION)  # by a class with too few units for all
+# Which of equal units are drawn first: few change sides when some are added.
+_DRAWN = (TEST, VALIDATION, TRAIN)
+# Bits of 64 that may differ between frames that are alike; 0: near duplicates are not looked for.
+NEAR_DUPLICATE_BITS = 8
+VALIDATION_SHARE = 0.15
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Where each video goes.
+
+    Attributes:
+        splits: `train`, `validation` or `test` of each video that has a place.
+        units: Of each of them the name of what it belongs to, which names no video.
+        left_out: Videos without a place: for each, two videos that it belongs to, itself perhaps
+            among them, and which are in different splits. With it, they could not be.
+        moved: Of the videos that had a place before, those whose owner gave them another one.
+    """
+
+    splits: dict[str, str]
+    units: dict[str, str]
+    left_out: dict[str, tuple[str, str]]
+    moved: list[str]
 
 
 def split_videos(
-    labels: Mapping[str, str],
+    labels: Mapping[str, Collection[str]],
     *,
     seed: int,
     test_share: float = 0.2,
-    validation_share: float = 0.15,
+    validation_share: float = VALIDATION_SHARE,
     groups: Mapping[str, str] | None = None,
-) -> dict[str, str]:
-    """Splits videos so that each class is in each split by its share, and no group in two.
+    near_pairs: Iterable[tuple[str, str]] = (),
+    given: Mapping[str, str] | None = None,
+    previous: Mapping[str, str] | None = None,
+    names: Mapping[str, str] | None = None,
+) -> Assignment:
+    """Splits videos so that each class is in each split by its share, and no unit in two.
 
-    The order within a class is that of a hash of seed and group: it does not depend on the other
-    videos, so that few change sides when some are added.
+    What has a place keeps it: first the splits that the owner gives, then those of before, of which
+    the test comes first. A video that would join units of different splits is left out, as it can
+    be in neither without a leak. Nothing ever moves but by its owner's word.
 
     Args:
-        labels: The class of each video.
+        labels: The classes of each video: one, several, or none.
         seed: Another seed gives another split.
         test_share: Share of each class for the test split.
         validation_share: Share of what is left of each class for validation.
-        groups: The group of each video, where videos belong together; each is its own otherwise. A
-            group counts to the class most of its videos have.
+        groups: The owner's group of each video that has one.
+        near_pairs: Videos that are near duplicates; pairs with others than those of `labels` count
+            for nothing.
+        given: The split of each video for which the owner says so.
+        previous: The split of each video that had one before.
+        names: What people call videos, for messages.
 
     Returns:
-        `train`, `validation` or `test` for each video. A class with two groups has no validation.
+        Where each video goes. A class with two units has no validation.
 
     Raises:
-        BadInputError: There are fewer than two classes, or fewer than two groups of one.
+        BadInputError: There are fewer than two classes, or fewer than two units of one; a class
+            would not be in train; given splits contradict each other.
     """
-    members: dict[str, list[str]] = collections.defaultdict(list)
+    given = {v: split for v, split in (given or {}).items() if v in labels}
+    before = {v: split for v, split in (previous or {}).items() if v in labels}
+    names = names or {}
+    _check_input(labels, given, names)
+    places = {**before, **given}
+    units = Units(groups or {}, neighbours_of(labels, near_pairs))
+    left_out: dict[str, tuple[str, str]] = {}
+    # Who comes first keeps its place; a leak into the test would do most harm.
+    rank = {split: number for number, split in enumerate((TEST, VALIDATION, TRAIN, None))}
+    for video_id in sorted(
+        labels, key=lambda v: (v not in given, rank[places.get(v)], lot(seed, [v]))
+    ):
+        between = units.add(video_id, places.get(video_id))
+        if between and video_id in given:
+            told = " and ".join(f"{names.get(v, v)} ({places[v]})" for v in between)
+            raise BadInputError(
+                f"{told} are given two splits, and belong together: by their groups, or as near"
+                " duplicates. Give them one split, or withdraw the label of one (column `delete`)."
+            )
+        if between:
+            left_out[video_id] = between
+    of_class = by_class(units.all(), labels)
+    _check_units(labels, of_class)
+    seats = {unit: unit.split for unit in units.all() if unit.split is not None}
+    placed = [v for v in labels if v not in left_out]
+    free = stratify(
+        [unit for unit in units.all() if unit.split is None],
+        seats,
+        labels,
+        _targets(placed, labels, test_share, validation_share),
+        _DRAWN,
+        seed,
+    )
+    _repair(free, seats, of_class, labels)
+    seats |= free
+    _check_train(of_class, seats, labels)
+    splits = {v: split for unit, split in seats.items() for v in unit.videos}
+    return Assignment(
+        splits={v: splits[v] for v in sorted(splits)},
+        units={v: name for unit in seats for name in [unit.name] for v in unit.videos},
+        left_out=left_out,
+        moved=sorted(v for v in before if v in splits and splits[v] != before[v]),
+    )
+
+
+def cross_validation_folds(
+    labels: Mapping[str, Collection[str]],
+    *,
+    folds: int,
+    seed: int,
+    groups: Mapping[str, str] | None = None,
+    near_pairs: Iterable[tuple[str, str]] = (),
+) -> dict[str, int]:
+    """Cuts videos into folds, each of which is the test of a training on all the others.
+
+    Args:
+        labels: The classes of each video.
+        folds: How many.
+        seed: Another seed gives other folds.
+        groups: As for `split_videos`.
+        near_pairs: As for `split_videos`.
+
+    Returns:
+        The fold of each video, counted from 0. Every unit is in one, every class in each as far as
+        units allow.
+
+    Raises:
+        BadInputError: There are fewer than two folds or classes, or fewer units of a class than
+            folds.
+    """
+    if folds < 2:
+        raise BadInputError(f"There must be two folds or more. Received: {folds}.")
+    _check_input(labels, {}, {})
+    units = Units(groups or {}, neighbours_of(labels, near_pairs))
     for video_id in sorted(labels):
-        members[groups[video_id] if groups else video_id].append(video_id)
-    classes: dict[str, list[str]] = collections.defaultdict(list)
-    for group, video_ids in members.items():
-        counts = collections.Counter(labels[video_id] for video_id in video_ids)
-        classes[min(counts, key=lambda label: (-counts[label], label))].append(group)
-    _check(labels, classes)
-    splits: dict[str, str] = {}
-    for of_class in classes.values():
-        of_class.sort(key=lambda group: hashlib.sha256(f"{seed} {group}".encode()).digest())
-        test = _count(len(of_class), test_share)
-        validation = _count(len(of_class) - test, validation_share)
-        for number, group in enumerate(of_class):
-            split = TEST if number < test else VALIDATION if number < test + validation else TRAIN
-            splits |= dict.fromkeys(members[group], split)
-    return splits
+        units.add(video_id, None)
+    of_class = by_class(units.all(), labels)
+    _check_units(labels, of_class)
+    for label, having in of_class.items():
+        if len(having) < folds:
+            raise BadInputError(
+                f"Class {label!r} has {_told(having, label, labels)}, fewer than the {folds} folds."
+                f" Ask for at most {len(having)}, or annotate more videos of it."
+            )
+    counts = collections.Counter(label for of_video in labels.values() for label in set(of_video))
+    targets: dict[str | None, dict[int, float]] = {
+        label: dict.fromkeys(range(folds), count / folds)
+        for label, count in [*counts.items(), (None, len(labels))]
+    }
+    seats = stratify(units.all(), {}, labels, targets, range(folds), seed)
+    for label, having in of_class.items():
+        if len({seats[unit] for unit in having}) < 2:
+            raise BadInputError(
+                f"Class {label!r} has {_told(having, label, labels)}, which all came into one fold,"
+                " as their groups hold other classes, too. Take another seed, or fewer folds."
+            )
+    return {v: fold for unit, fold in seats.items() for v in sorted(unit.videos)}
 
 
-def _count(groups: int, share: float) -> int:
-    """How many of `groups` are taken: at least one, and at least one is left."""
-    return min(max(1, math.floor(groups * share + 0.5)), groups - 1)
+def _count(videos: int, share: float) -> int:
+    """How many of `videos` are taken: at least one, and at least one is left."""
+    return min(max(1, math.floor(videos * share + 0.5)), videos - 1)
 
 
-def _check(labels: Mapping[str, str], classes: Mapping[str, list[str]]) -> None:
-    names = sorted(set(labels.values()))
-    if len(names) < 2:
+def _targets(
+    videos: Iterable[str],
+    labels: Mapping[str, Collection[str]],
+    test_share: float,
+    validation_share: float,
+) -> dict[str | None, dict[str, int]]:
+    """How many videos of each class, and of all (None), are to be in each split."""
+    counts: collections.Counter[str | None] = collections.Counter()
+    for video_id in videos:
+        counts.update([None, *set(labels[video_id])])
+    targets = {}
+    for label, count in counts.items():
+        test = _count(count, test_share)
+        validation = _count(count - test, validation_share)
+        shares = {TRAIN: count - test - validation, TEST: test, VALIDATION: validation}
+        targets[label] = {split: shares[split] for split in _NEEDED}
+    return targets
+
+
+def _repair(
+    free: dict[Unit, str],
+    seated: Mapping[Unit, str],
+    of_class: Mapping[str, Sequence[Unit]],
+    labels: Mapping[str, Collection[str]],
+) -> None:
+    """Moves free units to where a class has none, if that takes no class from where it is needed.
+
+    Where units have several classes, the seats of one class are taken as another wants them.
+    """
+    for needed in (TRAIN, TEST):
+        for having in of_class.values():
+            seats = {**seated, **free}
+            if needed in map(seats.get, having):
+                continue
+            for unit in sorted(having, key=lambda unit: (len(unit.videos), min(unit.videos))):
+                split = seats[unit]
+                classes = {label for v in unit.videos for label in labels[v]}
+                spare = split == VALIDATION or all(
+                    any(seats[other] == split for other in of_class[label] if other is not unit)
+                    for label in classes
+                )
+                if unit in free and spare:
+                    free[unit] = needed
+                    break
+
+
+# === What cannot be split ===
+
+
+def _check_input(
+    labels: Mapping[str, Collection[str]], given: Mapping[str, str], names: Mapping[str, str]
+) -> None:
+    for video_id in sorted(given):
+        if given[video_id] not in SPLITS:
+            raise BadInputError(
+                f"A given split is train, validation or test. Received: {given[video_id]!r} for"
+                f" {names.get(video_id, video_id)}."
+            )
+    classes = sorted({label for of_video in labels.values() for label in of_video})
+    if any(not label.strip() for label in classes):
+        empty = sum(any(not label.strip() for label in of_video) for of_video in labels.values())
+        raise BadInputError(
+            f"{empty} videos have a label without a name. Give them one, or withdraw it (column"
+            " `delete`)."
+        )
+    if len(classes) < 2:
         raise BadInputError(
             "Telling classes apart takes at least two. Received:"
-            f" {names[0] + ' only' if names else 'no label at all'}. Annotate more videos with"
+            f" {classes[0] + ' only' if classes else 'no label at all'}. Annotate more videos with"
             " `vidpipe annotate FILE --task TASK`."
         )
-    few = [name for name in names if len(classes.get(name, ())) < 2]
-    if few:
-        raise BadInputError(
-            f"Class {few[0]!r} has one example, and one cannot be learned from and tested on both."
-            " Annotate another video of it, or withdraw its label (column `delete`)."
-            + (f" The same holds for: {', '.join(few[1:])}." if few[1:] else "")
+
+
+def _check_units(
+    labels: Mapping[str, Collection[str]], of_class: Mapping[str, Sequence[Unit]]
+) -> None:
+    """Refuses classes of which nothing, or but one unit, has a place."""
+    counts = collections.Counter(label for of_video in labels.values() for label in set(of_video))
+    few = [label for label in sorted(counts) if len(of_class.get(label, ())) < 2]
+    if not few:
+        return
+    label, *others = few
+    having = of_class.get(label, ())
+    if counts[label] == 1 and having:
+        has = "one example"
+    elif having:
+        has = (
+            f"{_told(having, label, labels)}, as they are of one group or near duplicates of each"
+            " other"
         )
+    else:
+        has = (
+            f"{counts[label]} videos, and all are left out: each belongs together with videos of"
+            " two splits"
+        )
+    raise BadInputError(
+        f"Class {label!r} has {has}, and one cannot be learned from and tested on both."
+        " Annotate another video of it, or withdraw its label (column `delete`)."
+        + (f" The same holds for: {', '.join(others)}." if others else "")
+    )
+
+
+def _check_train(
+    of_class: Mapping[str, Sequence[Unit]],
+    seats: Mapping[Unit, str],
+    labels: Mapping[str, Collection[str]],
+) -> None:
+    for label, having in sorted(of_class.items()):
+        if TRAIN not in map(seats.get, having):
+            counts = collections.Counter[str]()
+            for unit in having:
+                counts[seats[unit]] += sum(label in labels[v] for v in unit.videos)
+            told = ", ".join(f"{counts[split]} in {split}" for split in SPLITS)
+            raise BadInputError(
+                f"Class {label!r} has nothing to learn from: {told}, and none of them can move, as"
+                " their split is given, was theirs before, or their groups hold other classes, too."
+                " Annotate other videos of it, withdraw its label (column `delete`), or split anew"
+                " with another seed."
+            )
+
+
+def _told(units: Sequence[Unit], label: str, labels: Mapping[str, Collection[str]]) -> str:
+    videos = sum(label in labels[v] for unit in units for v in unit.videos)
+    return f"{videos} videos in {len(units)} unit{'s' * (len(units) != 1)}"

@@ -25,11 +25,12 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     videos the champion learnt from, which another seed or share of the split brings about.
 
     Raises:
-        BadInputError: The training did not end.
+        BadInputError: The training did not end; the dataset has no proof that holds of its splits.
     """
     (item,) = manifest.items
     trained = read_result(lake.store, lake.uri, manifest.config["train"])
     dataset = Dataset.from_json(lake.store.get_json(manifest.config["dataset"]))
+    dataset.verify_splits()
     champion = tracking.champion(dataset.task)
     if champion and champion.version == trained["model_version"]:
         champion = None  # an earlier attempt of this run went as far as to promote it

@@ -7,11 +7,12 @@ and makes it the champion if it is better. Everything it measures is in MLflow.
 **Before the first training**, run `ingest` and `annotate`. Every class needs two labelled videos at
 the very least; a few dozen are a beginning.
 
-**Tasks.** `snapshot` joins videos with their labels and splits them by content, so that one video
-is never in two splits (table `splits`); `train` fits the network, with its progress by epoch in the
-log and in MLflow; `evaluate` measures it on the test split, and the champion on the same clips;
-`promote` gives it the alias `champion` if its accuracy is higher by the margin, else `challenger`
-(table `promotions`); `audit` and `publish` make the tables show it.
+**Tasks.** `snapshot` joins videos with their labels and splits them, so that what belongs together,
+a group of yours or near duplicates, is never in two splits (table `splits`, with the proof; see
+docs/datasets.md). New videos join, and none of the old moves. `train` fits the network, with its
+progress by epoch in the log and in MLflow; `evaluate` measures it on the test split, and the
+champion on the same clips; `promote` gives it the alias `champion` if its accuracy is higher by the
+margin, else `challenger` (table `promotions`); `audit` and `publish` make the tables show it.
 
 **Which architecture?** `cnn` sees one frame at a time: enough where one picture tells the class,
 and blind to motion. `cnn_rnn` and `attention` see the frames in their order.
@@ -27,6 +28,7 @@ what is learnt, and when one is lost all go on from the last checkpoint. Without
 training has the machine of its task, whatever the form says of these three.
 
 **When it fails** with "one example", label more videos of the class that is named, or withdraw it.
+Where all examples of a class are one group or look alike, label some that are not.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ from vidpipe.orchestration.common import audit_what_is_done, dag_settings, train
 from vidpipe.orchestration.operator import StageOperator
 from vidpipe.orchestration.params import (
     architecture_param,
+    dataset_params,
     pod_params,
     runtime_params,
     task_param,
@@ -47,27 +50,7 @@ from vidpipe.orchestration.params import (
 PARAMS = {
     "task": task_param(),
     "architecture": architecture_param(),
-    "test_share": Param(
-        0.2,
-        type="number",
-        minimum=0.05,
-        maximum=0.5,
-        title="Share for the test",
-        description="This share of the videos is kept from training, to measure the model on.",
-        section="Dataset",
-    ),
-    "seed": Param(
-        0,
-        type="integer",
-        minimum=0,
-        maximum=2**31 - 1,
-        title="Seed",
-        description=(
-            "Chooses the split and the first weights; the same seed gives the same again. With"
-            " another seed the champion may meet videos in the test that it learnt from."
-        ),
-        section="Dataset",
-    ),
+    **dataset_params(),
     **training_params(),
     "margin": Param(
         0.0,

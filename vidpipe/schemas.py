@@ -174,8 +174,7 @@ TABLES: dict[str, Table] = {
             ("video_id", pa.string()),
             ("label", pa.string()),
             ("split", pa.string()),  # train, validation or test
-            # What belongs together, by its owner's group or as near duplicates, and is in one split.
-            ("group", pa.string()),
+            ("group", pa.string()),  # its unit: what belongs together and is in one split
             ("weight", pa.float64()),
             ("seed", pa.int64(), True),  # what the split was drawn by, and how
             ("test_share", pa.float64(), True),

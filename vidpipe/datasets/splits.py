@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from vidpipe.datasets.stratification import stratify
-from vidpipe.datasets.units import Unit, Units, by_class, lot, neighbours_of
+from vidpipe.datasets.units import Tie, Unit, Units, by_class, lot, neighbours_of
 from vidpipe.errors import BadInputError
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
@@ -35,15 +35,18 @@ class Assignment:
     Attributes:
         splits: `train`, `validation` or `test` of each video that has a place.
         units: Of each of them the name of what it belongs to, which names no video.
-        left_out: Videos without a place: for each, two videos that it belongs to, itself perhaps
-            among them, and which are in different splits. With it, they could not be.
-        moved: Of the videos that had a place before, those whose owner gave them another one.
+        left_out: Videos without a place: each would tie two videos of different splits, or is one
+            of the two itself.
+        moved: Videos that had another place before, and which: their owner gave them a new one.
+        untested: Classes of which nothing is in the test, as all their places are given or were
+            there before, or their groups hold other classes, too.
     """
 
     splits: dict[str, str]
     units: dict[str, str]
-    left_out: dict[str, tuple[str, str]]
-    moved: list[str]
+    left_out: dict[str, tuple[Tie, Tie]]
+    moved: dict[str, str]
+    untested: list[str]
 
 
 def split_videos(
@@ -89,21 +92,24 @@ def split_videos(
     _check_input(labels, given, names)
     places = {**before, **given}
     units = Units(groups or {}, neighbours_of(labels, near_pairs))
-    left_out: dict[str, tuple[str, str]] = {}
+    left_out: dict[str, tuple[Tie, Tie]] = {}
     # Who comes first keeps its place; a leak into the test would do most harm.
     rank = {split: number for number, split in enumerate((TEST, VALIDATION, TRAIN, None))}
     for video_id in sorted(
         labels, key=lambda v: (v not in given, rank[places.get(v)], lot(seed, [v]))
     ):
-        between = units.add(video_id, places.get(video_id))
-        if between and video_id in given:
-            told = " and ".join(f"{names.get(v, v)} ({places[v]})" for v in between)
-            raise BadInputError(
-                f"{told} are given two splits, and belong together: by their groups, or as near"
-                " duplicates. Give them one split, or withdraw the label of one (column `delete`)."
+        ties = units.add(video_id, places.get(video_id))
+        if ties and video_id in given:
+            told = " and ".join(
+                f"{names.get(tie.video_id, tie.video_id)}, {tie.split}" for tie in ties
             )
-        if between:
-            left_out[video_id] = between
+            raise BadInputError(
+                f"Two splits are given to what belongs together, by its groups or as near"
+                f" duplicates: {told}. Give both the same split, or withdraw the label of one"
+                " (column `delete`)."
+            )
+        if ties:
+            left_out[video_id] = ties
     of_class = by_class(units.all(), labels)
     _check_units(labels, of_class)
     seats = {unit: unit.split for unit in units.all() if unit.split is not None}
@@ -124,7 +130,10 @@ def split_videos(
         splits={v: splits[v] for v in sorted(splits)},
         units={v: name for unit in seats for name in [unit.name] for v in unit.videos},
         left_out=left_out,
-        moved=sorted(v for v in before if v in splits and splits[v] != before[v]),
+        moved={v: before[v] for v in sorted(before) if splits.get(v, before[v]) != before[v]},
+        untested=[
+            label for label in sorted(of_class) if TEST not in map(seats.get, of_class[label])
+        ],
     )
 
 
@@ -249,8 +258,8 @@ def _check_input(
     if any(not label.strip() for label in classes):
         empty = sum(any(not label.strip() for label in of_video) for of_video in labels.values())
         raise BadInputError(
-            f"{empty} videos have a label without a name. Give them one, or withdraw it (column"
-            " `delete`)."
+            f"{_counted(empty, 'video')} with a label that has no name. Give it one, or withdraw it"
+            " (column `delete`)."
         )
     if len(classes) < 2:
         raise BadInputError(
@@ -279,8 +288,8 @@ def _check_units(
         )
     else:
         has = (
-            f"{counts[label]} videos, and all are left out: each belongs together with videos of"
-            " two splits"
+            f"{_counted(counts[label], 'video')}, and all are left out, as each belongs together"
+            " with videos of two splits"
         )
     raise BadInputError(
         f"Class {label!r} has {has}, and one cannot be learned from and tested on both."
@@ -310,4 +319,8 @@ def _check_train(
 
 def _told(units: Sequence[Unit], label: str, labels: Mapping[str, Collection[str]]) -> str:
     videos = sum(label in labels[v] for unit in units for v in unit.videos)
-    return f"{videos} videos in {len(units)} unit{'s' * (len(units) != 1)}"
+    return f"{_counted(videos, 'video')} in {_counted(len(units), 'unit')}"
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"

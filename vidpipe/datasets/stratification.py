@@ -64,15 +64,20 @@ class _Seating(Generic[Seat]):
             if seat in self._needing[label]:
                 self._needing[label].remove(seat)
 
-    def choose(self, label: str | None, units_left: int) -> Seat:
+    def choose(self, profile: _Profile, label: str | None, units_left: int) -> Seat:
         """The seat for a unit of a class, of which so many units are left, this one included.
 
-        It is the one that lacks most of the class; but no seat that needs the class goes without
-        while there are units for it.
+        It is the one that lacks most of the class, of equals most of the unit's other classes; but
+        no seat that needs the class goes without while there are units for it.
         """
         needing, lacking, of_all = self._needing[label], self._lacking[label], self._lacking[None]
         options = needing[:units_left] if len(needing) >= units_left else lacking
-        return max(options, key=lambda seat: (lacking[seat], of_all[seat]))
+
+        def wish(seat: Seat) -> tuple[float, float, float]:
+            others = sum(self._lacking[other][seat] for other, _ in profile.counts)
+            return lacking[seat], others, of_all[seat]
+
+        return max(options, key=wish)
 
 
 class _Waiting:
@@ -142,7 +147,7 @@ def stratify(
     chosen: dict[_Profile, collections.Counter[Seat]] = collections.defaultdict(collections.Counter)
     waiting = _Waiting(profile for profile, units in alike.items() for _ in units)
     for profile, label, units_left in waiting.take():
-        seat = seating.choose(label, units_left)
+        seat = seating.choose(profile, label, units_left)
         seating.seat(profile, seat)
         chosen[profile][seat] += 1
     seats = {}

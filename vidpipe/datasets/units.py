@@ -10,6 +10,7 @@ import collections
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(eq=False)
@@ -32,6 +33,13 @@ class Unit:
         return hashlib.sha256("\n".join(sorted(self.videos)).encode()).hexdigest()[:16]
 
 
+class Tie(NamedTuple):
+    """A video that has to be in a split, and which."""
+
+    video_id: str
+    split: str
+
+
 class Units:
     """Units that grow by one video at a time, and never join what is in different splits."""
 
@@ -42,7 +50,7 @@ class Units:
         self._of_group: dict[str, Unit] = {}
         self._groups_of: dict[Unit, list[str]] = {}
 
-    def add(self, video_id: str, split: str | None) -> tuple[str, str] | None:
+    def add(self, video_id: str, split: str | None) -> tuple[Tie, Tie] | None:
         """Adds a video.
 
         Args:
@@ -50,7 +58,7 @@ class Units:
             split: Where it has to go; None: anywhere.
 
         Returns:
-            None; or, where it is not added, two videos of different splits that it is tied to.
+            None; or, where it cannot be added, what it is tied to in two splits.
         """
         unit = Unit([video_id], split, video_id)
         ties = {
@@ -66,7 +74,7 @@ class Units:
             if tied.split is not None:
                 anchors[tied.split] = min(tied.anchor, anchors.get(tied.split, tied.anchor))
         if len(anchors) > 1:
-            one, other, *_ = (anchors[split] for split in sorted(anchors))
+            one, other, *_ = (Tie(anchors[split], split) for split in sorted(anchors))
             return one, other
         self._groups_of[unit] = []
         self._of_video[video_id] = unit

@@ -8,6 +8,7 @@ from typing import Any
 from airflow.sdk import Param
 
 from vidpipe.config import RUNTIMES, ExtractSettings, load_settings
+from vidpipe.datasets.splits import NEAR_DUPLICATE_BITS
 from vidpipe.lake.layout import TASK_PATTERN
 from vidpipe.media import options
 from vidpipe.models.architectures import CLASSIFICATION
@@ -252,6 +253,47 @@ def retry_params() -> dict[str, Param]:
                 "unless frames a second, size or quality are other than they were."
             ),
             section="Try again",
+        ),
+    }
+
+
+def dataset_params() -> dict[str, Param]:
+    """How the videos of a training are split."""
+    return {
+        "test_share": Param(
+            0.2,
+            type="number",
+            minimum=0.05,
+            maximum=0.5,
+            title="Share for the test",
+            description="This share of the videos is kept from training, to measure the model on.",
+            section="Dataset",
+        ),
+        "near_duplicate_bits": Param(
+            NEAR_DUPLICATE_BITS,
+            type="integer",
+            minimum=0,
+            maximum=20,
+            title="Near duplicates differ in at most so many bits",
+            description=(
+                "Of the 64 by which frames are told apart. Videos that look the same go to one"
+                " split, as if they were of one group; more bits find more of them, and chance"
+                " likeness, too. 0: they are not looked for, and may leak into the test."
+            ),
+            section="Dataset",
+        ),
+        "seed": Param(
+            0,
+            type="integer",
+            minimum=0,
+            maximum=2**31 - 1,
+            title="Seed",
+            description=(
+                "Chooses the split and the first weights; the same seed gives the same again, and"
+                " new videos are added to it. With another seed the champion may meet videos in"
+                " the test that it learnt from."
+            ),
+            section="Dataset",
         ),
     }
 

@@ -1,7 +1,8 @@
 """snapshot: pins what a training learns from, and plans its train, evaluate and promote.
 
 The labels are the annotations that hold; where several of one video contradict, the majority. Which
-videos are in which split is hashed from the seed and their content.
+videos are in which split, `vidpipe/datasets/splits.py` says: what was published of the same task,
+seed and shares before stays as it is.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ import pyarrow.dataset as ds
 
 from vidpipe.datasets.annotations import current_labels
 from vidpipe.datasets.labelled import Dataset, LabelledVideo, agree
-from vidpipe.datasets.splits import split_videos
 from vidpipe.errors import BadInputError, UsageError
 from vidpipe.lake import layout
 from vidpipe.lake.tables import Lake
 from vidpipe.models.architectures import find_architecture
 from vidpipe.stages.attempt import Attempt
 from vidpipe.stages.manifest import Manifest
+from vidpipe.stages.splitting import Planned, plan_splits
 
 SHARD = "00000"
 _TUNED = ("epochs", "batch_size", "learning_rate")
@@ -29,14 +30,16 @@ _TUNED = ("epochs", "batch_size", "learning_rate")
 def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     """Writes the rows of `splits` and the manifests of the stages that follow.
 
-    Config: task, architecture, seed, test_share, augmentation, margin, and epochs, batch_size,
-    learning_rate (null: as the architecture has them).
+    Config: task, architecture, seed, test_share, near_duplicate_bits (null: the default),
+    augmentation, margin, and epochs, batch_size, learning_rate (null: as the architecture has
+    them).
 
     Result: `shards` (URIs of the manifests of train, evaluate and promote), `dataset` (version),
-    `base` (snapshot ids read) and counts: train, validation, test, tied, without_frames.
+    `base` (snapshot ids read) and counts: train, validation, test, tied, without_frames, units,
+    near_pairs, without_hash, left_out.
 
     Raises:
-        BadInputError: There are too few annotations.
+        BadInputError: There are too few annotations, or they cannot be split.
     """
     config = manifest.config
     task, seed = config.get("task"), config.get("seed") or 0
@@ -51,16 +54,20 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     agreed, tied = agree(_votes(lake, snapshots, task))
     extractions = _extractions(lake, snapshots)
     labels = {video_id: label for video_id, label in agreed.items() if video_id in extractions}
-    splits = split_videos(labels, seed=seed, test_share=config.get("test_share") or 0.2)
+    extracted = {video_id: extractions[video_id] for video_id in labels}
+    planned = plan_splits(
+        attempt, lake, snapshots, {v: [label] for v, label in labels.items()}, extracted
+    )
     dataset = Dataset(
         task,
         [
-            LabelledVideo(video_id, labels[video_id], splits[video_id], *extractions[video_id])
-            for video_id in sorted(labels)
+            LabelledVideo(video_id, labels[video_id], split, *extracted[video_id])
+            for video_id, split in planned.assignment.splits.items()
         ],
         snapshots,
+        planned.proof,
     )
-    _write_splits(attempt, lake, dataset)
+    _write_splits(attempt, lake, dataset, planned)
     dataset_uri = f"{layout.run_uri(lake.uri, manifest.run_key)}/datasets/{attempt.name}.json"
     lake.store.put_json(dataset_uri, dataset.to_json())
     train = {
@@ -85,19 +92,20 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     )
     attempt.announce("train", tuned["epochs"], unit="epochs")
     counts = {
-        **collections.Counter(splits.values()),
+        **collections.Counter(planned.assignment.splits.values()),
         "tied": len(tied),
         "without_frames": len(agreed) - len(labels),
     }
     attempt.conclude(
         f"dataset {dataset.version} of {task}, {len(dataset.labels)} classes, videos: "
         + ", ".join(f"{n} {name}" for name, n in counts.items())
+        + f"; {planned.summary}"
     )
     attempt.result |= {
         "shards": [train_uri, evaluate_uri, promote_uri],
         "dataset": dataset.version,
         "base": snapshots,
-        "counts": counts,
+        "counts": {**counts, **planned.counts},
     }
 
 
@@ -125,9 +133,10 @@ def _extractions(lake: Lake, snapshots: dict[str, int]) -> dict[str, tuple[str, 
     }
 
 
-def _write_splits(attempt: Attempt, lake: Lake, dataset: Dataset) -> None:
+def _write_splits(attempt: Attempt, lake: Lake, dataset: Dataset, planned: Planned) -> None:
     """Rows of `splits`, unless an earlier run published this very version."""
-    work_key = layout.make_work_key(dataset.task, "snapshot", dataset.version)
+    draw = dataclasses.asdict(planned.draw)
+    work_key = layout.make_work_key(dataset.task, "snapshot", dataset.version, *draw.values())
     known = lake.dataset("splits", snapshots=dataset.snapshots).count_rows(
         filter=ds.field("work_key") == work_key
     )
@@ -143,8 +152,11 @@ def _write_splits(attempt: Attempt, lake: Lake, dataset: Dataset) -> None:
                 "video_id": video.video_id,
                 "label": video.label,
                 "split": video.split,
-                "group": video.video_id,
+                "group": planned.assignment.units[video.video_id],
                 "weight": 1.0,
+                **draw,
+                "proof": planned.proof.summary,
+                "split_at": attempt.manifest.planned_time,
                 "work_key": work_key,
                 "run_key": attempt.manifest.run_key,
             }

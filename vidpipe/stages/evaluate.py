@@ -28,9 +28,9 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         BadInputError: The training did not end; the dataset has no proof that holds of its splits.
     """
     (item,) = manifest.items
-    trained = read_result(lake.store, lake.uri, manifest.config["train"])
     dataset = Dataset.from_json(lake.store.get_json(manifest.config["dataset"]))
     dataset.verify_splits()
+    trained = read_result(lake.store, lake.uri, manifest.config["train"])
     champion = tracking.champion(dataset.task)
     if champion and champion.version == trained["model_version"]:
         champion = None  # an earlier attempt of this run went as far as to promote it

@@ -88,7 +88,9 @@ def plan_splits(
     bits = config.get("near_duplicate_bits")
     bits = NEAR_DUPLICATE_BITS if bits is None else bits
     fingerprints = fingerprints_of(attempt, lake, snapshots, extractions) if bits else {}
-    near_pairs = find_near_pairs(fingerprints, bits)
+    near_pairs = find_near_pairs(
+        fingerprints, bits, lambda done, of: attempt.progress(done, of, "frames compared")
+    )
     groups, given = _owner_says(lake, snapshots, task)
     names = _names(lake, snapshots, labels)
     assignment = split_videos(

@@ -285,6 +285,27 @@ def test_what_owners_say_counts_the_newest_first(videos, owners_columns, capsys)
         snapshot(lake)
 
 
+def test_what_cannot_be_split_is_told_before_any_frame_is_read(videos, owners_columns, capsys):
+    lake = videos.lake
+    # None of these has a fingerprint, or a frame to make it from.
+    publish_rows(lake, "more", "extract", {"videos": [{"video_id": f"c{n}"} for n in range(3)]})
+    videos.add({}, {"nowhere": "z"})
+    with pytest.raises(BadInputError, match="'z' has 1 labelled videos, and none of them has fr"):
+        snapshot(lake)
+    publish_rows(lake, "found", "extract", {"videos": [{"video_id": "nowhere"}]})
+    with pytest.raises(BadInputError, match="'z' has one example"):
+        snapshot(lake)
+    videos.add({}, {f"c{n}": "z" for n in range(3)} | {"nowhere": "z"}, group={"nowhere": "g"})
+    groups = {f"c{n}": "g" for n in range(3)}
+    videos.add({}, dict.fromkeys(groups, "z"), group=groups)
+    with pytest.raises(BadInputError, match="'z' has 4 videos in 1 unit, as they are of one group"):
+        snapshot(lake)
+    assert "looked at" not in capsys.readouterr().out
+    videos.add({}, {"c0": "z"}, split={"c0": "dev"})
+    with pytest.raises(BadInputError, match="A given split is train, validation or test"):
+        snapshot(lake)
+
+
 def test_nothing_is_measured_without_a_proof_that_holds(videos):
     lake = videos.lake
     plan = snapshot(lake)

@@ -137,6 +137,25 @@ def split_videos(
     )
 
 
+def check_classes(
+    labels: Mapping[str, Collection[str]],
+    *,
+    groups: Mapping[str, str],
+    given: Mapping[str, str],
+    names: Mapping[str, str],
+) -> None:
+    """Refuses what cannot be split whatever is near to what: before it is looked for.
+
+    Args:
+        labels: As for `split_videos`, like the others.
+    """
+    _check_input(labels, {v: split for v, split in given.items() if v in labels}, names)
+    units = Units(groups, {})
+    for video_id in sorted(labels):
+        units.add(video_id, None)
+    _check_units(labels, by_class(units.all(), labels))
+
+
 def cross_validation_folds(
     labels: Mapping[str, Collection[str]],
     *,

@@ -54,6 +54,12 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     agreed, tied = agree(_votes(lake, snapshots, task))
     extractions = _extractions(lake, snapshots)
     labels = {video_id: label for video_id, label in agreed.items() if video_id in extractions}
+    if lost := sorted(set(agreed.values()) - set(labels.values())):
+        count = list(agreed.values()).count(lost[0])
+        raise BadInputError(
+            f"Class {lost[0]!r} has {count} labelled videos, and none of them has frames. Ingest"
+            " them again, or withdraw their labels (column `delete`)."
+        )
     extracted = {video_id: extractions[video_id] for video_id in labels}
     planned = plan_splits(
         attempt, lake, snapshots, {v: [label] for v, label in labels.items()}, extracted

@@ -15,6 +15,7 @@ from vidpipe.datasets.splits import (
     NEAR_DUPLICATE_BITS,
     VALIDATION_SHARE,
     Assignment,
+    check_classes,
     split_videos,
 )
 from vidpipe.lake.tables import Lake
@@ -87,12 +88,13 @@ def plan_splits(
     draw = Draw(config.get("seed") or 0, config.get("test_share") or 0.2, VALIDATION_SHARE)
     bits = config.get("near_duplicate_bits")
     bits = NEAR_DUPLICATE_BITS if bits is None else bits
+    groups, given = _owner_says(lake, snapshots, task)
+    names = _names(lake, snapshots, labels)
+    check_classes(labels, groups=groups, given=given, names=names)
     fingerprints = fingerprints_of(attempt, lake, snapshots, extractions) if bits else {}
     near_pairs = find_near_pairs(
         fingerprints, bits, lambda done, of: attempt.progress(done, of, "frames compared")
     )
-    groups, given = _owner_says(lake, snapshots, task)
-    names = _names(lake, snapshots, labels)
     assignment = split_videos(
         labels,
         **dataclasses.asdict(draw),

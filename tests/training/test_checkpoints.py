@@ -12,10 +12,11 @@ import pytest
 
 from vidpipe.errors import StoppedError
 from vidpipe.lake.store import ObjectStore
-from vidpipe.models.architectures import Sampling
+from vidpipe.models.architectures import Network, Sampling
 from vidpipe.models.classification import build_model
 from vidpipe.training.checkpoints import Checkpoint, Checkpoints
-from vidpipe.training.fit import FitSettings, fit, make_repeatable
+from vidpipe.training.fit import fit, prepare
+from vidpipe.training.settings import FitSettings
 
 SAMPLING = Sampling(frames=3, height=24, width=24)
 SETTINGS = FitSettings(epochs=2, batch_size=4, learning_rate=3e-3, augmentation=True, seed=5)
@@ -48,8 +49,8 @@ def train(checkpoints=None, stopping=lambda: False, *, architecture: str = "cnn"
     random = np.random.default_rng(0)
     clips = random.integers(0, 256, (13, 3, 24, 24, 3), dtype=np.uint8)
     labels = np.eye(2, dtype=np.float32)[np.arange(13) % 2]
-    make_repeatable(SETTINGS.seed)
-    model = build_model(architecture, SAMPLING, 2)
+    prepare(SETTINGS)
+    model = build_model(Network(architecture, dropout=0.5), SAMPLING, 2)
     history = fit(
         model,
         clips,

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from vidpipe.errors import BadInputError, StoppedError
-from vidpipe.models.architectures import Sampling
+from vidpipe.models.architectures import Network, Sampling
 from vidpipe.models.classification import build_model
-from vidpipe.training.fit import Epoch, FitSettings, fit, make_repeatable
+from vidpipe.training.fit import Epoch, fit, prepare
+from vidpipe.training.settings import FitSettings
 
 SAMPLING = Sampling(frames=3, height=24, width=24)
 CLASSES = 2
@@ -37,8 +38,8 @@ def train(
         labels[16:] = 1 - labels[16:]
     chosen = {"epochs": 2, "batch_size": 8, "learning_rate": 3e-3, "augmentation": True, "seed": 0}
     fit_settings = FitSettings(**{**chosen, **settings})
-    make_repeatable(fit_settings.seed)
-    model = build_model(architecture, SAMPLING, CLASSES)
+    prepare(fit_settings)
+    model = build_model(Network(architecture), SAMPLING, CLASSES)
     fit(
         model,
         clips,

@@ -1,4 +1,5 @@
-"""Which architectures there are, what they look at, and how they are trained if nothing is said.
+"""Which architectures and backbones there are, what they look at, and how they are trained if
+nothing is said.
 
 Light on purpose: forms and plans read it without Keras.
 """
@@ -24,6 +25,11 @@ class Sampling:
     height: int
     width: int
 
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Of a clip: `(frames, height, width, channels)`."""
+        return self.frames, self.height, self.width, 3
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -35,6 +41,7 @@ class Architecture:
         epochs: Passes over the training videos, at most.
         batch_size: Videos a step.
         learning_rate: Adam's.
+        dropout: Share of the features that are left out at random while it learns.
     """
 
     description: str
@@ -42,6 +49,7 @@ class Architecture:
     epochs: int
     batch_size: int
     learning_rate: float
+    dropout: float
 
 
 CLASSIFICATION: dict[str, Architecture] = {
@@ -51,6 +59,15 @@ CLASSIFICATION: dict[str, Architecture] = {
         epochs=10,
         batch_size=8,
         learning_rate=1e-3,
+        dropout=0.5,
+    ),
+    "cnn3d": Architecture(
+        "convolutions over space and time: for short motion, such as a gesture",
+        Sampling(frames=12, height=64, width=64),
+        epochs=20,
+        batch_size=16,
+        learning_rate=3e-3,
+        dropout=0.2,
     ),
     "cnn_rnn": Architecture(
         "frames in order through a recurrent layer: for motion",
@@ -58,6 +75,7 @@ CLASSIFICATION: dict[str, Architecture] = {
         epochs=20,
         batch_size=16,
         learning_rate=3e-3,
+        dropout=0.0,
     ),
     "attention": Architecture(
         "all frames beside each other through self-attention: for motion, also across long gaps",
@@ -65,8 +83,72 @@ CLASSIFICATION: dict[str, Architecture] = {
         epochs=20,
         batch_size=16,
         learning_rate=1e-3,
+        dropout=0.0,
+    ),
+    "transformer": Architecture(
+        "attention within each frame, then between frames: where there are many labels",
+        Sampling(frames=12, height=64, width=64),
+        epochs=30,
+        batch_size=16,
+        learning_rate=1e-3,
+        dropout=0.0,
     ),
 }
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A network for pictures, which an architecture can see frames through.
+
+    Attributes:
+        description: For people who have to choose.
+        application: Its name in `keras.applications`.
+        side: Pixels of the pictures that it was made for.
+        preprocessing: What its weights expect of pixels: `caffe`, `tf`, or `none` where the network
+            does it itself; as in `keras.applications.imagenet_utils`.
+    """
+
+    description: str
+    application: str
+    side: int
+    preprocessing: str
+
+
+BACKBONES: dict[str, Backbone] = {
+    "mobilenet_v2": Backbone("3.4 million weights, the quickest", "MobileNetV2", 224, "tf"),
+    "efficientnet_v2_b0": Backbone("7 million, quick and good", "EfficientNetV2B0", 224, "none"),
+    "densenet121": Backbone("8 million", "DenseNet121", 224, "torch"),
+    "xception": Backbone("23 million", "Xception", 299, "tf"),
+    "resnet50": Backbone("26 million, the best known", "ResNet50", 224, "caffe"),
+    "convnext_tiny": Backbone("29 million, the best of these", "ConvNeXtTiny", 224, "none"),
+}
+
+
+@dataclass(frozen=True)
+class Network:
+    """What is trained: an architecture, and the choices that it leaves.
+
+    Attributes:
+        architecture: A key of `CLASSIFICATION`.
+        backbone: A key of `BACKBONES`; None: small layers of its own.
+        fine_tune: Whether the backbone learns as well; else it is frozen, and only what comes after
+            it learns.
+        dropout: Share of the features that are left out at random while it learns.
+        recurrent: The recurrent layer of `cnn_rnn`: `gru` or `lstm`.
+        bidirectional: Whether `cnn_rnn` reads the frames backwards, too.
+    """
+
+    architecture: str
+    backbone: str | None = None
+    fine_tune: bool = False
+    dropout: float = 0.0
+    recurrent: str = "gru"
+    bidirectional: bool = False
+
+    @property
+    def frozen(self) -> bool:
+        """Whether a part of it never learns."""
+        return self.backbone is not None and not self.fine_tune
 
 
 def find_architecture(name: str) -> Architecture:
@@ -80,3 +162,17 @@ def find_architecture(name: str) -> Architecture:
     except KeyError:
         names = ", ".join(CLASSIFICATION)
         raise UsageError(f"An architecture is one of {names}. Received: {name!r}") from None
+
+
+def find_backbone(name: str) -> Backbone:
+    """Returns the backbone called `name`.
+
+    Raises:
+        UsageError: There is none.
+    """
+    try:
+        return BACKBONES[name]
+    except KeyError:
+        raise UsageError(
+            f"A backbone is one of {', '.join(BACKBONES)}. Received: {name!r}"
+        ) from None

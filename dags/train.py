@@ -14,7 +14,8 @@ log and in MLflow; `evaluate` measures it on the test split, and the champion on
 (table `promotions`); `audit` and `publish` make the tables show it.
 
 **Which architecture?** `cnn` sees one frame at a time: enough where one picture tells the class,
-and blind to motion. `cnn_rnn` and `attention` see the frames in their order.
+and blind to motion. The others see the frames in their order; docs/models.md tells which to take
+when. With few labels, a backbone with weights from other pictures is worth more than anything else.
 
 **Running it again** with the same values trains again, as another version. A task that was stopped
 or killed goes on, in the MLflow run that it had begun, after the last step that it kept: told to
@@ -38,6 +39,7 @@ from vidpipe.orchestration.common import audit_what_is_done, dag_settings, train
 from vidpipe.orchestration.operator import StageOperator
 from vidpipe.orchestration.params import (
     architecture_param,
+    network_params,
     pod_params,
     runtime_params,
     task_param,
@@ -68,6 +70,7 @@ PARAMS = {
         ),
         section="Dataset",
     ),
+    **network_params(),
     **training_params(),
     "margin": Param(
         0.0,

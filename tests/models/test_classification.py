@@ -8,7 +8,8 @@ import pytest
 
 from vidpipe.errors import UsageError
 from vidpipe.models.architectures import CLASSIFICATION, Network, Sampling, find_architecture
-from vidpipe.models.classification import HEADED, SMALL as BUILDERS, build_model
+from vidpipe.models.classification import SMALL as BUILDERS
+from vidpipe.models.classification import build_model
 
 SMALL = Sampling(frames=5, height=32, width=40)
 

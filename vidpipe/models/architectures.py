@@ -6,9 +6,14 @@ Light on purpose: forms and plans read it without Keras.
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from vidpipe.errors import UsageError
+
+Chosen = TypeVar("Chosen")
 
 
 @dataclass(frozen=True)
@@ -151,6 +156,11 @@ class Network:
         return self.backbone is not None and not self.fine_tune
 
 
+def chosen(kind: type[Chosen], config: Mapping[str, Any]) -> Chosen:
+    """Returns a dataclass whose fields are the entries of these names of a configuration."""
+    return kind(**{field.name: config[field.name] for field in dataclasses.fields(kind)})
+
+
 def find_architecture(name: str) -> Architecture:
     """Returns the architecture called `name`.
 
@@ -162,6 +172,26 @@ def find_architecture(name: str) -> Architecture:
     except KeyError:
         names = ", ".join(CLASSIFICATION)
         raise UsageError(f"An architecture is one of {names}. Received: {name!r}") from None
+
+
+def find_defaults(architecture: str, backbone: str | None, fine_tune: bool) -> Architecture:
+    """Returns an architecture with the defaults that it has behind a backbone.
+
+    Raises:
+        UsageError: There is none of one of the names.
+    """
+    spec = find_architecture(architecture)
+    if backbone is None:
+        return spec
+    side = find_backbone(backbone).side
+    return dataclasses.replace(
+        spec,
+        sampling=Sampling(frames=8, height=side, width=side),
+        epochs=10 if fine_tune else 40,
+        batch_size=8,
+        learning_rate=1e-4 if fine_tune else 1e-3,
+        dropout=0.5,
+    )
 
 
 def find_backbone(name: str) -> Backbone:

@@ -6,6 +6,7 @@ import keras
 from keras import layers, ops
 
 from vidpipe.models.architectures import Sampling, find_backbone
+from vidpipe.models.layers import GridPooling
 
 # Means of ImageNet's pixels, as each family of weights wants them taken away.
 _CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
@@ -34,10 +35,19 @@ def build_encoder(backbone: str, sampling: Sampling, grid: int) -> keras.Model:
     clips = keras.Input(sampling.shape, name="clips")
     x = ops.reshape(clips, (-1, *sampling.shape[1:]))
     x = network(_preprocess(x, spec.preprocessing))
-    rows, columns = (min(grid, size) for size in x.shape[1:3])
-    x = layers.AdaptiveAveragePooling2D((rows, columns))(x)
-    x = ops.reshape(x, (-1, sampling.frames, rows, columns, x.shape[-1]))
+    x = GridPooling(grid)(x)
+    x = ops.reshape(x, (-1, sampling.frames, *x.shape[1:]))
     return keras.Model(clips, x, name="encoder")
+
+
+def keep_statistics(network: keras.Model) -> None:
+    """Keeps the means and variances that a network came with, also while its weights learn.
+
+    Those of batches of a few clips would be worse.
+    """
+    for layer in network.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            layer.trainable = False
 
 
 def _preprocess(pictures, kind: str):

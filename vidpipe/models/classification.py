@@ -1,8 +1,8 @@
 """Networks that tell what a video shows.
 
 Input shape: `(batch, frames, height, width, 3)`, 0 to 255.
-Output shape: `(batch, classes)`, scores: of a single label they add up to one, of several each is in
-0 to 1.
+Output shape: `(batch, classes)`, scores: of a single label they add up to one, of several each is
+in 0 to 1.
 
 A network is an architecture, either with small layers of its own, or with a backbone: a network for
 pictures that sees each frame. Then it has two parts, models themselves: `encoder` (clips to
@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import keras
+import numpy as np
 from keras import layers, ops
 
 from vidpipe.models.architectures import Network, Sampling
@@ -29,7 +30,7 @@ from vidpipe.models.layers import (
 FRAME_FEATURES = 64
 HEAD_FEATURES = 128
 HEADS = 4
-PATCH = 8  # pixels of a side
+STANDARDISED = "standardised"
 # How finely a head with a backbone sees where something is, in rows and columns.
 GRIDS = {"cnn": 1, "cnn_rnn": 1, "attention": 1, "cnn3d": 7, "transformer": 7}
 
@@ -67,10 +68,37 @@ def build_model(
     return keras.Model(inputs, outputs, name=network.architecture)
 
 
+def standardise(head: keras.Model, features: np.ndarray, rows: np.ndarray) -> None:
+    """Tells a head once and for all the mean and variance of features that never change.
+
+    By batches of a few clips it would know them less well.
+
+    Args:
+        head: Of a network with a frozen backbone.
+        features: `(clips, frames, rows, columns, features)`; may be memory-mapped.
+        rows: The clips that it learns from.
+    """
+    layer = head.get_layer(STANDARDISED)
+    sums = np.zeros((2, features.shape[-1]))
+    for row in rows:
+        of_clip = features[row].reshape(-1, features.shape[-1]).astype(np.float64)
+        sums += of_clip.mean(axis=0), np.square(of_clip).mean(axis=0)
+    mean, mean_square = sums / len(rows)
+    layer.moving_mean.assign(mean)
+    layer.moving_variance.assign(np.maximum(mean_square - np.square(mean), 0))
+    layer.trainable = False
+
+
 def _scores(x, classes: int, several: bool):
-    # In single precision, whatever the layers before compute in.
-    activation = "sigmoid" if several else "softmax"
-    return layers.Dense(classes, activation=activation, dtype="float32", name="scores")(x)
+    return layers.Dense(
+        classes,
+        activation="sigmoid" if several else "softmax",
+        # It begins undecided: of many features and few clips chance weights would stay.
+        kernel_initializer="zeros",
+        # In single precision, whatever the layers before compute in.
+        dtype="float32",
+        name="scores",
+    )(x)
 
 
 # === With small layers of their own: clips, 0 to 1, to what the last layer sees ===
@@ -183,7 +211,9 @@ def _headed_transformer(features, network: Network):
 
 def _standardised(features):
     """Each feature with mean 0 and variance 1, whatever the backbone made of it."""
-    return layers.BatchNormalization(center=False, scale=False, momentum=BATCH_MOMENTUM)(features)
+    return layers.BatchNormalization(
+        center=False, scale=False, momentum=BATCH_MOMENTUM, name=STANDARDISED
+    )(features)
 
 
 def _frame_vectors(features, network: Network):

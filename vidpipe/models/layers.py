@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keras
+import numpy as np
 from keras import layers, ops
 
 # Small data sets have few steps: the running mean and variance must follow quickly.
@@ -50,6 +51,45 @@ class PositionEmbedding(layers.Layer):
 
     def call(self, inputs):
         return inputs + self.embedding
+
+
+@keras.saving.register_keras_serializable(package="vidpipe")
+class GridPooling(layers.Layer):
+    """Means of the parts of feature maps that a grid cuts them into.
+
+    A place that lies in two parts counts to each by its share, so that the mean of all parts is
+    that of the map.
+
+    Args:
+        size: Rows and columns of the grid; as many as the map has, where it has fewer.
+
+    Input shape: `(batch, height, width, features)`.
+    Output shape: `(batch, rows, columns, features)`.
+    """
+
+    def __init__(self, size: int, **kwargs):
+        super().__init__(**kwargs)
+        self.size = size
+
+    def call(self, inputs):
+        rows, columns = (self._shares(length) for length in inputs.shape[1:3])
+        rows, columns = ops.cast(rows, inputs.dtype), ops.cast(columns, inputs.dtype)
+        return ops.einsum("nhwf,rh,cw->nrcf", inputs, rows, columns)
+
+    def compute_output_shape(self, input_shape):
+        batch, height, width, features = input_shape
+        return batch, min(self.size, height), min(self.size, width), features
+
+    def get_config(self):
+        return {**super().get_config(), "size": self.size}
+
+    def _shares(self, length: int) -> np.ndarray:
+        parts = min(self.size, length)
+        edges = np.linspace(0, length, parts + 1)
+        places = np.arange(length)
+        first = np.maximum(edges[:-1, None], places)
+        last = np.minimum(edges[1:, None], places + 1)
+        return np.maximum(last - first, 0) * parts / length
 
 
 def attend(x, heads: int, dropout: float = 0.0):

@@ -62,8 +62,7 @@ def fetch_weights(uri: str, store: Callable[[], ObjectStore], folder: Path) -> W
     """
     if not uri.endswith(SUFFIXES):
         raise UsageError(
-            "Weights are a model.json of TensorFlow.js, an .h5 or a .keras file."
-            f" Received: {uri!r}"
+            f"Weights are a model.json of TensorFlow.js, an .h5 or a .keras file. Received: {uri!r}"
         )
     if uri.startswith("s3://"):
         opened, (parent, _, name) = store(), uri.rpartition("/")
@@ -81,7 +80,9 @@ def fetch_weights(uri: str, store: Callable[[], ObjectStore], folder: Path) -> W
             with file.open("rb") as opened_file:
                 digest.update(hashlib.file_digest(opened_file, "sha256").digest())
         except FileNotFoundError as error:
-            raise BadInputError(f"{path.name} has parts, of which {file.name} is missing.") from error
+            raise BadInputError(
+                f"{path.name} has parts, of which {file.name} is missing."
+            ) from error
     return WeightsFile(path, digest.hexdigest()[:32])
 
 

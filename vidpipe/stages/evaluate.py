@@ -72,9 +72,10 @@ def _evaluate(
     bundle.check_canary()
     path = attempt.scratch / "clips.npy"
     path.unlink(missing_ok=True)
-    videos, clips = dataset.read_clips(
+    videos = dataset.of(TEST)
+    clips = dataset.read_clips(
         lake,
-        (TEST,),
+        videos,
         bundle.sampling,
         path,
         lambda done, of: attempt.progress(0, 1, f"reading frames, {done} of {of}"),

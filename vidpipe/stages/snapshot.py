@@ -18,19 +18,17 @@ from vidpipe.datasets.splits import split_videos
 from vidpipe.errors import BadInputError, UsageError
 from vidpipe.lake import layout
 from vidpipe.lake.tables import Lake
-from vidpipe.models.architectures import find_architecture
 from vidpipe.stages.attempt import Attempt
 from vidpipe.stages.manifest import Manifest
+from vidpipe.training.settings import complete
 
 SHARD = "00000"
-_TUNED = ("epochs", "batch_size", "learning_rate")
 
 
 def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     """Writes the rows of `splits` and the manifests of the stages that follow.
 
-    Config: task, architecture, seed, test_share, augmentation, margin, and epochs, batch_size,
-    learning_rate (null: as the architecture has them).
+    Config: task, seed, test_share, margin, and what `vidpipe.training.settings.complete` takes.
 
     Result: `shards` (URIs of the manifests of train, evaluate and promote), `dataset` (version),
     `base` (snapshot ids read) and counts: train, validation, test, tied, without_frames.
@@ -42,11 +40,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     task, seed = config.get("task"), config.get("seed") or 0
     if not task:
         raise UsageError("A training needs a task, such as motion.")
-    architecture = find_architecture(config.get("architecture") or "")
-    tuned = {
-        name: getattr(architecture, name) if config.get(name) is None else config[name]
-        for name in _TUNED
-    }
+    training = complete(config)
     snapshots = lake.published()
     agreed, tied = agree(_votes(lake, snapshots, task))
     extractions = _extractions(lake, snapshots)
@@ -65,12 +59,9 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     lake.store.put_json(dataset_uri, dataset.to_json())
     train = {
         "task": task,
-        "architecture": config["architecture"],
         "dataset": dataset_uri,
         "dataset_version": dataset.version,
-        "seed": seed,
-        "augmentation": config.get("augmentation", True),
-        **tuned,
+        **training,
     }
     train_uri = _plan(manifest, attempt, lake, "train", train)
     evaluate_uri = _plan(
@@ -83,7 +74,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         "promote",
         {"evaluate": evaluate_uri, "margin": config.get("margin") or 0.0},
     )
-    attempt.announce("train", tuned["epochs"], unit="epochs")
+    attempt.announce("train", training["epochs"], unit="epochs")
     counts = {
         **collections.Counter(splits.values()),
         "tied": len(tied),

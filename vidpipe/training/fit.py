@@ -259,7 +259,9 @@ class _Loop:
         self._model = model
         self._epochs = settings.epochs
         self._patience = settings.patience
-        self._pieces = [Part(number, settings.accumulation) for number in range(settings.accumulation)]
+        self._pieces = [
+            Part(number, settings.accumulation) for number in range(settings.accumulation)
+        ]
         self._steps = steps
         self._hits = (
             keras.metrics.binary_accuracy if several else keras.metrics.categorical_accuracy
@@ -421,7 +423,9 @@ class _Loop:
                 share = optimizer.scale_loss(loss * of_batch)
             of_piece = tape.gradient(share, variables)
             gradients = (
-                of_piece if gradients is None else [a + b for a, b in zip(gradients, of_piece)]
+                of_piece
+                if gradients is None
+                else [a + b for a, b in zip(gradients, of_piece, strict=True)]
             )
             growth += self._growth(loss, taken[1], scores) * each
         optimizer.apply(gradients, variables)

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+from vidpipe.errors import UsageError
+from vidpipe.models.architectures import Network, Sampling, chosen, find_defaults
 
 SCHEDULES = {
     "cosine": "up for a while, then down to nothing along half a cosine",
@@ -53,3 +59,44 @@ class FitSettings:
     patience: int = 0
     accumulation: int = 1
     precision: str = "float32"
+
+
+def complete(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a training is, in full: what is not chosen is as its architecture has it.
+
+    Args:
+        config: Chosen fields of `Network`, `Sampling` and `FitSettings`, and `weights` (URI of a
+            weights file for the backbone); null or left out: not chosen.
+
+    Returns:
+        All of these fields.
+
+    Raises:
+        UsageError: They contradict each other.
+    """
+    given = {name: value for name, value in config.items() if value is not None}
+    backbone, weights = given.get("backbone"), given.get("weights")
+    # Weights from elsewhere are good as they are, chance ones are not.
+    fine_tune = given.get("fine_tune", backbone is not None and not weights)
+    if weights and not backbone:
+        raise UsageError(f"Weights are for a backbone: choose one. Received: {weights!r}")
+    if backbone and not weights and not fine_tune:
+        raise UsageError(
+            f"The backbone {backbone} has chance weights, which must learn: give weights, or"
+            " choose to fine-tune it."
+        )
+    spec = find_defaults(given.get("architecture", ""), backbone, fine_tune)
+    defaults = {
+        **{f.name: f.default for kind in (Network, FitSettings) for f in dataclasses.fields(kind)},
+        **dataclasses.asdict(spec.sampling),
+        **{
+            name: getattr(spec, name)
+            for name in ("epochs", "batch_size", "learning_rate", "dropout")
+        },
+        "augmentation": True,
+        "seed": 0,
+    }
+    fields = {**defaults, **given, "fine_tune": fine_tune}
+    parts = (chosen(kind, fields) for kind in (Network, Sampling, FitSettings))
+    whole = {name: value for part in parts for name, value in dataclasses.asdict(part).items()}
+    return {**whole, "weights": weights}

@@ -3,19 +3,21 @@
 | file | from |
 | --- | --- |
 | `model.json` beside its parts `*.bin` | TensorFlow.js (layers format), as packages of npm have |
-| `*.h5`, `*.hdf5` | Keras 2 and keras.applications, with or without the layers on top |
-| `*.weights.h5`, `*.keras` | Keras 3; of the very same network |
+| `*.h5`, `*.hdf5` | keras.applications, and `model.save("….h5")` of Keras |
+
+Layers on top of the network are passed over.
 
 Nothing of a file is run: only arrays are read, and each must be of the shape that the network has.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ import numpy as np
 from vidpipe.errors import BadInputError, UsageError
 from vidpipe.lake.store import ObjectStore
 
-SUFFIXES = (".json", ".h5", ".hdf5", ".keras")
+SUFFIXES = (".json", ".h5", ".hdf5")
 NAMED = 3  # tensors that a message names
 _PART = re.compile(r"[A-Za-z0-9_.-]+\.bin")
 _TFJS_TYPES = {"float32": np.float32, "int32": np.int32}
@@ -62,7 +64,7 @@ def fetch_weights(uri: str, store: Callable[[], ObjectStore], folder: Path) -> W
     """
     if not uri.endswith(SUFFIXES):
         raise UsageError(
-            f"Weights are a model.json of TensorFlow.js, an .h5 or a .keras file. Received: {uri!r}"
+            f"Weights are a model.json of TensorFlow.js or an .h5 file of Keras. Received: {uri!r}"
         )
     if uri.startswith("s3://"):
         opened, (parent, _, name) = store(), uri.rpartition("/")
@@ -92,32 +94,31 @@ def load_weights(network: keras.Model, file: WeightsFile) -> None:
     Raises:
         BadInputError: The file does not fit, or is damaged; the network is as it was.
     """
-    path = file.path
-    if path.name.endswith((".weights.h5", ".keras")):
-        _load_keras(network, path)
-        return
+    name, weights = file.path.name, network.weights
     try:
-        tensors = _read_tfjs(path) if path.suffix == ".json" else _read_hdf5(path)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        with _opened(file.path) as tensors:
+            named = {_renamed(stored): tensor for stored, tensor in tensors.items()}
+            missing = [w.path for w in weights if w.path not in named]
+            if missing:
+                raise BadInputError(
+                    f"{name} does not fit {network.name}: of its {len(weights)} tensors"
+                    f" {len(missing)} are not there, such as {', '.join(missing[:NAMED])}. The file"
+                    f" has: {', '.join(sorted(named)[:NAMED])} …"
+                )
+            for weight in weights:
+                # Before it is read: a file may claim any size.
+                if (found := tuple(named[weight.path].shape)) != tuple(weight.shape):
+                    raise BadInputError(
+                        f"{name} does not fit {network.name}: {weight.path} has the shape"
+                        f" {tuple(weight.shape)}. Received: {found}"
+                    )
+            values = [np.asarray(named[weight.path], np.float32) for weight in weights]
+    except BadInputError:
+        raise
+    except Exception as error:  # libraries raise what they like of a damaged file
         line = " ".join(str(error).split())[:300]
-        raise BadInputError(f"{path.name} is no weights file, or is damaged: {line}") from error
-    named = {_renamed(name): tensor for name, tensor in tensors.items()}
-    missing = [w.path for w in network.weights if w.path not in named]
-    if missing:
-        raise BadInputError(
-            f"{path.name} does not fit {network.name}: of its {len(network.weights)} tensors"
-            f" {len(missing)} are not there, such as {', '.join(missing[:NAMED])}. The file has:"
-            f" {', '.join(sorted(named)[:NAMED])} …"
-        )
-    for weight in network.weights:
-        found = named[weight.path].shape
-        if found != tuple(weight.shape):
-            raise BadInputError(
-                f"{path.name} does not fit {network.name}: {weight.path} has the shape"
-                f" {tuple(weight.shape)}. Received: {found}"
-            )
-    for weight in network.weights:
-        weight.assign(named[weight.path])
+        raise BadInputError(f"{name} is no weights file, or is damaged: {line}") from error
+    network.set_weights(values)
 
 
 def _bring(store: ObjectStore, uri: str, path: Path) -> Path:
@@ -142,6 +143,22 @@ def _parts(path: Path) -> list[str]:
     return parts
 
 
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[dict[str, Any]]:
+    """The tensors of a file by `layer/weight`; each has a shape, and is read when asked for."""
+    if path.suffix == ".json":
+        yield _read_tfjs(path)
+        return
+    with h5py.File(path, "r") as file:
+        root = file if "layer_names" in file.attrs else file["model_weights"]
+        yield {
+            # Nested names such as resnet50/conv1_conv/kernel:0 end in layer and weight.
+            "/".join(stored.removesuffix(":0").split("/")[-2:]): root[layer][stored]
+            for layer in _words(root.attrs["layer_names"])
+            for stored in _words(root[layer].attrs["weight_names"])
+        }
+
+
 def _read_tfjs(path: Path) -> dict[str, np.ndarray]:
     tensors = {}
     for group in json.loads(path.read_bytes())["weightsManifest"]:
@@ -156,18 +173,6 @@ def _read_tfjs(path: Path) -> dict[str, np.ndarray]:
             tensors[spec["name"]] = np.frombuffer(content, dtype, count, offset).reshape(shape)
             offset += count * dtype.itemsize
     return tensors
-
-
-def _read_hdf5(path: Path) -> dict[str, np.ndarray]:
-    with h5py.File(path, "r") as file:
-        root = file["model_weights"] if "layer_names" not in file.attrs else file
-        return {
-            name: np.asarray(root[layer][stored])
-            for layer in _words(root.attrs["layer_names"])
-            for stored in _words(root[layer].attrs["weight_names"])
-            # Nested names such as resnet50/conv1_conv/kernel:0 end in layer and weight.
-            for name in ["/".join(stored.removesuffix(":0").split("/")[-2:])]
-        }
 
 
 def _words(names: Any) -> list[str]:
@@ -185,13 +190,3 @@ def _renamed(name: str) -> str:
     number = ord(block) - ord("a") + 1 if len(block) == 1 else int(block[1:]) + 1
     place = {"1": 0, "2a": 1, "2b": 2, "2c": 3}[branch]
     return f"conv{stage}_block{number}_{place}_{'bn' if kind == 'bn' else 'conv'}/{weight}"
-
-
-def _load_keras(network: keras.Model, path: Path) -> None:
-    before = network.get_weights()
-    try:
-        network.load_weights(path)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        network.set_weights(before)
-        line = " ".join(str(error).split())[:300]
-        raise BadInputError(f"{path.name} does not fit {network.name}: {line}") from error

@@ -285,8 +285,8 @@ def network_params() -> dict[str, Param]:
         ),
         "weights": text_param(
             "Weights of the backbone",
-            "What it learnt on other pictures: s3://bucket/resnet50/model.json (TensorFlow.js), .h5"
-            " or .keras. Empty: chance weights, which must be fine-tuned.",
+            "What it learnt on other pictures: s3://bucket/resnet50/model.json (TensorFlow.js) or"
+            " .h5. Empty: chance weights, which must be fine-tuned.",
             section=section,
         ),
         "fine_tune": Param(

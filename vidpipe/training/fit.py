@@ -133,7 +133,8 @@ def fit(
             labels[train],
             weights[train],
             batch_size=size,
-            augment=settings.augmentation,
+            # Features were made of pictures as they are.
+            augment=settings.augmentation and clips.dtype == np.uint8,
             seed=settings.seed,
             epochs=settings.epochs,
             first_step=loop.state.step,

@@ -358,7 +358,7 @@ def trained(two, mlflow) -> tuple[Lake, str, str, dict[str, tracking.Run]]:
         publish_rows(lake, f"train {task}", "snapshot", {"splits": [split]})
         with tracking.training_run(task, "a run", task, {}) as run:
             run.log_params({"dataset_version": "v1"})
-            run.log_pictures(Figure(), [learnt])
+            run.log_pictures({tracking.MISCLASSIFIED: Figure()}, [learnt])
         client = MlflowClient(mlflow.uri)
         name = tracking.model_name(task)
         client.create_registered_model(name)

@@ -26,6 +26,7 @@ class LabelledVideo:
     Attributes:
         extraction: Work key of the extraction whose frames are meant.
         extraction_run: The run that published them.
+        group: What it belongs together with; empty: nothing.
     """
 
     video_id: str
@@ -33,6 +34,7 @@ class LabelledVideo:
     split: str
     extraction: str
     extraction_run: str
+    group: str = ""
 
 
 @dataclass(frozen=True)

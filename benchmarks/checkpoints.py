@@ -29,10 +29,12 @@ from vidpipe.config import S3Settings, TrainSettings
 from vidpipe.datasets.pipeline import plain_batches, steps_per_epoch, training_batches
 from vidpipe.errors import StoppedError
 from vidpipe.lake.store import ObjectStore
-from vidpipe.models.architectures import find_architecture
+from vidpipe.models.architectures import Network, find_architecture
 from vidpipe.models.classification import build_model
 from vidpipe.training.checkpoints import Checkpoint, Checkpoints
-from vidpipe.training.fit import FitSettings, fit, make_repeatable
+from vidpipe.training.fit import fit, prepare
+from vidpipe.training.optimizing import make_optimizer
+from vidpipe.training.settings import FitSettings
 
 TRAIN, VALIDATION, CLASSES = 144, 48, 4
 KEY, SECRET = "benchmark", "benchmark-secret"
@@ -84,14 +86,17 @@ class Training:
         shape = (TRAIN + VALIDATION, s.frames, s.height, s.width, 3)
         self.clips = RANDOM.integers(0, 256, shape, dtype=np.uint8)
         self.labels = np.eye(CLASSES, dtype=np.float32)[np.arange(len(self.clips)) % CLASSES]
+        self.weights = np.ones(len(self.clips), np.float32)
         self.train = np.arange(TRAIN)
         self.validation = np.arange(TRAIN, TRAIN + VALIDATION)
-        self.settings = FitSettings(epochs, found.batch_size, found.learning_rate, True, 0)
+        self.settings = FitSettings(
+            epochs, found.batch_size, found.learning_rate, augmentation=True, seed=0
+        )
         self.steps = epochs * steps_per_epoch(TRAIN, found.batch_size)
 
     def _model(self) -> keras.Model:
-        make_repeatable(0)
-        return build_model(self.architecture, self.sampling, CLASSES)
+        prepare(self.settings)
+        return build_model(Network(self.architecture), self.sampling, CLASSES)
 
     def ours(
         self,
@@ -117,7 +122,7 @@ class Training:
         """Trains by `model.fit` on the same batches; returns the seconds likewise."""
         model, settings = self._model(), self.settings
         model.compile(
-            keras.optimizers.Adam(settings.learning_rate),
+            make_optimizer(settings, self.steps),
             loss="categorical_crossentropy",
             metrics=["accuracy"],
         )
@@ -126,6 +131,7 @@ class Training:
             self.clips,
             self.train,
             self.labels[self.train],
+            self.weights[self.train],
             batch_size=size,
             augment=True,
             seed=0,
@@ -135,7 +141,11 @@ class Training:
         model.fit(
             batches,
             validation_data=plain_batches(
-                self.clips, self.validation, self.labels[self.validation], batch_size=size
+                self.clips,
+                self.validation,
+                self.labels[self.validation],
+                self.weights[self.validation],
+                batch_size=size,
             ),
             epochs=settings.epochs,
             steps_per_epoch=steps_per_epoch(TRAIN, size),

@@ -15,7 +15,8 @@ champion on the same clips; `promote` gives it the alias `champion` if its accur
 margin, else `challenger` (table `promotions`); `audit` and `publish` make the tables show it.
 
 **Which architecture?** `cnn` sees one frame at a time: enough where one picture tells the class,
-and blind to motion. `cnn_rnn` and `attention` see the frames in their order.
+and blind to motion. The others see the frames in their order; docs/models.md tells which to take
+when. With few labels, a backbone with weights from other pictures is worth more than anything else.
 
 **Running it again** with the same values trains again, as another version. A task that was stopped
 or killed goes on, in the MLflow run that it had begun, after the last step that it kept: told to
@@ -41,6 +42,7 @@ from vidpipe.orchestration.operator import StageOperator
 from vidpipe.orchestration.params import (
     architecture_param,
     dataset_params,
+    network_params,
     pod_params,
     runtime_params,
     task_param,
@@ -51,6 +53,7 @@ PARAMS = {
     "task": task_param(),
     "architecture": architecture_param(),
     **dataset_params(),
+    **network_params(),
     **training_params(),
     "margin": Param(
         0.0,

@@ -140,11 +140,11 @@ def test_pictures_are_found_by_the_videos_they_show_and_removed_for_good(
 ):
     one, two = "a" * 64, "b" * 64
     with tracking.training_run(task, "a run", "work", TAGS) as run:
-        run.log_pictures(Figure(), [one, two])
+        run.log_pictures(dict.fromkeys(tracking.PICTURES, Figure()), [one, two])
         run.log_json([], "per_class.json")
     client.delete_run(run.id)  # in MLflow's bin it has its files still
     with tracking.training_run(task, "another", "other", TAGS) as other:
-        other.log_pictures(Figure(), [two])
+        other.log_pictures({tracking.MISCLASSIFIED: Figure()}, [two])
     assert [found.id for found in tracking.runs_showing([one])] == [run.id]
     assert {found.id for found in tracking.runs_showing([one, two])} == {run.id, other.id}
 

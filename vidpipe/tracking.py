@@ -45,7 +45,8 @@ from vidpipe.errors import BadInputError, StoppedError, TemporaryError, UsageErr
 CHAMPION, CHALLENGER = "champion", "challenger"
 WORK = "vidpipe.work"
 # A run says which videos its pictures show.
-PICTURES = "misclassified.png"
+MISCLASSIFIED, SUSPECTED = "misclassified.png", "suspected_labels.png"
+PICTURES = {MISCLASSIFIED, SUSPECTED}
 SHOWN = "vidpipe.shown_videos"
 _PREFIX = "vidpipe-"
 _MISSING = {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}
@@ -185,16 +186,24 @@ class Run:
         with answering():
             self._client.log_dict(self.id, document, name)
 
-    def log_pictures(self, figure: Any, video_ids: Iterable[str]) -> None:
-        """Keeps the figure that shows videos; which, it says first, so that none is missed."""
+    def log_pictures(self, figures: Mapping[str, Any], video_ids: Iterable[str]) -> None:
+        """Keeps figures that show videos; which, it says first, so that none is missed.
+
+        Args:
+            figures: By their names, of `PICTURES`.
+            video_ids: All that one of them shows.
+        """
         self._say_shown(video_ids)
-        self.log_figure(figure, PICTURES)
+        for name, figure in figures.items():
+            self.log_figure(figure, name)
 
     def remove_pictures(self) -> None:
-        """Removes the figure that shows videos from where it is kept."""
+        """Removes the figures that show videos from where they are kept."""
         with answering():
             info = self._client.get_run(self.id).info
-            get_artifact_repository(info.artifact_uri).delete_artifacts(PICTURES)
+            repository = get_artifact_repository(info.artifact_uri)
+            for name in PICTURES & {found.path for found in repository.list_artifacts()}:
+                repository.delete_artifacts(name)
             in_bin = info.lifecycle_stage == LifecycleStage.DELETED
             if in_bin:
                 self._client.restore_run(self.id)  # nothing is noted of a run in the bin

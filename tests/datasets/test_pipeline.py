@@ -10,10 +10,11 @@ from vidpipe.datasets.pipeline import Part, augment_clips, plain_batches, traini
 RANDOM = np.random.default_rng(0)
 CLIPS = RANDOM.integers(0, 256, (20, 3, 16, 24, 3), dtype=np.uint8)
 LABELS = np.eye(4, dtype=np.float32)[np.arange(20) % 4]
+WEIGHTS = np.arange(20, dtype=np.float32)
 ROWS = np.arange(3, 20)
 
 
-def batches(dataset) -> list[tuple[np.ndarray, np.ndarray]]:
+def batches(dataset) -> list[tuple[np.ndarray, ...]]:
     return list(dataset.as_numpy_iterator())
 
 
@@ -22,6 +23,7 @@ def make(seed: int, augment: bool, epochs: int = 1, first_step: int = 0, part: P
         CLIPS,
         ROWS,
         LABELS[ROWS],
+        WEIGHTS[ROWS],
         batch_size=5,
         augment=augment,
         seed=seed,
@@ -32,26 +34,27 @@ def make(seed: int, augment: bool, epochs: int = 1, first_step: int = 0, part: P
 
 
 def test_plain_batches_are_the_rows_in_order():
-    clips, labels = zip(
-        *batches(plain_batches(CLIPS, ROWS, LABELS[ROWS], batch_size=5)), strict=True
-    )
+    plain = plain_batches(CLIPS, ROWS, LABELS[ROWS], WEIGHTS[ROWS], batch_size=5)
+    clips, labels, weights = zip(*batches(plain), strict=True)
     np.testing.assert_array_equal(np.concatenate(clips), CLIPS[ROWS])
     np.testing.assert_array_equal(np.concatenate(labels), LABELS[ROWS])
+    np.testing.assert_array_equal(np.concatenate(weights), WEIGHTS[ROWS])
 
 
-def test_an_epoch_holds_every_row_once_with_its_label():
+def test_an_epoch_holds_every_row_once_with_its_label_and_weight():
     found = [
-        (clip.tobytes(), label.tobytes())
-        for clips, labels in batches(make(0, augment=False))
-        for clip, label in zip(clips, labels, strict=True)
+        tuple(value.tobytes() for value in row)
+        for batch in batches(make(0, augment=False))
+        for row in zip(*batch, strict=True)
     ]
-    assert sorted(found) == sorted((CLIPS[r].tobytes(), LABELS[r].tobytes()) for r in ROWS)
+    rows = (tuple(values[r].tobytes() for values in (CLIPS, LABELS, WEIGHTS)) for r in ROWS)
+    assert sorted(found) == sorted(rows)
 
 
 @pytest.mark.parametrize("augment", [False, True])
 def test_the_seed_decides_and_every_epoch_differs(augment):
     one, again, other = (
-        [clips for clips, _ in batches(make(seed, augment, epochs=2))] for seed in (1, 1, 2)
+        [clips for clips, *_ in batches(make(seed, augment, epochs=2))] for seed in (1, 1, 2)
     )
     epochs = np.concatenate(one[:4]), np.concatenate(one[4:])
     np.testing.assert_array_equal(np.concatenate(one), np.concatenate(again))
@@ -64,22 +67,21 @@ def test_from_any_step_on_the_batches_are_those_of_the_whole(first_step):
     whole = batches(make(1, True, epochs=2))
     rest = batches(make(1, True, epochs=2, first_step=first_step))
     assert len(whole) == 8 and len(rest) == 8 - first_step
-    for (clips, labels), (same_clips, same_labels) in zip(whole[first_step:], rest, strict=True):
-        np.testing.assert_array_equal(clips, same_clips)
-        np.testing.assert_array_equal(labels, same_labels)
+    for batch, same in zip(whole[first_step:], rest, strict=True):
+        for values, same_values in zip(batch, same, strict=True):
+            np.testing.assert_array_equal(values, same_values)
 
 
 def test_parts_of_a_batch_are_the_whole_and_small_ones_are_taken_whole():
     parts = zip(*(batches(make(1, True, part=Part(n, 3))) for n in range(3)), strict=True)
-    for (clips, labels), of_parts in zip(batches(make(1, True)), parts, strict=True):
-        assert {int(whole) for _, _, whole in of_parts} == {len(clips)}
-        if len(clips) < 3:
-            for part_clips, part_labels, _ in of_parts:
-                np.testing.assert_array_equal(part_clips, clips)
-                np.testing.assert_array_equal(part_labels, labels)
-        else:
-            np.testing.assert_array_equal(np.concatenate([part[0] for part in of_parts]), clips)
-            np.testing.assert_array_equal(np.concatenate([part[1] for part in of_parts]), labels)
+    for batch, of_parts in zip(batches(make(1, True)), parts, strict=True):
+        assert {int(whole) for *_, whole in of_parts} == {len(batch[0])}
+        for values, *of_values in zip(batch, *(part[:-1] for part in of_parts), strict=True):
+            if len(batch[0]) < 3:
+                for part in of_values:
+                    np.testing.assert_array_equal(part, values)
+            else:
+                np.testing.assert_array_equal(np.concatenate(of_values), values)
 
 
 def test_all_frames_of_a_clip_are_moved_alike_and_each_clip_otherwise():

@@ -8,8 +8,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vidpipe.evaluation.figures import SHEET_CLIPS, draw_confusion, draw_mistakes
+from vidpipe.evaluation.figures import (
+    CURVES,
+    SHEET_CLIPS,
+    draw_confusion,
+    draw_mistakes,
+    draw_precision_recall,
+    draw_reliability,
+    draw_slices,
+    draw_suspects,
+    find_suspects,
+)
 from vidpipe.evaluation.metrics import evaluate
+from vidpipe.evaluation.slices import slice_up
 
 HOSTILE = ["$\\frac{", "a\nb", "x" * 300]
 
@@ -67,3 +78,56 @@ def test_a_sheet_without_mistakes_says_so():
     result = evaluate(np.eye(2), ["a", "b"], ["a", "b"])
     figure = draw_mistakes(result, np.zeros((2, 1, 8, 8, 3), np.uint8), ["x", "y"], "motion")
     assert "No clip is misclassified." in texts(figure)
+
+
+def doubtful() -> tuple:
+    random = np.random.default_rng(0)
+    scores = random.dirichlet(np.ones(3), 40)
+    truth = [HOSTILE[n % 3] for n in range(40)]
+    clips = random.integers(0, 256, (40, 4, 8, 8, 3), dtype=np.uint8)
+    return evaluate(scores, HOSTILE, truth), clips
+
+
+def test_suspected_labels_are_shown_with_what_they_may_be():
+    result, clips = doubtful()
+    figure = draw_suspects(result, clips, [f"{n}.mp4" for n in range(40)], "motion")
+    shown = find_suspects(result)
+    found = texts(figure)
+    assert f"motion: labels to look at, {len(result.suspects())} of 40" in found
+    assert 0 < len(shown) <= SHEET_CLIPS
+    assert all(any(text.startswith(f"{n}.mp4") for text in found) for n in shown)
+    picture(figure)
+
+
+def test_calibration_and_curves_say_their_numbers():
+    result, _ = doubtful()
+    reliability, curves = (
+        draw_reliability(result, "motion"),
+        draw_precision_recall(result, "motion"),
+    )
+    assert f"ECE {result.ece:.3f}" in [
+        text.get_text() for text in reliability.axes[0].get_legend().get_texts()
+    ]
+    assert len(curves.legends[0].get_texts()) == 3
+    assert min(picture(reliability).size) > 300 and min(picture(curves).size) > 300
+
+
+def test_of_many_classes_the_hardest_are_shown():
+    names = [f"c{n:02}" for n in range(30)]
+    scores = np.random.default_rng(0).dirichlet(np.ones(30), 300)
+    figure = draw_precision_recall(evaluate(scores, names, names * 10), "motion")
+    assert len(figure.legends[0].get_texts()) == CURVES
+    assert figure.axes[0].get_title() == f"motion, the {CURVES} hardest classes"
+
+
+def test_slices_are_drawn_with_their_names():
+    result, _ = doubtful()
+    described = [{"duration": HOSTILE[n % 2], "source": "all the same"} for n in range(40)]
+    slices = slice_up(result, described, [str(n) for n in range(40)])
+    figure = draw_slices(slices, "motion")
+    assert [label.partition(":")[0] for label in texts(figure) if ":" in label] == [
+        "all",
+        "duration",
+        "duration",
+    ]
+    picture(figure)

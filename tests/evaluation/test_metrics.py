@@ -8,7 +8,12 @@ import sklearn.metrics
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vidpipe.evaluation.metrics import evaluate
+from vidpipe.evaluation.metrics import (
+    SeveralLabels,
+    accepting_thresholds,
+    average_precision,
+    evaluate,
+)
 
 CLASSES = ["a", "b", "c", "d", "e"]
 
@@ -58,3 +63,82 @@ def test_a_class_that_the_model_does_not_know_is_never_right():
     assert result.accuracy == pytest.approx(1 / 3)
     # Classes without a video have no recall, and are left out of the mean.
     assert {row["label"] for row in result.per_class()} == {"a", "new"}
+
+
+@given(st.integers(2, 60), st.integers(0, 2**32 - 1), st.booleans())
+def test_average_precision_agrees_with_scikit_learn_also_for_equal_scores(videos, seed, coarse):
+    random = np.random.default_rng(seed)
+    scores = random.random(videos)
+    scores = scores.round(1) if coarse else scores
+    truth = random.random(videos) < 0.4
+    truth[0] = True
+    expected = sklearn.metrics.average_precision_score(truth, scores)
+    assert average_precision(truth, scores) == pytest.approx(expected)
+
+
+def test_of_a_class_without_a_video_there_is_no_average_precision():
+    truth = np.array([[True, False], [False, False]])
+    result = SeveralLabels(["a", "b"], truth, np.array([[0.9, 0.8], [0.1, 0.7]]), np.full(2, 0.5))
+    assert np.isnan(result.average_precisions[1])
+    assert result.metrics() == {"map": 1.0, "macro_f1": 1.0}
+    assert [row["label"] for row in result.per_class()] == ["a"]
+
+
+@given(st.integers(1, 40), st.integers(0, 2**32 - 1))
+def test_precision_and_recall_of_several_labels_agree_with_scikit_learn(videos, seed):
+    random = np.random.default_rng(seed)
+    truth, scores = random.random((videos, 4)) < 0.5, random.random((videos, 4))
+    thresholds = random.random(4)
+    found = SeveralLabels(CLASSES[:4], truth, scores, thresholds).per_class()
+    precision, recall, f1, _ = sklearn.metrics.precision_recall_fscore_support(
+        truth, scores >= thresholds, zero_division=0
+    )
+    there = np.flatnonzero(truth.any(axis=0))
+    assert [row["precision"] for row in found] == pytest.approx(list(precision[there]))
+    assert [row["recall"] for row in found] == pytest.approx(list(recall[there]))
+    assert [row["f1"] for row in found] == pytest.approx(list(f1[there]))
+
+
+def test_confidence_that_is_met_is_no_calibration_error_and_one_that_is_not_is():
+    # Ten predictions with 0.8, of which eight are right.
+    scores = np.tile([0.8, 0.2], (10, 1))
+    result = evaluate(scores, ["a", "b"], ["a"] * 8 + ["b"] * 2)
+    assert result.ece == pytest.approx(0, abs=1e-6)
+    assert result.reliability() == [(10, pytest.approx(0.8), pytest.approx(0.8))]
+    wrong = evaluate(scores, ["a", "b"], ["b"] * 10)
+    assert wrong.ece == pytest.approx(0.8)
+
+
+@given(st.lists(st.sampled_from(CLASSES), min_size=2, max_size=60), st.integers(0, 2**32 - 1))
+def test_what_is_accepted_is_right_as_often_as_asked(truth, seed):
+    scores = np.random.default_rng(seed).dirichlet(np.ones(5), len(truth)).astype(np.float32)
+    result = evaluate(scores, CLASSES, truth)
+    thresholds = accepting_thresholds(result, 0.7)
+    assert thresholds.keys() == set(result.labels)
+    best = scores.max(axis=1)
+    for index, label in enumerate(result.labels):
+        accepted = (result.predicted == index) & (best >= np.float32(thresholds[label]))
+        if accepted.any():
+            assert (result.truth[accepted] == index).mean() >= 0.7
+
+
+def test_thresholds_are_the_lowest_that_will_do():
+    scores = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4], [0.4, 0.6]])
+    result = evaluate(scores, ["a", "b"], ["a", "a", "b", "a", "a"])
+    assert accepting_thresholds(result, 0.75) == {"a": pytest.approx(0.6), "b": 1.0}
+    assert accepting_thresholds(result, 0.9) == {"a": pytest.approx(0.8), "b": 1.0}
+
+
+def test_a_label_that_all_speaks_against_is_suspected_first():
+    truth = ["a"] * 10 + ["b"] * 10
+    scores = np.tile([0.9, 0.1], (20, 1))
+    scores[10:] = [0.1, 0.9]
+    scores[3], scores[14], scores[5] = [0.02, 0.98], [0.97, 0.03], [0.45, 0.55]
+    result = evaluate(scores, ["a", "b"], truth)
+    # The last is misclassified, but by no score that is usual.
+    assert list(result.suspects()) == [3, 14]
+
+
+def test_an_evaluation_of_some_rows_counts_them_as_often_as_they_are_there():
+    result = evaluate(np.eye(2)[[0, 1, 1]], ["a", "b"], ["a", "b", "a"])
+    assert result.take(np.array([0, 0, 2])).accuracy == pytest.approx(2 / 3)

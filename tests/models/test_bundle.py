@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from vidpipe.errors import BadInputError
-from vidpipe.models.architectures import CLASSIFICATION, Sampling
+from vidpipe.models.architectures import CLASSIFICATION, Network, Sampling
 from vidpipe.models.bundle import Bundle, save_model
 from vidpipe.models.classification import build_model
 
@@ -23,7 +23,7 @@ CLIPS = np.random.default_rng(0).integers(0, 256, (40, 3, 32, 24, 3), dtype=np.u
 def pack(architecture: str = "attention") -> Bundle:
     keras.utils.set_random_seed(0)
     return Bundle.pack(
-        build_model(architecture, SAMPLING, len(LABELS)),
+        build_model(Network(architecture), SAMPLING, len(LABELS)),
         task="sport",
         architecture=architecture,
         labels=LABELS,

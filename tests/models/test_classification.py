@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from vidpipe.errors import UsageError
-from vidpipe.models.architectures import CLASSIFICATION, Sampling, find_architecture
-from vidpipe.models.classification import BUILDERS, build_model
+from vidpipe.models.architectures import CLASSIFICATION, Network, Sampling, find_architecture
+from vidpipe.models.classification import SMALL as BUILDERS
+from vidpipe.models.classification import build_model
 
 SMALL = Sampling(frames=5, height=32, width=40)
 
@@ -23,14 +24,14 @@ def test_every_architecture_can_be_built():
 
 
 def test_an_architecture_that_is_none_is_refused_with_those_that_are():
-    with pytest.raises(UsageError, match="one of cnn, cnn_rnn, attention. Received: 'vgg'"):
+    with pytest.raises(UsageError, match="one of cnn, .*, transformer. Received: 'vgg'"):
         find_architecture("vgg")
 
 
 @pytest.mark.parametrize("architecture", CLASSIFICATION)
 def test_clips_become_scores_that_add_up_to_one(architecture):
     keras.utils.set_random_seed(0)
-    model = build_model(architecture, SMALL, classes=4)
+    model = build_model(Network(architecture), SMALL, classes=4)
     scores = model.predict_on_batch(clips())
     assert scores.shape == (3, 4) and scores.dtype == np.float32
     np.testing.assert_allclose(scores.sum(axis=1), 1, rtol=1e-5)
@@ -38,7 +39,7 @@ def test_clips_become_scores_that_add_up_to_one(architecture):
 
 
 def test_cnn_has_the_layers_that_it_is_known_for():
-    model = build_model("cnn", CLASSIFICATION["cnn"].sampling, classes=4)
+    model = build_model(Network("cnn", dropout=0.5), CLASSIFICATION["cnn"].sampling, classes=4)
     facts = [
         (type(layer).__name__, getattr(layer, number))
         for layer in model.layers
@@ -67,7 +68,7 @@ def test_cnn_has_the_layers_that_it_is_known_for():
 @pytest.mark.parametrize("architecture", CLASSIFICATION)
 def test_who_knows_the_order_of_the_frames(architecture):
     keras.utils.set_random_seed(0)
-    model = build_model(architecture, SMALL, classes=4)
+    model = build_model(Network(architecture), SMALL, classes=4)
     difference = np.abs(
         model.predict_on_batch(clips()) - model.predict_on_batch(clips()[:, ::-1].copy())
     ).max()
@@ -77,7 +78,7 @@ def test_who_knows_the_order_of_the_frames(architecture):
 @pytest.mark.parametrize("architecture", ["cnn_rnn", "attention"])
 def test_frame_features_know_where_something_is(architecture):
     keras.utils.set_random_seed(0)
-    model = build_model(architecture, SMALL, classes=4)
+    model = build_model(Network(architecture), SMALL, classes=4)
     at = np.zeros((2, SMALL.frames, SMALL.height, SMALL.width, 3), np.uint8)
     at[0, :, 8:16, 8:16] = 255
     at[1, :, 8:16, 24:32] = 255
@@ -88,7 +89,7 @@ def test_frame_features_know_where_something_is(architecture):
 @pytest.mark.parametrize("architecture", CLASSIFICATION)
 def test_every_weight_learns(architecture):
     keras.utils.set_random_seed(0)
-    model = build_model(architecture, SMALL, classes=4)
+    model = build_model(Network(architecture), SMALL, classes=4)
     model.compile("adam", "categorical_crossentropy", run_eagerly=True)
     before = [w.numpy() for w in model.trainable_weights]
     model.fit(clips(4), np.eye(4), epochs=3, verbose=0)

@@ -24,7 +24,7 @@ from tests.servers import config_file
 from vidpipe import tracking
 from vidpipe.config import Settings
 from vidpipe.errors import BadInputError, TemporaryError, UsageError
-from vidpipe.lake import forgetting, publication
+from vidpipe.lake import forgetting, layout, publication
 from vidpipe.lake.query import run_query
 from vidpipe.lake.store import ObjectStore
 from vidpipe.lake.tables import Lake
@@ -358,7 +358,7 @@ def trained(two, mlflow) -> tuple[Lake, str, str, dict[str, tracking.Run]]:
         publish_rows(lake, f"train {task}", "snapshot", {"splits": [split]})
         with tracking.training_run(task, "a run", task, {}) as run:
             run.log_params({"dataset_version": "v1"})
-            run.log_pictures(Figure(), [learnt])
+            run.log_pictures({tracking.MISCLASSIFIED: Figure()}, [learnt])
         client = MlflowClient(mlflow.uri)
         name = tracking.model_name(task)
         client.create_registered_model(name)
@@ -384,6 +384,18 @@ def test_pictures_in_mlflow_go_and_models_that_learnt_are_listed(trained, mlflow
     assert other.id in kept and shows.id not in kept
     for path in mlflow.folder.rglob("artifacts/**/*"):
         assert path.is_dir() or video_id.encode() not in path.read_bytes()
+
+
+def test_what_a_backbone_made_of_it_goes(two):
+    lake, uri, video_id = two
+    of_it, of_another = (
+        f"{layout.features_uri(lake.uri, 'key')}{name}/extraction.npy"
+        for name in (video_id, "b" * 64)
+    )
+    for name in (of_it, of_another):
+        lake.store.put(name, b"features")
+    forget(lake, uri, idle_hours=0)
+    assert [found.uri for found in lake.store.list(layout.features_uri(lake.uri))] == [of_another]
 
 
 def test_what_is_no_name_is_refused_in_one_line(lake):

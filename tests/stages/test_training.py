@@ -16,11 +16,14 @@ import sys
 import time
 from pathlib import Path
 
+import keras
+import numpy as np
 import pytest
 from mlflow import MlflowClient
 
 from tests.runs import audit_and_publish, ingest, rows, shards, stage
 from tests.servers import new_lake
+from tests.weights_files import tensors_of, write_tfjs
 from vidpipe import tracking
 from vidpipe.datasets.labelled import Dataset
 from vidpipe.errors import EXIT_TEMPORARY, BadInputError, UsageError
@@ -209,6 +212,69 @@ def test_architecture_defaults_hold_where_nothing_is_given(videos, task, tmp_pat
     plan = snapshot(lake, task, epochs=None, batch_size=None, learning_rate=None)
     config = Manifest.read(lake.store, plan.result["shards"][0]).config
     assert (config["epochs"], config["batch_size"], config["learning_rate"]) == (20, 16, 3e-3)
+
+
+@pytest.mark.parametrize(
+    "choice, told",
+    [
+        ({"weights": "s3://b/model.json"}, "Weights are for a backbone"),
+        ({"backbone": "vgg19"}, "A backbone is one of mobilenet_v2, .*'vgg19'"),
+        ({"backbone": "resnet50", "fine_tune": False}, "has chance weights, which must learn"),
+    ],
+)
+def test_choices_that_contradict_each_other_are_refused(videos, task, choice, told):
+    lake, _ = videos
+    with pytest.raises(UsageError, match=told):
+        snapshot(lake, task, **choice)
+
+
+def test_a_frozen_backbone_sees_each_video_once(videos, task, mlflow, tmp_path):
+    lake, named = videos
+    annotate(lake, tmp_path, task, two_classes(named))
+    network = keras.applications.MobileNetV2(
+        weights=None, include_top=False, input_shape=(32, 32, 3)
+    )
+    path = write_tfjs(tmp_path / "weights", tensors_of(network))
+    uri = f"{lake.uri}/weights/{task}"
+    for file in path.parent.iterdir():
+        lake.store.upload(file, f"{uri}/{file.name}")
+    choice = {
+        "architecture": "attention",
+        "backbone": "mobilenet_v2",
+        "weights": f"{uri}/model.json",
+        **{"frames": 2, "height": 32, "width": 32, "batch_size": 4, "epochs": 2},
+    }
+
+    def kept() -> dict[str, object]:
+        found = lake.store.list(layout.features_uri(lake.uri))
+        return {item.uri: item.modified_at for item in found}
+
+    plan = snapshot(lake, task, **choice)
+    train, evaluate, _ = shards(lake, plan)
+    counts, features = plan.result["counts"], kept()
+    assert len(features) == counts["train"] + counts["validation"]
+    run = MlflowClient(mlflow.uri).get_run(train.result["mlflow_run_id"])
+    assert run.data.params["backbone"] == "mobilenet_v2"
+    assert run.data.params["fine_tune"] == "False"
+    assert run.data.tags["vidpipe.weights_digest"]
+    assert run.data.metrics["parameters"] > network.count_params()
+    assert run.data.metrics["flops_per_clip"] > 1e6
+    bundle = Bundle.load(tracking.champion(task).uri)
+    bundle.check_canary()
+    of_backbone = bundle.model.get_layer("encoder").get_layer("backbone").get_weights()
+    for found, given in zip(of_backbone, network.get_weights(), strict=True):
+        np.testing.assert_array_equal(found, given)
+
+    again = snapshot(lake, task, **choice, learning_rate=0.1)
+    _, better, _ = shards(lake, again)
+    assert kept() == features
+    assert better.result["test_videos"] == evaluate.result["test_videos"]
+
+    (tmp_path / "weights" / "model.json").write_text("{}")
+    lake.store.upload(path, f"{uri}/model.json")
+    broken = snapshot(lake, task, **choice)
+    with pytest.raises(BadInputError, match="no model.json of TensorFlow.js"):
+        run_stage(Manifest.read(lake.store, broken.result["shards"][0]), lake)
 
 
 def test_too_few_annotations_end_in_one_clear_line(videos, task, tmp_path):

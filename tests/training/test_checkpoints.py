@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import json
@@ -12,13 +13,18 @@ import pytest
 
 from vidpipe.errors import StoppedError
 from vidpipe.lake.store import ObjectStore
-from vidpipe.models.architectures import Sampling
+from vidpipe.models.architectures import Network, Sampling
 from vidpipe.models.classification import build_model
 from vidpipe.training.checkpoints import Checkpoint, Checkpoints
-from vidpipe.training.fit import FitSettings, fit, make_repeatable
+from vidpipe.training.fit import fit, prepare
+from vidpipe.training.settings import FitSettings
 
 SAMPLING = Sampling(frames=3, height=24, width=24)
 SETTINGS = FitSettings(epochs=2, batch_size=4, learning_rate=3e-3, augmentation=True, seed=5)
+# All that has a state of its own, or takes a batch apart.
+RICH = dataclasses.replace(
+    SETTINGS, ema=0.8, accumulation=2, precision="float16", balanced=True, label_smoothing=0.1
+)
 FOLDER_URI = "runs/r/checkpoints/train/00000/hash/"
 
 
@@ -44,26 +50,28 @@ def state_hash(model, history) -> str:
     return digest.hexdigest()
 
 
-def train(checkpoints=None, stopping=lambda: False, *, architecture: str = "cnn") -> str:
+def train(
+    checkpoints=None, stopping=lambda: False, *, architecture: str = "cnn", settings=SETTINGS
+) -> str:
     random = np.random.default_rng(0)
     clips = random.integers(0, 256, (13, 3, 24, 24, 3), dtype=np.uint8)
     labels = np.eye(2, dtype=np.float32)[np.arange(13) % 2]
-    make_repeatable(SETTINGS.seed)
-    model = build_model(architecture, SAMPLING, 2)
+    prepare(settings)
+    model = build_model(Network(architecture, dropout=0.5), SAMPLING, 2)
     history = fit(
         model,
         clips,
         labels,
         train=np.arange(9),  # three steps, the last of a single clip
         validation=np.arange(9, 13),
-        settings=SETTINGS,
+        settings=settings,
         on_epoch=lambda epoch: None,
         checkpoints=checkpoints,
         stopping=stopping,
     )
     assert [sorted(epoch) for epoch in history] == [
         ["train_accuracy", "train_loss", "validation_accuracy", "validation_loss"]
-    ] * SETTINGS.epochs
+    ] * settings.epochs
     return state_hash(model, history)
 
 
@@ -82,22 +90,28 @@ def after(steps: int, kill: bool = False):
 
 
 @functools.cache
-def undisturbed(architecture: str = "cnn") -> str:
-    return train(architecture=architecture)
+def undisturbed(architecture: str = "cnn", settings: FitSettings = SETTINGS) -> str:
+    return train(architecture=architecture, settings=settings)
 
 
 @pytest.mark.parametrize(
-    "architecture, ends, resumed_after",
+    "architecture, settings, ends, resumed_after",
     [
         # Its dropout has random numbers of its own. Between steps, at the end of an epoch before
         # its validation, in that, in the next epoch.
-        ("cnn", ((1, False), (2, False), (1, False), (2, True), (3, False)), [1, 3, 3, 3, 5]),
+        (
+            "cnn",
+            SETTINGS,
+            ((1, False), (2, False), (1, False), (2, True), (3, False)),
+            [1, 3, 3, 3, 5],
+        ),
         # Its batch normalization has averages.
-        ("attention", ((2, False),), [2]),
+        ("attention", SETTINGS, ((2, False),), [2]),
+        ("cnn", RICH, ((1, False), (2, False), (1, False), (2, True), (3, False)), [1, 3, 3, 3, 5]),
     ],
 )
 def test_stopped_and_killed_anywhere_it_ends_as_undisturbed(
-    lake, tmp_path, architecture, ends, resumed_after
+    lake, tmp_path, architecture, settings, ends, resumed_after
 ):
     told: list[str] = []
     for steps, kill in ends:
@@ -106,10 +120,13 @@ def test_stopped_and_killed_anywhere_it_ends_as_undisturbed(
                 open_checkpoints(lake, tmp_path, told=told),
                 after(steps, kill),
                 architecture=architecture,
+                settings=settings,
             )
-    ended = train(open_checkpoints(lake, tmp_path, told=told), architecture=architecture)
+    ended = train(
+        open_checkpoints(lake, tmp_path, told=told), architecture=architecture, settings=settings
+    )
     assert told == [f"goes on after step {step} of 6" for step in resumed_after]
-    assert ended == undisturbed(architecture)
+    assert ended == undisturbed(architecture, settings)
 
 
 def test_what_is_due_is_kept_without_a_stop_and_does_not_change_the_training(lake, tmp_path):

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import re
+
+import keras
 import numpy as np
 import pytest
 
+from vidpipe.datasets.pipeline import batch_rows
 from vidpipe.errors import BadInputError, StoppedError
-from vidpipe.models.architectures import Sampling
+from vidpipe.models.architectures import Network, Sampling
 from vidpipe.models.classification import build_model
-from vidpipe.training.fit import Epoch, FitSettings, fit, make_repeatable
+from vidpipe.training.fit import Epoch, fit, prepare
+from vidpipe.training.optimizing import balanced_weights, make_optimizer
+from vidpipe.training.settings import FitSettings
+
+
+@pytest.fixture(autouse=True)
+def full_precision():
+    """Others are not to be built in what a test trains in."""
+    yield
+    keras.config.set_dtype_policy("float32")
+
 
 SAMPLING = Sampling(frames=3, height=24, width=24)
 CLASSES = 2
@@ -37,8 +51,8 @@ def train(
         labels[16:] = 1 - labels[16:]
     chosen = {"epochs": 2, "batch_size": 8, "learning_rate": 3e-3, "augmentation": True, "seed": 0}
     fit_settings = FitSettings(**{**chosen, **settings})
-    make_repeatable(fit_settings.seed)
-    model = build_model(architecture, SAMPLING, CLASSES)
+    prepare(fit_settings)
+    model = build_model(Network(architecture), SAMPLING, CLASSES)
     fit(
         model,
         clips,
@@ -92,9 +106,112 @@ def test_without_validation_only_training_is_told():
     assert epochs[-1].metrics.keys() == {"train_loss", "train_accuracy"}
 
 
-def test_a_loss_that_is_no_number_ends_it_with_advice():
-    with pytest.raises(BadInputError, match="try a lower learning rate"):
-        train(learning_rate=1e30, epochs=5)
+def test_a_loss_that_is_no_number_ends_it_with_advice_and_the_batch():
+    clips, labels = data()
+    inputs = clips.astype(np.float32)
+    inputs[5] = np.nan
+    settings = FitSettings(3, 4, 1e-3, augmentation=False, seed=0)
+    prepare(settings)
+    with pytest.raises(BadInputError, match="try a lower learning rate") as caught:
+        fit(
+            build_model(Network("attention"), SAMPLING, CLASSES),
+            inputs,
+            labels,
+            train=np.arange(16),
+            validation=np.empty(0, int),
+            settings=settings,
+            on_epoch=lambda epoch: None,
+            names=[f"video-{n:02}" for n in range(24)],
+        )
+    message = str(caught.value)
+    step = int(re.search(r"since step (\d+), step \1 of epoch 1", message)[1])
+    rows = batch_rows(16, step - 1, batch_size=4, seed=0)
+    assert 5 in rows and message.endswith(", ".join(f"video-{n:02}" for n in rows))
+
+
+def test_it_ends_when_patience_does_and_keeps_the_best():
+    epochs: list[Epoch] = []
+    model = train(epochs.append, epochs=40, patience=2, wrong_validation=True)
+    losses = [epoch.metrics["validation_loss"] for epoch in epochs]
+    assert len(epochs) == np.argmin(losses) + 1 + 2 < 40
+    clips, labels = data()
+    loss = model.evaluate(clips[16:], 1 - labels[16:], verbose=0, return_dict=True)["loss"]
+    assert loss == pytest.approx(min(losses), rel=1e-3)
+
+
+def test_a_batch_in_pieces_teaches_what_the_whole_does():
+    whole, pieces = (
+        train(augmentation=False, validation=(), epochs=1, accumulation=n) for n in (1, 4)
+    )
+    assert any(w.any() for w in whole.get_weights())
+    for one, other in zip(whole.get_weights(), pieces.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-5)
+
+
+def test_what_is_kept_is_the_average_where_one_is_asked_for():
+    plain = train(validation=(), epochs=1)
+    averaged = train(validation=(), epochs=1, ema=0.5)
+    assert any(
+        (a != b).any() for a, b in zip(plain.get_weights(), averaged.get_weights(), strict=True)
+    )
+    clips, labels = data()
+    epochs: list[Epoch] = []
+    model = train(epochs.append, epochs=4, ema=0.9, architecture="cnn_rnn")
+    loss = model.evaluate(clips[16:], labels[16:], verbose=0, return_dict=True)["loss"]
+    # What was validated is what is kept, and training went on from what it is the average of.
+    assert loss == pytest.approx(min(e.metrics["validation_loss"] for e in epochs), rel=1e-3)
+    assert epochs[-1].metrics["train_loss"] < epochs[0].metrics["train_loss"]
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_it_learns_in_half_precision_with_whole_weights(precision):
+    epochs: list[Epoch] = []
+    model = train(epochs.append, epochs=8, architecture="cnn_rnn", precision=precision)
+    assert {str(w.dtype) for w in model.get_weights()} == {"float32"}
+    assert epochs[-1].metrics["train_accuracy"] > 0.9
+
+
+def test_rare_classes_count_as_much_as_frequent_ones():
+    labels = np.eye(3, dtype=np.float32)[[0] * 8 + [1] * 2]
+    weights = balanced_weights(labels)
+    assert weights.mean() == pytest.approx(1)
+    assert weights[:8].sum() == pytest.approx(weights[8:].sum())
+    several = balanced_weights(np.array([[1, 0], [1, 0], [1, 1], [0, 0]], np.float32))
+    assert several[2] > several[0] and several[3] > several[0]
+
+
+@pytest.mark.parametrize(
+    "schedule, expected",
+    [("cosine", [0.0, 0.5, 1.0, 0.5, 0.0]), ("constant", [0.0, 0.5, 1.0, 1.0, 1.0])],
+)
+def test_the_learning_rate_grows_and_then_goes_as_chosen(schedule, expected):
+    settings = FitSettings(1, 1, 0.01, False, 0, schedule=schedule, warmup_share=0.2)
+    optimizer = make_optimizer(settings, steps=100)
+    found = []
+    for step in (0, 10, 20, 60, 100):
+        optimizer.iterations.assign(step)
+        found.append(float(optimizer.learning_rate) / 0.01)
+    assert found == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_video_may_have_several_labels_or_none():
+    clips, labels = data()
+    both = np.concatenate([labels, labels[:, :1]], axis=1)
+    settings = FitSettings(12, 8, 3e-3, augmentation=False, seed=0)
+    prepare(settings)
+    model = build_model(Network("cnn_rnn"), SAMPLING, 3, several=True)
+    fit(
+        model,
+        clips,
+        both,
+        train=np.arange(16),
+        validation=np.arange(16, 24),
+        settings=settings,
+        on_epoch=lambda epoch: None,
+        several=True,
+    )
+    scores = model.predict_on_batch(clips[16:])
+    assert ((scores > 0.5) == both[16:]).mean() > 0.9
 
 
 def test_a_stop_passes_through():

@@ -14,10 +14,11 @@ import numpy as np
 import tensorflow as tf
 
 from vidpipe.errors import TemporaryError
-from vidpipe.models.architectures import Sampling
+from vidpipe.models.architectures import Network, Sampling
 from vidpipe.models.classification import build_model
 from vidpipe.training.distribution import Replicas, Workers, open_replicas
-from vidpipe.training.fit import FitSettings, fit, make_repeatable
+from vidpipe.training.fit import fit, prepare
+from vidpipe.training.settings import FitSettings
 
 SAMPLING = Sampling(frames=3, height=24, width=24)
 SETTINGS = FitSettings(epochs=2, batch_size=4, learning_rate=3e-3, augmentation=True, seed=5)
@@ -41,8 +42,8 @@ def train(replicas: Replicas) -> tuple[keras.Model, list[dict[str, float]]]:
     random = np.random.default_rng(0)
     clips = random.integers(0, 256, (14, 3, 24, 24, 3), dtype=np.uint8)
     labels = np.eye(2, dtype=np.float32)[np.arange(14) % 2]
-    make_repeatable(SETTINGS.seed)
-    model = build_model("attention", SAMPLING, 2)
+    prepare(SETTINGS)
+    model = build_model(Network("attention"), SAMPLING, 2)
     history = fit(
         model,
         clips,
@@ -64,7 +65,7 @@ def learnt(model: keras.Model, history: list[dict[str, float]]) -> dict[str, np.
 
 def seeds(replicas: Replicas) -> np.ndarray:
     """The states of dropout's random numbers on each device, before the first step."""
-    model = replicas.replicate(build_model("cnn", SAMPLING, 2))
+    model = replicas.replicate(build_model(Network("cnn", dropout=0.5), SAMPLING, 2))
     replicas.draw_apart(model)
     weights = {id(variable) for variable in model.weights}
     states = [variable for variable in model.variables if id(variable) not in weights]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ class LabelledVideo:
     Attributes:
         extraction: Work key of the extraction whose frames are meant.
         extraction_run: The run that published them.
+        group: What it belongs together with; empty: nothing.
     """
 
     video_id: str
@@ -34,6 +35,7 @@ class LabelledVideo:
     split: str
     extraction: str
     extraction_run: str
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,30 +92,33 @@ class Dataset:
             )
         verify(self.proof, {video.video_id: video.split for video in self.videos})
 
+    def of(self, *splits: str) -> list[LabelledVideo]:
+        """The videos of some splits."""
+        return [video for video in self.videos if video.split in splits]
+
     def read_clips(
         self,
         lake: Lake,
-        splits: Iterable[str],
+        videos: Sequence[LabelledVideo],
         sampling: Sampling,
         path: Path,
-        progress: Callable[[int, int], None],
-    ) -> tuple[list[LabelledVideo], np.ndarray]:
-        """Reads the clips of some splits.
+        progress: Callable[[int, int], None] | None = None,
+    ) -> np.ndarray:
+        """Reads the clips of some videos.
 
         Args:
             lake: Where the frames are.
-            splits: The splits.
+            videos: The videos.
             sampling: How many frames, how large.
             path: A file that does not exist yet, for the array.
             progress: Called with the number of frames done and of all.
 
         Returns:
-            The videos, and their clips in the same order.
+            Their clips, in the same order.
 
         Raises:
             BadInputError: A video has no frames any more.
         """
-        videos = [video for video in self.videos if video.split in set(splits)]
         frames = lake.dataset(
             "frames",
             # Every file holds the rows of one run: files of other runs are not opened.
@@ -127,7 +132,7 @@ class Dataset:
                 f"{len(missing)} videos of the dataset have no frames in the table frames,"
                 f" such as {min(missing)}. Ingest them again."
             )
-        return videos, clips.array
+        return clips.array
 
 
 def agree(votes: Iterable[tuple[str, str]]) -> tuple[dict[str, str], list[str]]:

@@ -59,6 +59,7 @@ def training_batches(
     array: np.ndarray,
     rows: np.ndarray,
     labels: np.ndarray,
+    weights: np.ndarray,
     *,
     batch_size: int,
     augment: bool,
@@ -73,9 +74,11 @@ def training_batches(
     anywhere: where it is in its data is a number.
 
     Args:
-        array: uint8 `(videos, frames, height, width, 3)`; may be memory-mapped.
+        array: uint8 `(videos, frames, height, width, 3)`, or features of clips; may be
+            memory-mapped.
         rows: The rows of `array` to train on.
-        labels: For each of `rows` its class in one-hot form, `(len(rows), classes)`.
+        labels: For each of `rows` its classes, `(len(rows), classes)`.
+        weights: For each of `rows` how much it counts.
         batch_size: Videos a batch.
         augment: Whether to augment; all frames of a clip get the same transform.
         seed: The same seed gives the same batches.
@@ -84,42 +87,49 @@ def training_batches(
         part: Only this part of each batch, its clips moved as in the whole.
 
     Returns:
-        Batches of clips and labels, from `first_step` to the end of the last epoch; where they are
-        parts, how many rows the whole batch has comes third.
+        Batches of clips, labels and weights, from `first_step` to the end of the last epoch; where
+        they are parts, how many rows the whole batch has comes fourth.
     """
     steps = steps_per_epoch(len(rows), batch_size)
 
-    @functools.lru_cache(maxsize=2)
-    def order(epoch: int) -> np.ndarray:
-        return np.random.default_rng((seed, epoch)).permutation(len(rows))
-
     def choose(number: np.ndarray) -> np.ndarray:
-        epoch, step = divmod(int(number), steps)
-        return order(epoch)[step * batch_size : (step + 1) * batch_size]
+        return batch_rows(len(rows), int(number), batch_size=batch_size, seed=seed)
 
     numbers = tf.data.Dataset.range(first_step, epochs * steps)
     chosen = numbers.map(lambda number: tf.numpy_function(choose, [number], tf.int64))
-    batches = _gather(chosen, array, rows, labels, part)
+    batches = _gather(chosen, array, rows, labels, weights, part)
     if augment:
         batches = tf.data.Dataset.zip(batches, numbers).map(
             lambda batch, number: (
-                (augment_clips(batch[0], (seed, number), part, *batch[2:]),) + batch[1:]
+                (augment_clips(batch[0], (seed, number), part, *batch[3:]),) + batch[1:]
             )
         )
     return batches.prefetch(2)
+
+
+def batch_rows(rows: int, number: int, *, batch_size: int, seed: int) -> np.ndarray:
+    """Which of so many rows are in a batch of `training_batches`, by its number."""
+    epoch, step = divmod(number, steps_per_epoch(rows, batch_size))
+    return _order(rows, seed, epoch)[step * batch_size : (step + 1) * batch_size]
+
+
+@functools.lru_cache(maxsize=4)
+def _order(rows: int, seed: int, epoch: int) -> np.ndarray:
+    return np.random.default_rng((seed, epoch)).permutation(rows)
 
 
 def plain_batches(
     array: np.ndarray,
     rows: np.ndarray,
     labels: np.ndarray,
+    weights: np.ndarray,
     *,
     batch_size: int,
     part: Part | None = None,
 ) -> tf.data.Dataset:
     """Batches in order, as they are; arguments as of `training_batches`."""
     order = tf.data.Dataset.range(len(rows)).batch(batch_size)
-    return _gather(order, array, rows, labels, part).prefetch(2)
+    return _gather(order, array, rows, labels, weights, part).prefetch(2)
 
 
 def _gather(
@@ -127,21 +137,27 @@ def _gather(
     array: np.ndarray,
     rows: np.ndarray,
     labels: np.ndarray,
+    weights: np.ndarray,
     part: Part | None,
 ) -> tf.data.Dataset:
+    weights = weights.astype(np.float32)
+
     def take(chosen):
         # Only these rows of a memory-mapped array are read.
-        return array[rows[chosen]], labels[chosen]
+        return array[rows[chosen]], labels[chosen], weights[chosen]
 
     def batch(chosen):
         whole = ()
         if part is not None:
             whole = (tf.shape(chosen)[0],)
             chosen = part.take(chosen)
-        clips, truth = tf.numpy_function(take, [chosen], (array.dtype, labels.dtype))
+        clips, truth, counts = tf.numpy_function(
+            take, [chosen], (array.dtype, labels.dtype, weights.dtype)
+        )
         clips.set_shape((None, *array.shape[1:]))
         truth.set_shape((None, labels.shape[1]))
-        return clips, truth, *whole
+        counts.set_shape((None,))
+        return clips, truth, counts, *whole
 
     return order.map(batch)
 

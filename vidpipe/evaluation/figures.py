@@ -7,11 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from vidpipe.evaluation.metrics import Evaluation
+from vidpipe.evaluation.metrics import Evaluation, average_precision
+from vidpipe.evaluation.slices import Slice
 
 LABEL_CHARS = 24
 SHEET_CLIPS = 12
 SHEET_FRAMES = 8
+CURVES = 10  # classes that a picture of curves can tell apart
 
 
 def draw_confusion(evaluation: Evaluation, title: str) -> Figure:
@@ -68,10 +70,35 @@ def draw_mistakes(
     heading = f"{title}: {wrong} of {len(evaluation.truth)} misclassified"
     if len(shown) < wrong:
         heading += f", the {len(shown)} most confident"
+    return _draw_strips(evaluation, clips, names, shown, heading, "No clip is misclassified.")
+
+
+def find_suspects(evaluation: Evaluation) -> np.ndarray:
+    """The clips that `draw_suspects` shows, the most doubtful first."""
+    return evaluation.suspects()[:SHEET_CLIPS]
+
+
+def draw_suspects(
+    evaluation: Evaluation, clips: np.ndarray, names: Sequence[str], title: str
+) -> Figure:
+    """A row of frames for each clip whose label may be wrong; arguments as of `draw_mistakes`."""
+    shown = find_suspects(evaluation)
+    heading = f"{title}: labels to look at, {len(evaluation.suspects())} of {len(clips)}"
+    return _draw_strips(evaluation, clips, names, shown, heading, "No label is suspected.")
+
+
+def _draw_strips(
+    evaluation: Evaluation,
+    clips: np.ndarray,
+    names: Sequence[str],
+    shown: np.ndarray,
+    heading: str,
+    none: str,
+) -> Figure:
     figure = Figure(figsize=(10, 0.6 + 1.2 * max(len(shown), 1)), layout="constrained", dpi=100)
     figure.suptitle(heading, parse_math=False)
     if not len(shown):
-        figure.text(0.5, 0.4, "No clip is misclassified.", ha="center", size="large")
+        figure.text(0.5, 0.4, none, ha="center", size="large")
         return figure
     columns = min(SHEET_FRAMES, clips.shape[1])
     moments = np.linspace(0, clips.shape[1] - 1, columns).round().astype(int)
@@ -93,6 +120,71 @@ def draw_mistakes(
             size="small",
             parse_math=False,
         )
+    return figure
+
+
+def draw_reliability(evaluation: Evaluation, title: str) -> Figure:
+    """Accuracy over confidence, where they should be the same, and how many videos stand for it."""
+    bins = evaluation.reliability()
+    figure = Figure(figsize=(5, 6), layout="constrained", dpi=120)
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    above.plot([0, 1], [0, 1], color="0.7", linestyle="--", label="calibrated")
+    confidence, accuracy = [b.confidence for b in bins], [b.accuracy for b in bins]
+    above.plot(confidence, accuracy, marker="o", label=f"ECE {evaluation.ece:.3f}")
+    above.set_xlim(0, 1)
+    above.set_ylim(0, 1)
+    above.set_ylabel("accuracy")
+    above.set_title(title, parse_math=False)
+    above.legend(loc="upper left")
+    below.bar(confidence, [b.videos for b in bins], width=0.05)
+    below.set_xlabel("confidence")
+    below.set_ylabel("videos")
+    return figure
+
+
+def draw_precision_recall(evaluation: Evaluation, title: str) -> Figure:
+    """Precision over recall of each class against all others; the hardest, where there are many."""
+    truth = evaluation.truth[:, None] == np.arange(len(evaluation.labels))
+    classes = [index for index in range(len(evaluation.labels)) if truth[:, index].any()]
+    of_class = {c: average_precision(truth[:, c], evaluation.scores[:, c]) for c in classes}
+    shown = sorted(sorted(classes, key=of_class.__getitem__)[:CURVES])
+    figure = Figure(figsize=(6.5, 5), layout="constrained", dpi=120)
+    axes = figure.add_subplot()
+    for index in shown:
+        order = np.argsort(-evaluation.scores[:, index], kind="stable")
+        hits = truth[order, index].cumsum()
+        precision = np.append(1.0, hits / np.arange(1, len(hits) + 1))
+        recall = np.append(0.0, hits / hits[-1])
+        name = f"{_short(evaluation.labels[index])} {of_class[index]:.2f}"
+        axes.plot(recall, precision, label=name, drawstyle="steps-pre")
+    axes.set_xlim(0, 1.01)
+    axes.set_ylim(0, 1.01)
+    axes.set_xlabel("recall")
+    axes.set_ylabel("precision")
+    more = f", the {len(shown)} hardest classes" if len(shown) < len(classes) else ""
+    axes.set_title(f"{title}{more}", parse_math=False)
+    legend = figure.legend(loc="outside right upper", title="average precision")
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+    return figure
+
+
+def draw_slices(slices: Sequence[Slice], title: str) -> Figure:
+    """Accuracy of each slice with its interval; the line is that of all videos."""
+    figure = Figure(figsize=(7, 1.2 + 0.35 * len(slices)), layout="constrained", dpi=120)
+    axes = figure.add_subplot()
+    names = [f"{_short(s.name)}: {_short(s.value)} ({s.videos})" for s in slices]
+    for row, of in enumerate(slices):
+        axes.plot([of.interval.low, of.interval.high], [row, row], color="C0", linewidth=2)
+        axes.plot(of.accuracy, row, marker="o", color="C0")
+    axes.set_yticks(range(len(slices)), names)
+    for text in axes.get_yticklabels():
+        text.set_parse_math(False)
+    axes.axvline(slices[0].accuracy, color="0.7", linestyle="--")
+    axes.invert_yaxis()
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_xlabel("accuracy")
+    axes.set_title(title, parse_math=False)
     return figure
 
 

@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
+
+BINS = 10
+
+
+class Bin(NamedTuple):
+    """Predictions that are about equally confident.
+
+    Attributes:
+        videos: How many there are.
+        confidence: Mean score of the predicted classes.
+        accuracy: Share that is right.
+    """
+
+    videos: int
+    confidence: float
+    accuracy: float
 
 
 @dataclass(frozen=True)
@@ -73,14 +91,62 @@ class Evaluation:
     @property
     def macro_f1(self) -> float:
         """Mean of the F1 of the classes that have videos."""
-        return float(np.mean([row["f1"] for row in self.per_class()]))
+        classes = len(self.labels)
+        videos = np.bincount(self.truth, minlength=classes)
+        predicted = np.bincount(self.predicted, minlength=classes)
+        hits = np.bincount(self.truth[self.predicted == self.truth], minlength=classes)
+        there = videos > 0
+        return float(np.mean(2 * hits[there] / (videos + predicted)[there]))
+
+    def reliability(self) -> list[Bin]:
+        """Bins of predictions by their confidence, each a tenth wide; those without are left out.
+
+        The reliability diagram of Guo et al. 2017 (On Calibration of Modern Neural Networks).
+        """
+        confidence = self.scores[np.arange(len(self.truth)), self.predicted]
+        number = np.minimum((confidence * BINS).astype(int), BINS - 1)
+        right = self.predicted == self.truth
+        return [
+            Bin(int(of.sum()), float(confidence[of].mean()), float(right[of].mean()))
+            for of in (number == bin_ for bin_ in range(BINS))
+            if of.any()
+        ]
+
+    @property
+    def ece(self) -> float:
+        """Expected calibration error: how far confidence and accuracy are apart, on average."""
+        return sum(
+            bin_.videos * abs(bin_.confidence - bin_.accuracy) for bin_ in self.reliability()
+        ) / len(self.truth)
 
     def metrics(self) -> dict[str, float]:
         """The numbers by name; top-k only where it says more than the accuracy."""
-        metrics = {"accuracy": self.accuracy, "macro_f1": self.macro_f1}
+        metrics = {"accuracy": self.accuracy, "macro_f1": self.macro_f1, "ece": self.ece}
         if self.top_k > 1:
             metrics[f"top_{self.top_k}_accuracy"] = self.top_k_accuracy
         return metrics
+
+    def take(self, rows: np.ndarray) -> Evaluation:
+        """The evaluation of these videos alone, of which some may be there several times."""
+        return dataclasses.replace(self, truth=self.truth[rows], scores=self.scores[rows])
+
+    def suspects(self) -> np.ndarray:
+        """Videos whose label is doubtful, the most doubtful first.
+
+        Another class has a score as high as those that do belong to it have on average (confident
+        learning, Northcutt et al. 2021); they are ranked by how much it is above that of the label.
+        """
+        of_label = self.scores[np.arange(len(self.truth)), self.truth]
+        videos = np.bincount(self.truth, minlength=len(self.labels))
+        usual = np.bincount(self.truth, of_label, minlength=len(self.labels)) / np.maximum(
+            videos, 1
+        )
+        best = self.scores[np.arange(len(self.truth)), self.predicted]
+        doubtful = (self.predicted != self.truth) & (best >= usual[self.predicted])
+        # Of a class without a video nothing is usual.
+        doubtful &= videos[self.predicted] > 0
+        rows = np.flatnonzero(doubtful)
+        return rows[np.argsort((of_label - best)[rows], kind="stable")]
 
 
 def evaluate(scores: np.ndarray, model_labels: Sequence[str], truth: Sequence[str]) -> Evaluation:
@@ -96,3 +162,107 @@ def evaluate(scores: np.ndarray, model_labels: Sequence[str], truth: Sequence[st
     aligned = np.zeros((len(scores), len(labels)), np.float32)
     aligned[:, [labels.index(label) for label in model_labels]] = scores
     return Evaluation(labels, np.array([labels.index(label) for label in truth]), aligned)
+
+
+def accepting_thresholds(result: Evaluation, precision: float) -> dict[str, float]:
+    """For each class the lowest score from which on its predictions are right often enough.
+
+    Args:
+        result: Of videos that the model did not learn from, nor are its metrics told of.
+        precision: Share of the predictions with such a score or a higher one that are right.
+
+    Returns:
+        The threshold by label; 1 where no score is high enough, or none was predicted.
+    """
+    thresholds = {}
+    confidence = result.scores[np.arange(len(result.truth)), result.predicted]
+    right = result.predicted == result.truth
+    for index, label in enumerate(result.labels):
+        rows = np.flatnonzero(result.predicted == index)
+        rows = rows[np.argsort(-confidence[rows], kind="stable")]
+        good = right[rows].cumsum() / np.arange(1, len(rows) + 1) >= precision
+        # Of equal scores all are accepted or none.
+        ends = np.append(np.diff(confidence[rows]) != 0, True)[: len(rows)]
+        last = np.flatnonzero(good & ends)
+        thresholds[label] = float(confidence[rows[last[-1]]]) if len(last) else 1.0
+    return thresholds
+
+
+@dataclass(frozen=True)
+class SeveralLabels:
+    """Scores beside the truth where a video may have several labels, or none.
+
+    Attributes:
+        labels: All classes.
+        truth: Whether a video is of a class, `(videos, classes)`.
+        scores: `(videos, classes)`, each in 0 to 1.
+        thresholds: The score from which on each class counts as predicted, `(classes,)`.
+    """
+
+    labels: list[str]
+    truth: np.ndarray
+    scores: np.ndarray
+    thresholds: np.ndarray
+
+    @cached_property
+    def average_precisions(self) -> np.ndarray:
+        """Average precision of each class; NaN for one without a video."""
+        return np.array(
+            [average_precision(t, s) for t, s in zip(self.truth.T, self.scores.T, strict=True)]
+        )
+
+    @property
+    def mean_average_precision(self) -> float:
+        """Mean over the classes that have videos."""
+        return float(np.nanmean(self.average_precisions))
+
+    def per_class(self) -> list[dict[str, float | int | str]]:
+        """Label, videos, average precision, and precision, recall and F1 from the thresholds on."""
+        predicted = self.scores >= self.thresholds
+        rows = []
+        for index, label in enumerate(self.labels):
+            videos, hits = self.truth[:, index].sum(), (self.truth & predicted)[:, index].sum()
+            if videos:
+                rows.append(
+                    {
+                        "label": label,
+                        "videos": int(videos),
+                        "average_precision": float(self.average_precisions[index]),
+                        "precision": float(hits / max(predicted[:, index].sum(), 1)),
+                        "recall": float(hits / videos),
+                        "f1": float(2 * hits / (videos + predicted[:, index].sum())),
+                    }
+                )
+        return rows
+
+    @property
+    def macro_f1(self) -> float:
+        """Mean of the F1 of the classes that have videos."""
+        return float(np.mean([row["f1"] for row in self.per_class()]))
+
+    def metrics(self) -> dict[str, float]:
+        """The numbers by name."""
+        return {"map": self.mean_average_precision, "macro_f1": self.macro_f1}
+
+    def take(self, rows: np.ndarray) -> SeveralLabels:
+        """The evaluation of these videos alone, of which some may be there several times."""
+        return dataclasses.replace(self, truth=self.truth[rows], scores=self.scores[rows])
+
+
+def average_precision(truth: np.ndarray, scores: np.ndarray) -> float:
+    """Area below the curve of precision over recall, as steps; NaN where nothing is true.
+
+    As scikit-learn has it: nothing is smoothed, and of equal scores all come at once.
+
+    Args:
+        truth: Whether each item is of the class.
+        scores: Of each item.
+    """
+    if not truth.any():
+        return float("nan")
+    order = np.argsort(-scores, kind="stable")
+    hits = truth[order].cumsum()
+    ends = np.append(np.diff(scores[order]) != 0, True)
+    precision = (hits / np.arange(1, len(hits) + 1))[ends]
+    recall = (hits / hits[-1])[ends]
+    return float(np.sum(np.diff(recall, prepend=0.0) * precision))

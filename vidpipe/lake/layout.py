@@ -10,6 +10,7 @@ runs/RUN/publish/ATTEMPT.json                             what audit found fit t
 runs/RUN/given-up/STAGE/SHARD.json                        why a try of it left no report
 runs/RUN/usage/DAY                                        this run had pods that began that day
 usage/DAY/RUN/POD~…                                       from when to when it had a pod
+features/KEY/VIDEO_ID/EXTRACTION.npy                      what a frozen backbone makes of a video
 annotations/DIGEST/NAME                                   label files that were uploaded
 forgetting/TOMBSTONE.json                                 what is being forgotten, until it is
 """
@@ -100,6 +101,12 @@ def usage_uri(lake_uri: str) -> str:
 def run_keys_begin(deployment: str) -> str:
     """What the run keys of a deployment begin with."""
     return f"{_safe(deployment)}."
+
+
+def features_uri(lake_uri: str, key: str = "") -> str:
+    """The folder of what a frozen backbone makes of videos; of all where no key is given."""
+    folder = f"{lake_uri.rstrip('/')}/features/"
+    return f"{folder}{key}/" if key else folder
 
 
 def annotations_uri(lake_uri: str) -> str:

@@ -28,7 +28,7 @@ from mlflow.models import Model
 from mlflow.models.signature import ModelSignature
 from mlflow.types import Schema, TensorSpec
 
-import vidpipe.models.classification  # noqa: F401  (registers its layers for loading)
+import vidpipe.models.layers  # noqa: F401  (registers them for loading)
 from vidpipe import tracking
 from vidpipe.errors import BadInputError
 from vidpipe.models.architectures import Sampling
@@ -138,8 +138,8 @@ class Bundle:
 
 def _made_clips(sampling: Sampling) -> np.ndarray:
     """Squares of chance colours: clips of videos in a model could never be forgotten."""
-    shape = CANARY_CLIPS, *dataclasses.astuple(sampling)
-    colours = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    shape = CANARY_CLIPS, *sampling.shape
+    colours = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     height, width = (np.arange(size) // SQUARE for size in (sampling.height, sampling.width))
     return colours[:, :, height][:, :, :, width]
 
@@ -158,9 +158,8 @@ def save_model(bundle: Bundle, path: str | os.PathLike, mlflow_model: Model | No
     }
     (data / "bundle.json").write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")
     np.savez_compressed(data / "canary.npz", clips=bundle.canary_clips, scores=bundle.canary_scores)
-    clip = dataclasses.astuple(bundle.sampling)
     mlflow_model.signature = ModelSignature(
-        inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, *clip, 3))]),
+        inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, *bundle.sampling.shape))]),
         outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, len(bundle.labels)))]),
     )
     mlflow_model.add_flavor(FLAVOR, data="data", code_version=code_version())

@@ -1,7 +1,12 @@
-"""Networks that tell which of several classes a video shows.
+"""Networks that tell what a video shows.
 
 Input shape: `(batch, frames, height, width, 3)`, 0 to 255.
-Output shape: `(batch, classes)`, scores that add up to one.
+Output shape: `(batch, classes)`, scores: of a single label they add up to one, of several each is
+in 0 to 1.
+
+A network is an architecture, either with small layers of its own, or with a backbone: a network for
+pictures that sees each frame. Then it has two parts, models themselves: `encoder` (clips to
+features, with all of the backbone) and `head` (features to scores).
 """
 
 from __future__ import annotations
@@ -9,129 +14,246 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import keras
+import numpy as np
 from keras import layers, ops
 
-from vidpipe.models.architectures import Sampling
+from vidpipe.models.architectures import Network, Sampling
+from vidpipe.models.backbones import build_encoder
+from vidpipe.models.layers import (
+    BATCH_MOMENTUM,
+    PositionEmbedding,
+    WhatAndWhere,
+    attend,
+    residual_2plus1d,
+)
 
 FRAME_FEATURES = 64
+HEAD_FEATURES = 128
+HEADS = 4
+STANDARDISED = "standardised"
+# How finely a head with a backbone sees where something is, in rows and columns.
+GRIDS = {"cnn": 1, "cnn_rnn": 1, "attention": 1, "cnn3d": 7, "transformer": 7}
 
 
-def build_model(architecture: str, sampling: Sampling, classes: int) -> keras.Model:
+def build_model(
+    network: Network, sampling: Sampling, classes: int, *, several: bool = False
+) -> keras.Model:
     """Builds an untrained network.
 
     Args:
-        architecture: A key of `vidpipe.models.architectures.CLASSIFICATION`.
+        network: What it is.
         sampling: What it sees of a video.
-        classes: Number of classes, at least two.
+        classes: Number of classes, at least two, or one where a video has several labels.
+        several: Whether a video may have several labels at once.
 
     Example:
-        >>> model = build_model("attention", Sampling(frames=12, height=64, width=64), classes=4)
+        >>> sampling = Sampling(frames=12, height=64, width=64)
+        >>> model = build_model(Network("attention"), sampling, classes=4)
         >>> model(numpy.zeros((1, 12, 64, 64, 3), "uint8")).shape
         TensorShape([1, 4])
     """
-    inputs = keras.Input((sampling.frames, sampling.height, sampling.width, 3), name="clips")
-    # Frames become a longer batch: each passes the same layers.
-    images = ops.reshape(inputs, (-1, sampling.height, sampling.width, 3))
-    images = layers.Rescaling(1 / 255)(images)
-    outputs = BUILDERS[architecture](images, sampling.frames, classes)
-    return keras.Model(inputs, outputs, name=architecture)
+    inputs = keras.Input(sampling.shape, name="clips")
+    if network.backbone is None:
+        x = SMALL[network.architecture](layers.Rescaling(1 / 255)(inputs), network)
+        outputs = _scores(x, classes, several)
+        if network.architecture == "cnn":
+            outputs = ops.mean(ops.reshape(outputs, (-1, sampling.frames, classes)), axis=1)
+    else:
+        encoder = build_encoder(network.backbone, sampling, GRIDS[network.architecture])
+        encoder.trainable = network.fine_tune
+        features = keras.Input(encoder.output_shape[1:], name="features")
+        scores = _scores(HEADED[network.architecture](features, network), classes, several)
+        head = keras.Model(features, scores, name="head")
+        outputs = head(encoder(inputs))
+    return keras.Model(inputs, outputs, name=network.architecture)
 
 
-def _cnn(images, frames: int, classes: int):
-    """Three convolutions and two dense layers, on single frames; their scores are averaged."""
-    x = images
+def standardise(head: keras.Model, features: np.ndarray, rows: np.ndarray) -> None:
+    """Tells a head once and for all the mean and variance of features that never change.
+
+    By batches of a few clips it would know them less well.
+
+    Args:
+        head: Of a network with a frozen backbone.
+        features: `(clips, frames, rows, columns, features)`; may be memory-mapped.
+        rows: The clips that it learns from.
+    """
+    layer = head.get_layer(STANDARDISED)
+    sums = np.zeros((2, features.shape[-1]))
+    for row in rows:
+        of_clip = features[row].reshape(-1, features.shape[-1]).astype(np.float64)
+        sums += of_clip.mean(axis=0), np.square(of_clip).mean(axis=0)
+    mean, mean_square = sums / len(rows)
+    layer.moving_mean.assign(mean)
+    layer.moving_variance.assign(np.maximum(mean_square - np.square(mean), 0))
+    layer.trainable = False
+
+
+def _scores(x, classes: int, several: bool):
+    return layers.Dense(
+        classes,
+        activation="sigmoid" if several else "softmax",
+        # It begins undecided: of many features and few clips chance weights would stay.
+        kernel_initializer="zeros",
+        # In single precision, whatever the layers before compute in.
+        dtype="float32",
+        name="scores",
+    )(x)
+
+
+# === With small layers of their own: clips, 0 to 1, to what the last layer sees ===
+
+
+def _small_cnn(clips, network: Network):
+    """Three convolutions and two dense layers, on single frames, whose scores are averaged."""
+    x = _frames(clips)
     for filters in (32, 64, 128):
         x = layers.Conv2D(filters, 3, activation="relu")(x)
         x = layers.MaxPooling2D(2)(x)
     x = layers.Flatten()(x)
     for units in (128, 64):
         x = layers.Dense(units, activation="relu")(x)
-        x = layers.Dropout(0.5)(x)
-    scores = layers.Dense(classes, activation="softmax")(x)
-    return ops.mean(ops.reshape(scores, (-1, frames, classes)), axis=1)
+        x = layers.Dropout(network.dropout)(x)
+    return x
 
 
-def _frame_features(images, frames: int):
+def _small_cnn3d(clips, network: Network):
+    """A small R(2+1)D: a stem, then residual blocks that halve the picture."""
+    x = _stem(clips, 16)
+    for filters in (16, 32, 64):
+        x = residual_2plus1d(x, filters, stride=1 if filters == 16 else 2)
+    return layers.Dropout(network.dropout)(layers.GlobalAveragePooling3D()(x))
+
+
+def _small_cnn_rnn(clips, network: Network):
+    return _recur(_frame_features(clips), network)
+
+
+def _small_attention(clips, network: Network):
+    return _attend_to_frames(_frame_features(clips), network)
+
+
+def _small_transformer(clips, network: Network):
+    """Tubelets (Arnab et al. 2021, ViViT), by a stem of convolutions (Xiao et al. 2021)."""
+    x = residual_2plus1d(_stem(clips, 32), FRAME_FEATURES, stride=2)
+    x = layers.AveragePooling3D((1, 2, 2))(x)
+    return _attend_to_places(x, network)
+
+
+def _stem(clips, filters: int):
+    """Half the size: what small pieces of pictures show."""
+    frames = clips.shape[1]
+    x = layers.Conv2D(filters, 5, strides=2, padding="same", use_bias=False)(_frames(clips))
+    x = layers.BatchNormalization(momentum=BATCH_MOMENTUM)(x)
+    x = layers.Activation("relu")(x)
+    return ops.reshape(x, (-1, frames, *x.shape[1:]))
+
+
+def _frames(clips):
+    """Frames become a longer batch: each passes the same layers."""
+    return ops.reshape(clips, (-1, *clips.shape[2:]))
+
+
+def _frame_features(clips):
     """What each frame shows, where, and how that changed: `(batch, frames, FRAME_FEATURES)`.
 
     Motion is a change of place, so each frame's features stand beside their difference from those
     of the frame before.
     """
-    x = images
+    x = _frames(clips)
     for filters in (16, 32, 64):
         x = layers.Conv2D(filters, 3, strides=2, padding="same", use_bias=False)(x)
-        # Small data sets have few steps: the running mean and variance must follow quickly.
-        x = layers.BatchNormalization(momentum=0.9)(x)
+        x = layers.BatchNormalization(momentum=BATCH_MOMENTUM)(x)
         x = layers.Activation("relu")(x)
     x = WhatAndWhere()(x)
-    x = ops.reshape(x, (-1, frames, x.shape[-1]))
+    x = ops.reshape(x, (-1, clips.shape[1], x.shape[-1]))
     before = ops.concatenate([x[:, :1], x[:, :-1]], axis=1)
     x = ops.concatenate([x, x - before], axis=-1)
     return layers.Dense(FRAME_FEATURES, activation="relu")(x)
 
 
-def _cnn_rnn(images, frames: int, classes: int):
-    x = _frame_features(images, frames)
-    x = layers.GRU(FRAME_FEATURES)(x)
-    return layers.Dense(classes, activation="softmax")(x)
+SMALL: dict[str, Callable] = {
+    "cnn": _small_cnn,
+    "cnn3d": _small_cnn3d,
+    "cnn_rnn": _small_cnn_rnn,
+    "attention": _small_attention,
+    "transformer": _small_transformer,
+}
 
 
-def _attention(images, frames: int, classes: int):
-    """One block of a transformer encoder, normalised first; Vaswani et al. 2017, Xiong et al. 2020.
+# === With a backbone: features `(batch, frames, rows, columns, features)` to the same ===
 
-    What it says of each moment is laid side by side, not averaged: the order is the message.
+
+def _headed_cnn(features, network: Network):
+    x = ops.mean(_standardised(features), axis=(1, 2, 3))
+    return layers.Dropout(network.dropout)(x)
+
+
+def _headed_cnn3d(features, network: Network):
+    """Convolutions over time on top of a network for pictures; Xie et al. 2018 (top-heavy S3D)."""
+    x = layers.Dense(HEAD_FEATURES, activation="relu")(_standardised(features))
+    x = residual_2plus1d(x, HEAD_FEATURES)
+    return layers.Dropout(network.dropout)(layers.GlobalAveragePooling3D()(x))
+
+
+def _headed_cnn_rnn(features, network: Network):
+    return _recur(_frame_vectors(features, network), network)
+
+
+def _headed_attention(features, network: Network):
+    return _attend_to_frames(_frame_vectors(features, network), network)
+
+
+def _headed_transformer(features, network: Network):
+    x = layers.Dense(HEAD_FEATURES)(_standardised(features))
+    return _attend_to_places(x, network)
+
+
+def _standardised(features):
+    """Each feature with mean 0 and variance 1, whatever the backbone made of it."""
+    return layers.BatchNormalization(
+        center=False, scale=False, momentum=BATCH_MOMENTUM, name=STANDARDISED
+    )(features)
+
+
+def _frame_vectors(features, network: Network):
+    x = ops.mean(_standardised(features), axis=(2, 3))
+    x = layers.Dense(HEAD_FEATURES, activation="relu")(x)
+    return layers.Dropout(network.dropout)(x)
+
+
+HEADED: dict[str, Callable] = {
+    "cnn": _headed_cnn,
+    "cnn3d": _headed_cnn3d,
+    "cnn_rnn": _headed_cnn_rnn,
+    "attention": _headed_attention,
+    "transformer": _headed_transformer,
+}
+
+
+# === What both have ===
+
+
+def _recur(x, network: Network):
+    """Frames `(batch, frames, features)` in their order; what is left at the end."""
+    kind = {"gru": layers.GRU, "lstm": layers.LSTM}[network.recurrent]
+    layer = kind(x.shape[-1])
+    return (layers.Bidirectional(layer) if network.bidirectional else layer)(x)
+
+
+def _attend_to_frames(x, network: Network):
+    """What is said of each moment is laid side by side, not averaged: the order is the message."""
+    x = attend(PositionEmbedding()(x), HEADS, network.dropout)
+    return layers.Flatten()(layers.LayerNormalization()(x))
+
+
+def _attend_to_places(x, network: Network):
+    """Attention within each frame, then between frames; Arnab et al. 2021 (ViViT, model 2).
+
+    Input shape: `(batch, frames, rows, columns, features)`.
     """
-    x = PositionEmbedding()(_frame_features(images, frames))
-    y = layers.LayerNormalization()(x)
-    x = x + layers.MultiHeadAttention(num_heads=4, key_dim=FRAME_FEATURES // 4)(y, y)
-    y = layers.LayerNormalization()(x)
-    y = layers.Dense(2 * FRAME_FEATURES, activation="gelu")(y)
-    x = x + layers.Dense(FRAME_FEATURES)(y)
-    x = layers.Flatten()(layers.LayerNormalization()(x))
-    return layers.Dense(classes, activation="softmax")(x)
-
-
-@keras.saving.register_keras_serializable(package="vidpipe")
-class WhatAndWhere(layers.Layer):
-    """Sums up feature maps as how strong each feature is and where it is.
-
-    Where is the spatial soft-argmax of Finn et al. 2016 (Deep Spatial Autoencoders): the mean
-    place, weighted by a softmax over the map with a learned sharpness.
-
-    Input shape: `(batch, height, width, features)`.
-    Output shape: `(batch, 3 * features)`: strengths, then x and y in -1 to 1.
-    """
-
-    def build(self, input_shape):
-        self.sharpness = self.add_weight(shape=input_shape[-1:], initializer="ones")
-
-    def call(self, inputs):
-        height, width, features = inputs.shape[1:]
-        y, x = ops.meshgrid(ops.linspace(-1, 1, height), ops.linspace(-1, 1, width), indexing="ij")
-        places = ops.cast(ops.stack([x, y], axis=-1), inputs.dtype)
-        places = ops.reshape(places, (height * width, 2))
-        maps = ops.reshape(inputs, (-1, height * width, features))
-        weights = ops.softmax(maps * self.sharpness, axis=1)
-        where = ops.einsum("bpf,pc->bfc", weights, places)
-        where = ops.reshape(where, (-1, 2 * features))
-        return ops.concatenate([ops.mean(maps, axis=1), where], axis=1)
-
-
-@keras.saving.register_keras_serializable(package="vidpipe")
-class PositionEmbedding(layers.Layer):
-    """Adds a learned vector to each moment, so that attention knows their order.
-
-    Input shape: `(batch, frames, features)`.
-    Output shape: the same.
-    """
-
-    def build(self, input_shape):
-        self.embedding = self.add_weight(
-            shape=input_shape[1:], initializer=keras.initializers.RandomNormal(stddev=0.02)
-        )
-
-    def call(self, inputs):
-        return inputs + self.embedding
-
-
-BUILDERS: dict[str, Callable] = {"cnn": _cnn, "cnn_rnn": _cnn_rnn, "attention": _attention}
+    frames, rows, columns, features = x.shape[1:]
+    x = PositionEmbedding()(ops.reshape(x, (-1, rows * columns, features)))
+    x = attend(x, HEADS, network.dropout)
+    x = ops.reshape(ops.mean(x, axis=1), (-1, frames, features))
+    return _attend_to_frames(x, network)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import operator
 from typing import Any
 
 from airflow.sdk import Param
@@ -11,8 +12,9 @@ from vidpipe.config import RUNTIMES, ExtractSettings, load_settings
 from vidpipe.datasets.splits import NEAR_DUPLICATE_BITS
 from vidpipe.lake.layout import TASK_PATTERN
 from vidpipe.media import options
-from vidpipe.models.architectures import CLASSIFICATION
+from vidpipe.models.architectures import BACKBONES, CLASSIFICATION, Network
 from vidpipe.reasons import RETRY_REASONS
+from vidpipe.training.settings import PRECISIONS, SCHEDULES, FitSettings
 
 
 def task_param() -> Param:
@@ -310,46 +312,225 @@ def architecture_param() -> Param:
     )
 
 
+def network_params() -> dict[str, Param]:
+    """What a network sees, and through what."""
+    section = "Network"
+    return {
+        "backbone": Param(
+            None,
+            type=["null", "string"],
+            enum=[None, *BACKBONES],
+            values_display={key: f"{key}: {spec.description}" for key, spec in BACKBONES.items()},
+            title="Backbone",
+            description="A network for pictures that sees each frame. Empty: layers of its own.",
+            section=section,
+        ),
+        "weights": text_param(
+            "Weights of the backbone",
+            "What it learnt on other pictures: s3://bucket/resnet50/model.json (TensorFlow.js) or"
+            " .h5. Empty: chance weights, which must be fine-tuned.",
+            section=section,
+        ),
+        "fine_tune": Param(
+            None,
+            type=["null", "boolean"],
+            title="Fine-tune the backbone",
+            description=(
+                "Let its weights learn, too: for many labels. Else it is frozen, what it sees is"
+                " computed once for each video, and augmentation does nothing. Empty: only where it"
+                " has no weights."
+            ),
+            section=section,
+        ),
+        "frames": _number(
+            "Frames",
+            f"Of each video, spread evenly. {_defaults('sampling.frames')} Behind a backbone: 8.",
+            "integer",
+            section,
+            minimum=1,
+            maximum=256,
+        ),
+        "height": _number(
+            "Height",
+            "Pixels to which each frame is resized. Small things in large pictures want more."
+            f" {_defaults('sampling.height')} Behind a backbone: as it was made for.",
+            "integer",
+            section,
+            minimum=16,
+            maximum=2048,
+        ),
+        "width": _number(
+            "Width",
+            "As height.",
+            "integer",
+            section,
+            minimum=16,
+            maximum=2048,
+        ),
+        "dropout": _number(
+            "Dropout",
+            "Share of the features that are left out at random while it learns."
+            f" {_defaults('dropout')} Behind a backbone: 0.5.",
+            "number",
+            section,
+            minimum=0,
+            maximum=0.9,
+        ),
+        "recurrent": Param(
+            Network.recurrent,
+            type="string",
+            enum=["gru", "lstm"],
+            title="Recurrent layer",
+            description="For cnn_rnn.",
+            section=section,
+        ),
+        "bidirectional": Param(
+            Network.bidirectional,
+            type="boolean",
+            title="Read the frames backwards, too",
+            description="For cnn_rnn.",
+            section=section,
+        ),
+    }
+
+
 def training_params() -> dict[str, Param]:
     """How a network is trained; what is left empty is chosen by its architecture."""
+    section, details = "Training", "Training in detail"
     return {
         "augmentation": Param(
             True,
             type="boolean",
             title="Augmentation",
             description="Turn, shift, shear and zoom the clips a little, so that it learns more.",
-            section="Training",
+            section=section,
         ),
-        "epochs": Param(
-            None,
-            type=["null", "integer"],
+        "epochs": _number(
+            "Epochs",
+            f"Passes over the training videos, at most. {_defaults('epochs')} Behind a frozen"
+            " backbone: 40, a fine-tuned one: 10.",
+            "integer",
+            section,
             minimum=1,
             maximum=1000,
-            title="Epochs",
-            description=f"Passes over the training videos. {_defaults('epochs')}",
-            section="Training",
         ),
-        "batch_size": Param(
-            None,
-            type=["null", "integer"],
+        "batch_size": _number(
+            "Batch size",
+            f"Videos a step. {_defaults('batch_size')} Behind a backbone: 8.",
+            "integer",
+            section,
             minimum=1,
             maximum=1024,
-            title="Batch size",
-            description=f"Videos a step. {_defaults('batch_size')}",
-            section="Training",
         ),
-        "learning_rate": Param(
-            None,
-            type=["null", "number"],
+        "learning_rate": _number(
+            "Learning rate",
+            f"The largest size of AdamW's steps. {_defaults('learning_rate')} Behind a frozen"
+            " backbone: 0.001, a fine-tuned one: 0.0001.",
+            "number",
+            section,
             exclusiveMinimum=0,
             maximum=1,
-            title="Learning rate",
-            description=f"Size of Adam's steps. {_defaults('learning_rate')}",
-            section="Training",
+        ),
+        "patience": Param(
+            FitSettings.patience,
+            type="integer",
+            minimum=0,
+            maximum=1000,
+            title="Patience",
+            description=(
+                "It ends when the validation loss was not better for so many epochs; 0: never. The"
+                " weights of the best epoch are kept in any case."
+            ),
+            section=section,
+        ),
+        "schedule": Param(
+            FitSettings.schedule,
+            type="string",
+            enum=list(SCHEDULES),
+            values_display={key: f"{key}: {words}" for key, words in SCHEDULES.items()},
+            title="Schedule",
+            description="How the learning rate goes.",
+            section=details,
+        ),
+        "warmup_share": Param(
+            FitSettings.warmup_share,
+            type="number",
+            minimum=0,
+            maximum=0.5,
+            title="Warm-up",
+            description="Share of the steps in which the learning rate grows from zero.",
+            section=details,
+        ),
+        "weight_decay": Param(
+            FitSettings.weight_decay,
+            type="number",
+            minimum=0,
+            maximum=1,
+            title="Weight decay",
+            description="AdamW's: draws weights towards zero.",
+            section=details,
+        ),
+        "label_smoothing": Param(
+            FitSettings.label_smoothing,
+            type="number",
+            minimum=0,
+            maximum=0.5,
+            title="Label smoothing",
+            description="Share of the truth that is spread over all classes: for doubtful labels.",
+            section=details,
+        ),
+        "balanced": Param(
+            FitSettings.balanced,
+            type="boolean",
+            title="Class weights",
+            description="All classes count the same, however few videos they have.",
+            section=details,
+        ),
+        "ema": Param(
+            FitSettings.ema,
+            type="number",
+            minimum=0,
+            exclusiveMaximum=1,
+            title="Average of the weights",
+            description=(
+                "Momentum of the moving average that is kept in place of the weights, such as 0.99"
+                " for some hundred steps; 0: none."
+            ),
+            section=details,
+        ),
+        "accumulation": Param(
+            FitSettings.accumulation,
+            type="integer",
+            minimum=1,
+            maximum=64,
+            title="Gradient accumulation",
+            description=(
+                "Learns from each batch in so many pieces, where it is too large for the memory."
+            ),
+            section=details,
+        ),
+        "precision": Param(
+            FitSettings.precision,
+            type="string",
+            enum=list(PRECISIONS),
+            values_display={key: f"{key}: {words}" for key, words in PRECISIONS.items()},
+            title="Precision",
+            description="What it computes in while it learns; the model that comes of it: float32.",
+            section=details,
         ),
     }
 
 
+def _number(title: str, description: str, kind: str, section: str, **bounds: Any) -> Param:
+    """A number that may be left empty."""
+    return Param(
+        None, type=["null", kind], title=title, description=description, section=section, **bounds
+    )
+
+
 def _defaults(name: str) -> str:
-    values = (f"{getattr(spec, name):g} for {key}" for key, spec in CLASSIFICATION.items())
-    return f"Empty: {', '.join(values)}."
+    """What the architectures have where nothing is chosen, each value once."""
+    values: dict[str, list[str]] = {}
+    for key, spec in CLASSIFICATION.items():
+        values.setdefault(f"{operator.attrgetter(name)(spec):g}", []).append(key)
+    return "Empty: " + "; ".join(f"{v} ({', '.join(keys)})" for v, keys in values.items()) + "."

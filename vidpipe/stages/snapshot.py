@@ -18,21 +18,19 @@ from vidpipe.datasets.labelled import Dataset, LabelledVideo, agree
 from vidpipe.errors import BadInputError, UsageError
 from vidpipe.lake import layout
 from vidpipe.lake.tables import Lake
-from vidpipe.models.architectures import find_architecture
 from vidpipe.stages.attempt import Attempt
 from vidpipe.stages.manifest import Manifest
 from vidpipe.stages.splitting import Planned, plan_splits
+from vidpipe.training.settings import complete
 
 SHARD = "00000"
-_TUNED = ("epochs", "batch_size", "learning_rate")
 
 
 def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     """Writes the rows of `splits` and the manifests of the stages that follow.
 
-    Config: task, architecture, seed, test_share, near_duplicate_bits (null: the default),
-    augmentation, margin, and epochs, batch_size, learning_rate (null: as the architecture has
-    them).
+    Config: task, seed, test_share, near_duplicate_bits (null: the default), margin, and what
+    `vidpipe.training.settings.complete` takes.
 
     Result: `shards` (URIs of the manifests of train, evaluate and promote), `dataset` (version),
     `base` (snapshot ids read) and counts: train, validation, test, tied, without_frames, units,
@@ -42,14 +40,10 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         BadInputError: There are too few annotations, or they cannot be split.
     """
     config = manifest.config
-    task, seed = config.get("task"), config.get("seed") or 0
+    task = config.get("task")
     if not task:
         raise UsageError("A training needs a task, such as motion.")
-    architecture = find_architecture(config.get("architecture") or "")
-    tuned = {
-        name: getattr(architecture, name) if config.get(name) is None else config[name]
-        for name in _TUNED
-    }
+    training = complete(config)
     snapshots = lake.published()
     agreed, tied = agree(_votes(lake, snapshots, task))
     extractions = _extractions(lake, snapshots)
@@ -78,12 +72,9 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     lake.store.put_json(dataset_uri, dataset.to_json())
     train = {
         "task": task,
-        "architecture": config["architecture"],
         "dataset": dataset_uri,
         "dataset_version": dataset.version,
-        "seed": seed,
-        "augmentation": config.get("augmentation", True),
-        **tuned,
+        **training,
     }
     train_uri = _plan(manifest, attempt, lake, "train", train)
     evaluate_uri = _plan(
@@ -96,7 +87,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         "promote",
         {"evaluate": evaluate_uri, "margin": config.get("margin") or 0.0},
     )
-    attempt.announce("train", tuned["epochs"], unit="epochs")
+    attempt.announce("train", training["epochs"], unit="epochs")
     counts = {
         **collections.Counter(planned.assignment.splits.values()),
         "tied": len(tied),

@@ -24,8 +24,8 @@ READERS = 16  # objects read at the same time: they are small and many
 def staged_objects(lake: Lake, subject: Subject, tell: Callable[[str], None]) -> list[str]:
     """Objects that name a subject and are no part of a table.
 
-    Manifests, pinned datasets, label files that were uploaded, and data files of attempts. Datasets
-    of trainings that were never published are added to the subject.
+    Manifests, pinned datasets, label files that were uploaded, features, and data files of
+    attempts. Datasets of trainings that were never published are added to the subject.
     """
     if not subject.names:
         return []
@@ -43,6 +43,9 @@ def staged_objects(lake: Lake, subject: Subject, tell: Callable[[str], None]) ->
                     found.append(uri)
                 if number % 1000 == 0:
                     tell(f"{number} of {len(uris)} objects below {prefix} are searched")
+    for kept in lake.store.list(layout.features_uri(lake.uri)):
+        if kept.uri.rpartition("/")[0].rpartition("/")[2] in subject.videos:
+            found.append(kept.uri)
     for name in TABLES:
         found += stray_files(lake, name, subject.names)
     return found

@@ -6,32 +6,38 @@ Several workers (see `vidpipe.training.distribution`) run the same command; the 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 
 from vidpipe import tracking
+from vidpipe.datasets.features import FeatureCache, read_features
 from vidpipe.datasets.labelled import Dataset
 from vidpipe.datasets.splits import TRAIN, VALIDATION
 from vidpipe.lake import layout
 from vidpipe.lake.tables import Lake
-from vidpipe.models.architectures import find_architecture
+from vidpipe.models.architectures import Network, Sampling, chosen
+from vidpipe.models.backbones import keep_statistics
 from vidpipe.models.bundle import Bundle
-from vidpipe.models.classification import build_model
+from vidpipe.models.classification import build_model, standardise
+from vidpipe.models.complexity import count_flops
+from vidpipe.models.weights import fetch_weights, load_weights
 from vidpipe.stages.attempt import Attempt
 from vidpipe.stages.manifest import Manifest
 from vidpipe.stages.runner import stops_deferred
 from vidpipe.training.checkpoints import Checkpoints
 from vidpipe.training.distribution import Replicas, Workers, open_replicas
-from vidpipe.training.fit import Epoch, FitSettings, fit, make_repeatable
+from vidpipe.training.fit import Epoch, fit, prepare
+from vidpipe.training.settings import FitSettings
 
 
 def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     """Trains one model.
 
-    Config: task, architecture, dataset (URI), dataset_version, seed, augmentation, epochs,
-    batch_size, learning_rate.
+    Config: task, dataset (URI), dataset_version, weights (URI of a weights file, or null), and the
+    fields of `Network`, `Sampling` and `FitSettings`.
 
     Result: mlflow_run_id, mlflow_url, model, model_version, model_uri.
 
@@ -67,12 +73,15 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
             )
             checkpoints = _checkpoints(manifest, attempt, lake)
             model = _train(config, dataset, attempt, lake, replicas, checkpoints, mlflow_run)
+            mlflow_run.log_metrics(
+                {"parameters": model.count_params(), "flops_per_clip": count_flops(model)}
+            )
             Bundle.pack(
                 model,
                 task=dataset.task,
                 architecture=config["architecture"],
                 labels=dataset.labels,
-                sampling=find_architecture(config["architecture"]).sampling,
+                sampling=chosen(Sampling, config),
             ).log(mlflow_run.id)
             version = tracking.version_of_run(dataset.task, mlflow_run.id)
             checkpoints.clear()
@@ -89,11 +98,9 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
 
 def _params(manifest: Manifest, dataset: Dataset) -> dict[str, Any]:
     config = manifest.config
-    sampling = dataclasses.asdict(find_architecture(config["architecture"]).sampling)
     splits = [video.split for video in dataset.videos]
     return {
         **{name: value for name, value in config.items() if name != "dataset"},
-        **sampling,
         **{f"snapshot_{table}": snapshot for table, snapshot in dataset.snapshots.items()},
         **{f"{split}_videos": splits.count(split) for split in sorted(set(splits))},
         "classes": len(dataset.labels),
@@ -123,41 +130,100 @@ def _train(
     mlflow_run: tracking.Run | None = None,
 ) -> keras.Model:
     """Trains; the first worker, which has the MLflow run, tells how far it is."""
-    sampling = find_architecture(config["architecture"]).sampling
-
-    def on_clips(done: int, of: int) -> None:
-        if mlflow_run:
-            attempt.progress(0, config["epochs"], f"reading frames, {done} of {of}")
-
-    videos, clips = dataset.read_clips(
-        lake, (TRAIN, VALIDATION), sampling, attempt.scratch / "clips.npy", on_clips
+    network, sampling, settings = (
+        chosen(kind, config) for kind in (Network, Sampling, FitSettings)
     )
-    labels = dataset.labels
-    truth = np.eye(len(labels), dtype=np.float32)[[labels.index(v.label) for v in videos]]
+    labels, videos = dataset.labels, dataset.of(TRAIN, VALIDATION)
+    prepare(settings)
+    model = build_model(network, sampling, len(labels))
+    key = _load_weights(model, config, attempt, lake, mlflow_run)
+
+    def tell(what: str) -> Callable[[int, int], None]:
+        def progress(done: int, of: int) -> None:
+            if mlflow_run:
+                attempt.progress(0, settings.epochs, f"{what}, {done} of {of}")
+
+        return progress
+
     train, validation = (
         np.flatnonzero([video.split == split for video in videos]) for split in (TRAIN, VALIDATION)
     )
+    if network.frozen:
+        learner = model.get_layer("head")
+        inputs = read_features(
+            FeatureCache(lake, key),
+            dataset,
+            lake,
+            videos,
+            model.get_layer("encoder"),
+            sampling,
+            attempt.scratch,
+            progress=tell("features of videos"),
+            worker=replicas.workers.index,
+            workers=replicas.workers.count,
+        )
+        standardise(learner, inputs, train)
+    else:
+        learner = model
+        path = attempt.scratch / "clips.npy"
+        inputs = dataset.read_clips(lake, videos, sampling, path, tell("reading frames"))
 
     def on_epoch(epoch: Epoch) -> None:
         if mlflow_run:
             mlflow_run.log_metrics(epoch.metrics, epoch.number, once=True)
             shown = ", ".join(f"{name} {value:.3f}" for name, value in epoch.metrics.items())
-            attempt.progress(epoch.number, config["epochs"], f"{shown}, {epoch.left_s:.0f} s left")
+            attempt.progress(epoch.number, settings.epochs, f"{shown}, {epoch.left_s:.0f} s left")
 
-    settings = FitSettings(**{f.name: config[f.name] for f in dataclasses.fields(FitSettings)})
-    make_repeatable(settings.seed)
-    model = build_model(config["architecture"], sampling, len(labels))
     with stops_deferred() as stopping, replicas.watching():
         fit(
-            model,
-            clips,
-            truth,
+            learner,
+            inputs,
+            np.eye(len(labels), dtype=np.float32)[[labels.index(v.label) for v in videos]],
             train=train,
             validation=validation,
             settings=settings,
             on_epoch=on_epoch,
+            names=[video.video_id for video in videos],
             checkpoints=checkpoints,
             stopping=stopping,
             replicas=replicas,
         )
-    return model
+    return _in_full_precision(model, network, sampling, len(labels))
+
+
+def _load_weights(
+    model: keras.Model,
+    config: dict[str, Any],
+    attempt: Attempt,
+    lake: Lake,
+    mlflow_run: tracking.Run | None,
+) -> str:
+    """Gives the backbone its weights; returns what tells its features from those of others."""
+    if not config["weights"]:
+        return ""
+    folder = attempt.scratch / "weights"
+    folder.mkdir()
+    file = fetch_weights(config["weights"], lambda: lake.store, folder)
+    if mlflow_run:
+        mlflow_run.set_tags({"vidpipe.weights_digest": file.digest})
+    encoder = model.get_layer("encoder")
+    backbone = encoder.get_layer("backbone")
+    load_weights(backbone, file)
+    keep_statistics(backbone)
+    sampling = dataclasses.astuple(chosen(Sampling, config))
+    shape = encoder.output_shape[1:]
+    return layout.make_work_key(
+        config["backbone"], file.digest, sampling, shape, config["precision"]
+    )
+
+
+def _in_full_precision(
+    model: keras.Model, network: Network, sampling: Sampling, classes: int
+) -> keras.Model:
+    """The same network computing in float32, as it is evaluated and labels, on any machine."""
+    keras.config.set_dtype_policy("float32")
+    if model.dtype_policy.compute_dtype == "float32":
+        return model
+    whole = build_model(network, sampling, classes)
+    whole.set_weights(model.get_weights())
+    return whole

@@ -234,7 +234,7 @@ class Replicas:
         if self.count == 1:
             return model
         with self.scope():
-            replica = keras.models.clone_model(model, clone_function=_clone)
+            replica = keras.models.clone_model(model, clone_function=_clone, recursive=True)
         copy_variables(model, replica)
         return replica
 
@@ -256,8 +256,8 @@ class Replicas:
         """A step that all replicas do together, each on its part of the batch.
 
         Args:
-            step: Gets clips, labels, and how many rows the whole batch has; returns its share of
-                what is added to `sums`.
+            step: Gets clips, labels, weights, and how many rows the whole batch has; returns its
+                share of what is added to `sums`.
             sums: Of all replicas, the same in every worker.
 
         Returns:
@@ -265,15 +265,16 @@ class Replicas:
             and whether this worker is to stop; it returns whether any of the workers is to.
         """
 
-        def on_replica(clips, labels, rows, stopping):
-            told = tf.concat([step(clips, labels, tf.cast(rows, tf.float32)), [stopping]], axis=0)
+        def on_replica(clips, labels, weights, rows, stopping):
+            told = step(clips, labels, weights, tf.cast(rows, tf.float32))
+            told = tf.concat([told, [stopping]], axis=0)
             replica = tf.distribute.get_replica_context()
             return replica.all_reduce(tf.distribute.ReduceOp.SUM, told)
 
         # Without XLA, which compiles no step in which several processes talk.
         @tf.function(reduce_retracing=True)
-        def together(clips, labels, rows, stopping):
-            told = self._strategy.run(on_replica, args=(clips, labels, rows, stopping))
+        def together(*batch_and_stopping):
+            told = self._strategy.run(on_replica, args=batch_and_stopping)
             told = self._strategy.experimental_local_results(told)[0]
             sums.assign_add(told[:-1])
             return told[-1] > 0

@@ -6,6 +6,7 @@ where an epoch ended.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,8 @@ import numpy as np
 import tensorflow as tf
 
 from vidpipe.datasets.pipeline import (
+    Part,
+    batch_rows,
     plain_batches,
     row_weight,
     steps_per_epoch,
@@ -25,25 +28,11 @@ from vidpipe.datasets.pipeline import (
 from vidpipe.errors import BadInputError, StoppedError, TemporaryError
 from vidpipe.training.checkpoints import Checkpoint, Checkpoints
 from vidpipe.training.distribution import Replicas, copy_variables
+from vidpipe.training.optimizing import balanced_weights, make_loss, make_optimizer
+from vidpipe.training.settings import FitSettings
 
-
-@dataclass(frozen=True)
-class FitSettings:
-    """How to train.
-
-    Attributes:
-        epochs: Passes over the training clips.
-        batch_size: Clips a step, of all devices together.
-        learning_rate: Adam's.
-        augmentation: Whether clips are turned, shifted, sheared and zoomed.
-        seed: Of the order, the augmentation and dropout.
-    """
-
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    augmentation: bool
-    seed: int
+CLIPS_NAMED = 8  # in a message
+_POLICIES = {"bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 
 @dataclass(frozen=True)
@@ -61,10 +50,14 @@ class Epoch:
     left_s: float
 
 
-def make_repeatable(seed: int) -> None:
-    """Seeds everything, before a network is built; on one machine the same seed gives the same."""
-    keras.utils.set_random_seed(seed)
+def prepare(settings: FitSettings) -> None:
+    """Seeds everything and sets the precision, before a network is built.
+
+    On one machine the same seed gives the same.
+    """
+    keras.utils.set_random_seed(settings.seed)
     tf.config.experimental.enable_op_determinism()
+    keras.config.set_dtype_policy(_POLICIES.get(settings.precision, settings.precision))
 
 
 def fit(
@@ -76,24 +69,29 @@ def fit(
     validation: np.ndarray,
     settings: FitSettings,
     on_epoch: Callable[[Epoch], None],
+    several: bool = False,
+    names: Sequence[str] | None = None,
     checkpoints: Checkpoints | None = None,
     stopping: Callable[[], bool] = lambda: False,
     replicas: Replicas | None = None,
 ) -> list[dict[str, float]]:
-    """Trains with Adam on categorical cross-entropy; keeps the weights of the best validation loss.
+    """Trains with AdamW on cross-entropy; keeps the weights of the best validation loss.
 
     With checkpoints it goes on where an earlier attempt at the same training was ended. What comes
-    of it is the same as without an end: on a CPU, after `make_repeatable`, to the last bit.
+    of it is the same as without an end: on a CPU, after `prepare`, to the last bit.
 
     Args:
         model: An untrained network, on one device.
-        clips: uint8 `(videos, frames, height, width, 3)`; may be memory-mapped.
-        labels: One-hot `(videos, classes)`.
+        clips: What it is given: uint8 `(videos, frames, height, width, 3)`, or features of clips;
+            may be memory-mapped.
+        labels: 1 where a video is of a class, `(videos, classes)`.
         train: Rows to learn from.
         validation: Rows to choose the best epoch by; none: the last is kept.
         settings: How.
         on_epoch: Called after each epoch. One that an earlier attempt told of may be told again,
             with the same metrics.
+        several: Whether a video may have several labels at once.
+        names: Of the videos, for messages.
         checkpoints: Where to go on from and what to keep; None: it begins anew, and keeps nothing.
         stopping: Asked between steps; once it is true, a checkpoint is kept and the training ends.
             With several workers it ends in all of them once it is true in one.
@@ -103,20 +101,29 @@ def fit(
         The metrics of each epoch.
 
     Raises:
-        BadInputError: The loss is NaN or infinite.
+        BadInputError: The loss is NaN or infinite: says since which step. The last checkpoint that
+            was kept is from before it.
         StoppedError: `stopping` said so.
         TemporaryError: Workers cannot go on from the same checkpoint.
     """
     replicas = replicas or Replicas()
     learner = replicas.replicate(model)
-    with replicas.scope():
-        learner.compile(
-            keras.optimizers.Adam(settings.learning_rate), loss="categorical_crossentropy"
-        )
-        learner.optimizer.build(learner.trainable_variables)
     size = settings.batch_size
     steps = steps_per_epoch(len(train), size)
-    loop = _Loop(learner, settings.epochs, steps, checkpoints, stopping, replicas)
+    with replicas.scope():
+        learner.compile(
+            make_optimizer(settings, settings.epochs * steps), loss=make_loss(settings, several)
+        )
+        learner.optimizer.build(learner.trainable_variables)
+    weights = np.ones(len(labels), np.float32)
+    if settings.balanced:
+        weights[train] = balanced_weights(labels[train])
+
+    def clips_of(step: int) -> list[str]:
+        rows = batch_rows(len(train), step - 1, batch_size=size, seed=settings.seed)
+        return [names[row] if names else str(row) for row in train[rows]]
+
+    loop = _Loop(learner, settings, steps, several, clips_of, checkpoints, stopping, replicas)
     loop.resume()
     parts = replicas.parts if replicas.count > 1 else [None]
     batches = [
@@ -124,8 +131,10 @@ def fit(
             clips,
             train,
             labels[train],
+            weights[train],
             batch_size=size,
-            augment=settings.augmentation,
+            # Features were made of pictures as they are.
+            augment=settings.augmentation and clips.dtype == np.uint8,
             seed=settings.seed,
             epochs=settings.epochs,
             first_step=loop.state.step,
@@ -134,7 +143,9 @@ def fit(
         for part in parts
     ]
     validation_batches = [
-        plain_batches(clips, validation, labels[validation], batch_size=size, part=part)
+        plain_batches(
+            clips, validation, labels[validation], weights[validation], batch_size=size, part=part
+        )
         for part in parts
         if len(validation)
     ]
@@ -149,15 +160,19 @@ class _State:
     """All that a training is between two steps.
 
     Attributes:
-        sums: Of the epoch at hand: of the losses of its clips, of its hits, of its clips.
+        sums: Of the epoch at hand: of the losses of its clips, of its hits, of its clips, of its
+            steps whose loss is no number.
         step: Steps that were done; those of an epoch are done before it ends.
         history: The metrics of the epochs that ended.
         best_loss: The lowest validation loss so far.
         best: The weights that had it; none before.
+        averages: Whether what is kept of the training are averages of the weights.
     """
 
-    def __init__(self, model: keras.Model):
+    def __init__(self, model: keras.Model, averages: bool):
         self._model = model
+        self.averages = averages
+        self._replaced: dict[int, np.ndarray] = {}
         self.sums = _sums()
         self.step = 0
         self.history: list[dict[str, float]] = []
@@ -166,7 +181,7 @@ class _State:
 
     def checkpoint(self) -> Checkpoint:
         arrays = {
-            kind: [variable.value.numpy() for variable in variables]
+            kind: [self._replaced.get(id(v), v.value.numpy()) for v in variables]
             for kind, variables in self._variables().items()
         }
         facts = {"history": self.history, "best_loss": self.best_loss}
@@ -187,6 +202,23 @@ class _State:
         self.best = checkpoint.arrays["best"]
         return True
 
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within it the network has the average of its weights, where one is taken.
+
+        A checkpoint is the same within as without.
+        """
+        variables = self._model.trainable_variables
+        if self.averages:
+            self._replaced = {id(v): v.value.numpy() for v in variables}
+            self._model.optimizer.finalize_variable_values(variables)
+        try:
+            yield
+        finally:
+            for variable in variables if self.averages else ():
+                variable.assign(self._replaced[id(variable)])
+            self._replaced = {}
+
     def _variables(self) -> dict[str, list[keras.Variable]]:
         return {
             # With the states of the random numbers of its layers, which its weights are without.
@@ -197,11 +229,11 @@ class _State:
 
 
 def _sums() -> keras.Variable:
-    return keras.Variable(np.zeros(3, np.float32), trainable=False, name="sums")
+    return keras.Variable(np.zeros(4, np.float32), trainable=False, name="sums")
 
 
 def _means(sums: keras.Variable, of: str) -> dict[str, float]:
-    loss, hits, clips = sums.numpy()
+    loss, hits, clips, _ = sums.numpy()
     return {f"{of}_accuracy": float(hits / clips), f"{of}_loss": float(loss / clips)}
 
 
@@ -216,16 +248,26 @@ class _Loop:
     def __init__(
         self,
         model: keras.Model,
-        epochs: int,
+        settings: FitSettings,
         steps: int,
+        several: bool,
+        clips_of: Callable[[int], list[str]],
         checkpoints: Checkpoints | None,
         stopping: Callable[[], bool],
         replicas: Replicas,
     ):
-        self.state = _State(model)
+        self.state = _State(model, settings.ema > 0)
         self._model = model
-        self._epochs = epochs
+        self._epochs = settings.epochs
+        self._patience = settings.patience
+        self._pieces = [
+            Part(number, settings.accumulation) for number in range(settings.accumulation)
+        ]
         self._steps = steps
+        self._hits = (
+            keras.metrics.binary_accuracy if several else keras.metrics.categorical_accuracy
+        )
+        self._clips_of = clips_of
         self._checkpoints = checkpoints
         self._stopping = stopping
         self._replicas = replicas
@@ -276,29 +318,52 @@ class _Loop:
         state, iterators = self.state, [iter(dataset) for dataset in batches]
         started_s, first_step = time.monotonic(), state.step
         for number in range(len(state.history) + 1, self._epochs + 1):
+            if self._waited_enough():
+                break
             while state.step < number * self._steps:
                 stopping = self._train_step(iterators)
                 state.step += 1
                 self._between_steps(stopping)
+            self._check_loss()
             metrics = _means(state.sums, "train")
-            if not np.isfinite(metrics["train_loss"]):
-                raise BadInputError(
-                    f"The loss is NaN or infinite in epoch {number}: try a lower learning rate."
-                )
             if validation:
-                metrics |= self._validated(validation)
-                # For the best weights only: a network may stand still for long before it learns.
-                if metrics["validation_loss"] < state.best_loss:
-                    state.best_loss = metrics["validation_loss"]
-                    state.best = self._model.get_weights()
+                with state.averaged():
+                    metrics |= self._validated(validation)
+                    if metrics["validation_loss"] < state.best_loss:
+                        state.best_loss = metrics["validation_loss"]
+                        state.best = self._model.get_weights()
             state.history.append(metrics)
-            state.sums.assign(np.zeros(3))
+            state.sums.assign(np.zeros(4))
             left = self._epochs * self._steps - state.step
             each_s = (time.monotonic() - started_s) / max(1, state.step - first_step)
             yield Epoch(number, metrics, each_s * left)
         self._between_steps(self._stopping())
         if state.best:
             self._model.set_weights(state.best)
+        elif state.averages:
+            self._model.optimizer.finalize_variable_values(self._model.trainable_variables)
+
+    def _waited_enough(self) -> bool:
+        """Whether the validation loss was not better for so long that the training is over."""
+        losses = [epoch.get("validation_loss", math.nan) for epoch in self.state.history]
+        return bool(
+            self._patience and losses and len(losses) - 1 - np.argmin(losses) >= self._patience
+        )
+
+    def _check_loss(self) -> None:
+        """Makes sure that the losses of the epoch so far are numbers."""
+        steps = math.ceil(self.state.sums.numpy()[3] / self._replicas.count)
+        if not steps:
+            return
+        # What follows it is none either.
+        step = self.state.step - steps + 1
+        clips = self._clips_of(step)
+        shown = ", ".join(clips[:CLIPS_NAMED]) + (", …" if len(clips) > CLIPS_NAMED else "")
+        raise BadInputError(
+            f"The loss is NaN or infinite since step {step}, step {(step - 1) % self._steps + 1} of"
+            f" epoch {(step - 1) // self._steps + 1}: try a lower learning rate, or look at the"
+            f" videos of that batch: {shown}"
+        )
 
     def _between_steps(self, stopping: bool) -> None:
         """Here, and only here, the state is whole."""
@@ -306,13 +371,14 @@ class _Loop:
         changed = self._kept != self._place()
         keeps = self._checkpoints is not None and self._replicas.workers.first
         if keeps and changed and (stopping or self._checkpoints.due()):
+            self._check_loss()  # what is kept is good to go on from
             if self._checkpoints.save(self.state.checkpoint()):
                 self._kept = self._place()
         if stopping:
             raise StoppedError(f"Stopped by a signal after training step {self.state.step}.")
 
     def _validated(self, batches: Sequence[tf.data.Dataset]) -> dict[str, float]:
-        self._validation.assign(np.zeros(3))
+        self._validation.assign(np.zeros(4))
         iterators = [iter(dataset) for dataset in batches]
         for _ in range(int(batches[0].cardinality())):
             stopping = self._validation_step(iterators)
@@ -342,38 +408,49 @@ class _Loop:
         return run
 
     def _train(
-        self, clips: tf.Tensor, labels: tf.Tensor, rows: tf.Tensor | None = None
+        self, clips: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, rows: tf.Tensor | None = None
     ) -> tf.Tensor:
         """Learns from a batch, or a part of one of so many rows; returns what sums grow by."""
-        model, each = self._model, self._row_weight(rows)
-        with tf.GradientTape() as tape:
-            scores = model(clips, training=True)
-            loss = self._loss(labels, scores)
-            # The gradients of all parts are added up.
-            share = loss if rows is None else loss * each * _count(labels) / rows
-        gradients = tape.gradient(share, model.trainable_variables)
-        model.optimizer.apply(gradients, model.trainable_variables)
-        return _growth(loss, labels, scores) * each
+        optimizer, variables = self._model.optimizer, self._model.trainable_variables
+        gradients, growth = None, 0.0
+        for piece in self._pieces:
+            taken = [piece.take(values) for values in (clips, labels, weights)]
+            each = row_weight(tf.shape(labels)[0], piece.of) * self._row_weight(rows)
+            of_batch = each * _count(taken[1]) / (_count(labels) if rows is None else rows)
+            with tf.GradientTape() as tape:
+                scores = self._model(taken[0], training=True)
+                loss = self._loss(*taken[1:], scores)
+                # The gradients of all pieces and parts are added up.
+                share = optimizer.scale_loss(loss * of_batch)
+            of_piece = tape.gradient(share, variables)
+            gradients = (
+                of_piece
+                if gradients is None
+                else [a + b for a, b in zip(gradients, of_piece, strict=True)]
+            )
+            growth += self._growth(loss, taken[1], scores) * each
+        optimizer.apply(gradients, variables)
+        bad = tf.cast(~tf.math.is_finite(growth[0]), tf.float32)
+        return tf.concat([growth, [bad]], axis=0)
 
     def _validate(
-        self, clips: tf.Tensor, labels: tf.Tensor, rows: tf.Tensor | None = None
+        self, clips: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, rows: tf.Tensor | None = None
     ) -> tf.Tensor:
         scores = self._model(clips, training=False)
-        growth = _growth(self._loss(labels, scores), labels, scores)
-        return growth * self._row_weight(rows)
+        growth = self._growth(self._loss(labels, weights, scores), labels, scores)
+        return tf.concat([growth * self._row_weight(rows), [0.0]], axis=0)
 
-    def _loss(self, labels: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
+    def _loss(self, labels: tf.Tensor, weights: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
+        loss = self._model.compute_loss(y=labels, y_pred=scores, sample_weight=weights)
         # Keras divides it by the number of replicas, for parts that are equally large.
-        return self._model.compute_loss(y=labels, y_pred=scores) * self._replicas.count
+        return loss * self._replicas.count
+
+    def _growth(self, loss: tf.Tensor, labels: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
+        count = _count(labels)
+        return tf.stack([loss * count, tf.reduce_sum(self._hits(labels, scores)), count])
 
     def _row_weight(self, rows: tf.Tensor | None) -> tf.Tensor | float:
         return 1.0 if rows is None else row_weight(rows, self._replicas.count)
-
-
-def _growth(loss: tf.Tensor, labels: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
-    hits = tf.reduce_sum(keras.metrics.categorical_accuracy(labels, scores))
-    count = _count(labels)
-    return tf.stack([loss * count, hits, count])
 
 
 def _count(labels: tf.Tensor) -> tf.Tensor:

@@ -1,0 +1,54 @@
+"""Intervals hold what they promise, and groups are drawn whole."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vidpipe.evaluation.intervals import bootstrap, share_above
+
+
+def test_the_interval_of_a_share_is_about_that_of_the_binomial():
+    right = np.arange(400) % 4 > 0
+    low, high = bootstrap(lambda rows: right[rows].mean(), [str(n) for n in range(400)])
+    deviation = np.sqrt(0.75 * 0.25 / 400)
+    assert low == pytest.approx(0.75 - 1.96 * deviation, abs=0.01)
+    assert high == pytest.approx(0.75 + 1.96 * deviation, abs=0.01)
+
+
+def test_items_of_one_group_do_not_make_it_surer():
+    right = np.repeat(np.arange(20) % 4 > 0, 20)  # what a group has, all of it has
+    of_items = bootstrap(lambda rows: right[rows].mean(), [str(n) for n in range(400)])
+    of_groups = bootstrap(lambda rows: right[rows].mean(), [str(n // 20) for n in range(400)])
+    assert of_groups.high - of_groups.low > 3 * (of_items.high - of_items.low)
+
+
+def test_groups_are_drawn_whole_in_any_order_of_the_items():
+    groups = ["b", "a", "b", "c", "a", "b"]
+
+    def check(rows: np.ndarray) -> float:
+        counts = np.bincount(rows, minlength=6)
+        assert len(set(counts[[0, 2, 5]])) == 1 and len(set(counts[[1, 4]])) == 1
+        return 0.0
+
+    bootstrap(check, groups)
+
+
+def test_the_same_seed_gives_the_same():
+    values = np.random.default_rng(0).random(30)
+    groups = [str(n) for n in range(30)]
+    one, again, other = (
+        bootstrap(lambda rows: values[rows].mean(), groups, seed=seed) for seed in (0, 0, 1)
+    )
+    assert one == again != other
+
+
+def test_a_difference_is_sure_when_one_is_better_everywhere_and_not_when_by_chance():
+    random = np.random.default_rng(0)
+    groups = [str(n) for n in range(200)]
+    better = np.full(200, 0.1)
+    assert share_above(lambda rows: better[rows].mean(), groups, 0.05) == 1
+    assert share_above(lambda rows: better[rows].mean(), groups, 0.2) == 0
+    chance = random.normal(0, 1, 200)
+    chance -= chance.mean()
+    assert 0.4 < share_above(lambda rows: chance[rows].mean(), groups, 0.0) < 0.6

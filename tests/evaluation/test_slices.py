@@ -1,0 +1,49 @@
+"""Slices hold the videos that they are named after, and say how sure their accuracy is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vidpipe.evaluation.metrics import evaluate
+from vidpipe.evaluation.slices import describe, slice_up
+
+VIDEO = {
+    "duration_s": 12.0,
+    "width": 1080,
+    "height": 1920,
+    "source_uri": "s3://videos/2026/north/clip.mp4",
+    "repeated_frames": None,
+    "interpolated_frames": 0,
+}
+
+
+@pytest.mark.parametrize(
+    "change, name, value",
+    [
+        ({"duration_s": 9.99}, "duration", "below 10 s"),
+        ({"duration_s": 10}, "duration", "10 s to 1 min"),
+        ({"duration_s": 7200}, "duration", "above 10 min"),
+        ({}, "short side", "1080 and above"),
+        ({"height": 719}, "short side", "360 to 719"),
+        ({}, "source", "videos/2026"),
+        ({"source_uri": "s3://videos/clip.mp4"}, "source", "videos"),
+        ({}, "imputed frames", "none"),
+        ({"repeated_frames": 1}, "imputed frames", "some"),
+    ],
+)
+def test_a_video_is_in_the_slices_that_it_belongs_to(change, name, value):
+    assert describe({**VIDEO, **change})[name] == value
+
+
+def test_each_slice_is_measured_by_itself_and_what_all_share_is_none():
+    truth = ["a", "b"] * 20
+    scores = np.array([[0.9, 0.1], [0.1, 0.9]] * 10 + [[0.9, 0.1]] * 20)
+    described = [{"duration": "short" if n < 20 else "long", "source": "one"} for n in range(40)]
+    found = slice_up(evaluate(scores, ["a", "b"], truth), described, [str(n) for n in range(40)])
+    assert [(s.name, s.value, s.videos, s.accuracy) for s in found] == [
+        ("all", "all", 40, 0.75),
+        ("duration", "short", 20, 1.0),
+        ("duration", "long", 20, 0.5),
+    ]
+    assert found[2].interval.low < 0.5 < found[2].interval.high

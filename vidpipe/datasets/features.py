@@ -1,0 +1,148 @@
+"""What a frozen backbone makes of clips: computed once for each video, and kept in the lake.
+
+    features/KEY/VIDEO_ID/EXTRACTION.npy    float16 `(frames, rows, columns, features)`
+
+KEY stands for the backbone with its weights and for what it is given of a video, so that every
+training that sees frames alike finds them. Removing any of them is always safe.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from vidpipe.datasets.labelled import Dataset, LabelledVideo
+from vidpipe.errors import BadInputError, TemporaryError
+from vidpipe.lake import layout
+from vidpipe.lake.tables import Lake
+from vidpipe.models.architectures import Sampling
+
+BATCH_VIDEOS = 64  # whose clips are on local disk at a time
+BATCH_PIXELS = 4_000_000  # that the backbone is given at a time
+LOOK_EVERY_S = 2.0
+WITHOUT_NEWS_S = 1_800.0
+_LARGEST = np.finfo(np.float16).max
+
+
+class FeatureCache:
+    """The features of videos by one backbone.
+
+    Args:
+        lake: Where they are kept, and the frames that they are made of.
+        key: Of the backbone and what it is given.
+    """
+
+    def __init__(self, lake: Lake, key: str):
+        self._lake = lake
+        self._folder_uri = layout.features_uri(lake.uri, key)
+
+    def missing(self, videos: Iterable[LabelledVideo]) -> list[LabelledVideo]:
+        """Those videos of which there are none."""
+        known = {found.uri for found in self._lake.store.list(self._folder_uri)}
+        return [video for video in videos if self._uri(video) not in known]
+
+    def put(self, video: LabelledVideo, features: np.ndarray) -> None:
+        """Keeps the features of a video."""
+        file = io.BytesIO()
+        np.save(file, np.clip(features, -_LARGEST, _LARGEST).astype(np.float16))
+        self._lake.store.put(self._uri(video), file.getvalue())
+
+    def get(self, video: LabelledVideo) -> np.ndarray:
+        """The features of a video.
+
+        Raises:
+            TemporaryError: They were damaged, and are removed: the next attempt makes them.
+        """
+        uri = self._uri(video)
+        try:
+            return np.load(io.BytesIO(self._lake.store.get(uri)), allow_pickle=False)
+        except (ValueError, EOFError, OSError) as error:
+            self._lake.store.delete(uri)
+            raise TemporaryError(f"{uri} was damaged and is removed: try again.") from error
+
+    def _uri(self, video: LabelledVideo) -> str:
+        return f"{self._folder_uri}{video.video_id}/{video.extraction}.npy"
+
+
+def read_features(
+    cache: FeatureCache,
+    dataset: Dataset,
+    lake: Lake,
+    videos: Sequence[LabelledVideo],
+    encoder: keras.Model,
+    sampling: Sampling,
+    scratch: Path,
+    *,
+    progress: Callable[[int, int], None],
+    worker: int = 0,
+    workers: int = 1,
+) -> np.ndarray:
+    """Returns the features of videos; those that are not kept yet are computed, and kept.
+
+    Args:
+        cache: Where they are kept.
+        dataset: What the videos are of.
+        lake: Where the frames are.
+        videos: The videos.
+        encoder: Clips to features.
+        sampling: What it is given of a video.
+        scratch: A local folder for the clips at hand and the array.
+        progress: Called with how many videos have features, and of how many.
+        worker: Which of several workers this is; each computes its share, and waits for the others.
+        workers: How many there are.
+
+    Returns:
+        float16 `(videos, frames, rows, columns, features)`, memory-mapped.
+
+    Raises:
+        TemporaryError: The other workers bring nothing.
+    """
+    missing = cache.missing(videos)
+    own, done = missing[worker::workers], len(videos) - len(missing)
+    for start in range(0, len(own), BATCH_VIDEOS):
+        batch = own[start : start + BATCH_VIDEOS]
+        clips = dataset.read_clips(lake, batch, sampling, scratch / "batch.npy")
+        size = max(1, BATCH_PIXELS // (sampling.frames * sampling.height * sampling.width))
+        for first in range(0, len(batch), size):
+            found = encoder.predict_on_batch(clips[first : first + size])
+            for video, features in zip(batch[first : first + size], found, strict=True):
+                cache.put(video, features)
+                done += 1
+                progress(done, len(videos))
+        (scratch / "batch.npy").unlink()
+    if workers > 1:
+        _wait(cache, videos, progress)
+    array = np.lib.format.open_memmap(
+        scratch / "features.npy", "w+", np.float16, (len(videos), *encoder.output_shape[1:])
+    )
+    for row, video in enumerate(videos):
+        features = cache.get(video)
+        if features.shape != array.shape[1:]:
+            raise BadInputError(
+                f"The features kept of video {video.video_id} have the shape {features.shape}, not"
+                f" {array.shape[1:]}. Remove the folder of its key below features/."
+            )
+        array[row] = features
+    return array
+
+
+def _wait(
+    cache: FeatureCache, videos: Sequence[LabelledVideo], progress: Callable[[int, int], None]
+) -> None:
+    """Waits until the other workers have brought their shares."""
+    left, since_s = len(videos) + 1, time.monotonic()
+    while missing := cache.missing(videos):
+        if len(missing) < left:
+            left, since_s = len(missing), time.monotonic()
+            progress(len(videos) - left, len(videos))
+        elif time.monotonic() - since_s > WITHOUT_NEWS_S:
+            raise TemporaryError(
+                f"Of {left} videos no other worker brought the features within"
+                f" {WITHOUT_NEWS_S:g} s: all have to start anew."
+            )
+        time.sleep(LOOK_EVERY_S)

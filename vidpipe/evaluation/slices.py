@@ -1,0 +1,81 @@
+"""Slices: whether a model is as good on short videos, small pictures, one source … as on the rest.
+
+The bounds are fixed, so that the slices of two evaluations are the same.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vidpipe.evaluation.intervals import Interval, bootstrap
+from vidpipe.evaluation.metrics import Evaluation
+
+ALL = "all"
+_DURATIONS_S = (10.0, 60.0, 600.0)
+_DURATION_NAMES = ("below 10 s", "10 s to 1 min", "1 to 10 min", "above 10 min")
+_SIDES = (360, 720, 1080)
+_SIDE_NAMES = ("below 360", "360 to 719", "720 to 1079", "1080 and above")
+
+
+@dataclass(frozen=True)
+class Slice:
+    """How good a model is on some of the videos.
+
+    Attributes:
+        name: What they have in common, such as `duration`.
+        value: Which one, such as `below 10 s`.
+        videos: How many there are.
+        accuracy: Share that is right.
+        interval: Of the accuracy.
+    """
+
+    name: str
+    value: str
+    videos: int
+    accuracy: float
+    interval: Interval
+
+
+def describe(video: Mapping[str, Any]) -> dict[str, str]:
+    """The slices that a video is in.
+
+    Args:
+        video: Its row of the table `videos`.
+    """
+    made_up = (video["repeated_frames"] or 0) + (video["interpolated_frames"] or 0)
+    bucket, *folders = video["source_uri"].removeprefix("s3://").split("/")[:-1]
+    side = min(video["width"], video["height"])
+    return {
+        "duration": _DURATION_NAMES[bisect.bisect_right(_DURATIONS_S, video["duration_s"])],
+        "short side": _SIDE_NAMES[bisect.bisect_right(_SIDES, side)],
+        "source": "/".join([bucket, *folders[:1]]),
+        "imputed frames": "some" if made_up else "none",
+    }
+
+
+def slice_up(
+    evaluation: Evaluation, described: Sequence[Mapping[str, str]], groups: Sequence[str]
+) -> list[Slice]:
+    """Evaluates each slice, all videos first; what all videos have in common is none.
+
+    Args:
+        evaluation: Of the videos.
+        described: What `describe` says of each.
+        groups: The group of each, for the intervals.
+    """
+    found = {(ALL, ALL): list(range(len(described)))}
+    for row, of_video in enumerate(described):
+        for name, value in of_video.items():
+            found.setdefault((name, value), []).append(row)
+    right = evaluation.predicted == evaluation.truth
+    slices = []
+    for (name, value), rows in sorted(found.items(), key=lambda entry: entry[0][0] != ALL):
+        if name != ALL and len(rows) == len(described):
+            continue
+        of = right[rows]
+        interval = bootstrap(lambda chosen, of=of: of[chosen].mean(), [groups[r] for r in rows])
+        slices.append(Slice(name, value, len(rows), float(of.mean()), interval))
+    return slices

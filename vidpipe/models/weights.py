@@ -1,0 +1,192 @@
+"""Weights of image networks from files: what was learnt on other pictures, without a model hub.
+
+| file | from |
+| --- | --- |
+| `model.json` beside its parts `*.bin` | TensorFlow.js (layers format), as packages of npm have |
+| `*.h5`, `*.hdf5` | keras.applications, and `model.save("….h5")` of Keras |
+
+Layers on top of the network are passed over.
+
+Nothing of a file is run: only arrays are read, and each must be of the shape that the network has.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+import numpy as np
+
+from vidpipe.errors import BadInputError, UsageError
+from vidpipe.lake.store import ObjectStore
+
+SUFFIXES = (".json", ".h5", ".hdf5")
+NAMED = 3  # tensors that a message names
+_PART = re.compile(r"[A-Za-z0-9_.-]+\.bin")
+_TFJS_TYPES = {"float32": np.float32, "int32": np.int32}
+# Before 2020 keras.applications called the layers of ResNet as the Caffe model did.
+_CAFFE = re.compile(r"(res|bn)(\d)([a-z]|[ab]\d+)_branch(1|2[abc])")
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """A weights file at hand.
+
+    Attributes:
+        path: The file; its parts lie beside it.
+        digest: Hash of its content and that of its parts: another file is another backbone.
+    """
+
+    path: Path
+    digest: str
+
+
+def fetch_weights(uri: str, store: Callable[[], ObjectStore], folder: Path) -> WeightsFile:
+    """Brings a weights file to this machine, where it is not here already.
+
+    Args:
+        uri: `s3://bucket/key`, or a path.
+        store: Opens the object store, where one is needed.
+        folder: For what is brought; must not hold anything else.
+
+    Raises:
+        UsageError: It is no file of a kind that is known.
+        BadInputError: It is damaged.
+    """
+    if not uri.endswith(SUFFIXES):
+        raise UsageError(
+            f"Weights are a model.json of TensorFlow.js or an .h5 file of Keras. Received: {uri!r}"
+        )
+    if uri.startswith("s3://"):
+        opened, (parent, _, name) = store(), uri.rpartition("/")
+        names = re.sub(r"[^A-Za-z0-9_.-]", "-", name)
+        path = _bring(opened, uri, folder / names)
+        for part in _parts(path):
+            _bring(opened, f"{parent}/{part}", folder / part)
+    else:
+        path = Path(uri)
+        if not path.is_file():
+            raise UsageError(f"There is no weights file {uri!r} on this machine.")
+    digest = hashlib.sha256()
+    for file in (path, *(path.with_name(part) for part in _parts(path))):
+        try:
+            with file.open("rb") as opened_file:
+                digest.update(hashlib.file_digest(opened_file, "sha256").digest())
+        except FileNotFoundError as error:
+            raise BadInputError(
+                f"{path.name} has parts, of which {file.name} is missing."
+            ) from error
+    return WeightsFile(path, digest.hexdigest()[:32])
+
+
+def load_weights(network: keras.Model, file: WeightsFile) -> None:
+    """Gives a network all of its weights from a file; what else is in it is left out.
+
+    Raises:
+        BadInputError: The file does not fit, or is damaged; the network is as it was.
+    """
+    name, weights = file.path.name, network.weights
+    try:
+        with _opened(file.path) as tensors:
+            named = {_renamed(stored): tensor for stored, tensor in tensors.items()}
+            missing = [w.path for w in weights if w.path not in named]
+            if missing:
+                raise BadInputError(
+                    f"{name} does not fit {network.name}: of its {len(weights)} tensors"
+                    f" {len(missing)} are not there, such as {', '.join(missing[:NAMED])}. The file"
+                    f" has: {', '.join(sorted(named)[:NAMED])} …"
+                )
+            for weight in weights:
+                # Before it is read: a file may claim any size.
+                if (found := tuple(named[weight.path].shape)) != tuple(weight.shape):
+                    raise BadInputError(
+                        f"{name} does not fit {network.name}: {weight.path} has the shape"
+                        f" {tuple(weight.shape)}. Received: {found}"
+                    )
+            values = [np.asarray(named[weight.path], np.float32) for weight in weights]
+    except BadInputError:
+        raise
+    except Exception as error:  # libraries raise what they like of a damaged file
+        line = " ".join(str(error).split())[:300]
+        raise BadInputError(f"{name} is no weights file, or is damaged: {line}") from error
+    network.set_weights(values)
+
+
+def _bring(store: ObjectStore, uri: str, path: Path) -> Path:
+    with path.open("wb") as file:
+        for chunk in store.stream(uri):
+            file.write(chunk)
+    return path
+
+
+def _parts(path: Path) -> list[str]:
+    """The files beside a `model.json`; only plain names are taken for files."""
+    if path.suffix != ".json":
+        return []
+    try:
+        groups = json.loads(path.read_bytes())["weightsManifest"]
+        parts = [part for group in groups for part in group["paths"]]
+        wrong = [part for part in parts if not _PART.fullmatch(part)]
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadInputError(f"{path.name} is no model.json of TensorFlow.js.") from error
+    if wrong:
+        raise BadInputError(f"{path.name} names a part that is no file beside it: {wrong[0]!r}")
+    return parts
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[dict[str, Any]]:
+    """The tensors of a file by `layer/weight`; each has a shape, and is read when asked for."""
+    if path.suffix == ".json":
+        yield _read_tfjs(path)
+        return
+    with h5py.File(path, "r") as file:
+        root = file if "layer_names" in file.attrs else file["model_weights"]
+        yield {
+            # Nested names such as resnet50/conv1_conv/kernel:0 end in layer and weight.
+            "/".join(stored.removesuffix(":0").split("/")[-2:]): root[layer][stored]
+            for layer in _words(root.attrs["layer_names"])
+            for stored in _words(root[layer].attrs["weight_names"])
+        }
+
+
+def _read_tfjs(path: Path) -> dict[str, np.ndarray]:
+    tensors = {}
+    for group in json.loads(path.read_bytes())["weightsManifest"]:
+        content = b"".join(path.with_name(part).read_bytes() for part in group["paths"])
+        offset = 0
+        for spec in group["weights"]:
+            if "quantization" in spec:
+                raise ValueError(f"{spec['name']} is quantized, which is not read")
+            dtype, shape = np.dtype(_TFJS_TYPES[spec["dtype"]]), tuple(spec["shape"])
+            count = math.prod(shape)
+            # Raises where the parts end before it.
+            tensors[spec["name"]] = np.frombuffer(content, dtype, count, offset).reshape(shape)
+            offset += count * dtype.itemsize
+    return tensors
+
+
+def _words(names: Any) -> list[str]:
+    return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
+
+
+def _renamed(name: str) -> str:
+    layer, _, weight = name.rpartition("/")
+    if layer in ("conv1", "bn_conv1"):
+        return f"conv1_{'bn' if layer.startswith('bn') else 'conv'}/{weight}"
+    if not (old := _CAFFE.fullmatch(layer)):
+        return name
+    kind, stage, block, branch = old.groups()
+    # a, b, c …, or a, b1, b2 … in the deeper ones.
+    number = ord(block) - ord("a") + 1 if len(block) == 1 else int(block[1:]) + 1
+    place = {"1": 0, "2a": 1, "2b": 2, "2c": 3}[branch]
+    return f"conv{stage}_block{number}_{place}_{'bn' if kind == 'bn' else 'conv'}/{weight}"

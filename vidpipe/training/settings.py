@@ -1,0 +1,102 @@
+"""How a network is trained. Light on purpose: forms and plans read it without TensorFlow."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vidpipe.errors import UsageError
+from vidpipe.models.architectures import Network, Sampling, chosen, find_defaults
+
+SCHEDULES = {
+    "cosine": "up for a while, then down to nothing along half a cosine",
+    "constant": "up for a while, then the same",
+}
+PRECISIONS = {
+    "float32": "as processors compute",
+    "bfloat16": "twice as fast on newer GPUs; weights stay in float32",
+    "float16": "for GPUs that know no bfloat16",
+}
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How to train.
+
+    Attributes:
+        epochs: Passes over the training clips, at most.
+        batch_size: Clips a step, of all devices together.
+        learning_rate: The largest size of AdamW's steps (Loshchilov & Hutter 2019).
+        augmentation: Whether clips are turned, shifted, sheared and zoomed.
+        seed: Of the order, the augmentation and dropout.
+        schedule: A key of `SCHEDULES` (cosine: Loshchilov & Hutter 2017).
+        warmup_share: Share of the steps in which the learning rate grows from zero.
+        weight_decay: AdamW's; of kernels only.
+        label_smoothing: Share of the truth that is spread over all classes (Szegedy et al. 2016).
+        balanced: Whether all classes count the same, however many clips they have.
+        ema: Momentum of the average of the weights over the steps, which is what is kept of the
+            training (Polyak & Juditsky 1992); 0: the weights themselves are.
+        patience: Epochs without a better validation loss after which the training ends; 0: it never
+            does.
+        accumulation: Pieces in which a batch is learnt from, one after the other, so that less of
+            it is in memory at a time; their gradients are added up.
+        precision: A key of `PRECISIONS` (float16: Micikevicius et al. 2018).
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    augmentation: bool
+    seed: int
+    schedule: str = "cosine"
+    warmup_share: float = 0.05
+    weight_decay: float = 0.01
+    label_smoothing: float = 0.0
+    balanced: bool = False
+    ema: float = 0.0
+    patience: int = 0
+    accumulation: int = 1
+    precision: str = "float32"
+
+
+def complete(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a training is, in full: what is not chosen is as its architecture has it.
+
+    Args:
+        config: Chosen fields of `Network`, `Sampling` and `FitSettings`, and `weights` (URI of a
+            weights file for the backbone); null or left out: not chosen.
+
+    Returns:
+        All of these fields.
+
+    Raises:
+        UsageError: They contradict each other.
+    """
+    given = {name: value for name, value in config.items() if value is not None}
+    backbone, weights = given.get("backbone"), given.get("weights")
+    # Weights from elsewhere are good as they are, chance ones are not.
+    fine_tune = given.get("fine_tune", backbone is not None and not weights)
+    if weights and not backbone:
+        raise UsageError(f"Weights are for a backbone: choose one. Received: {weights!r}")
+    if backbone and not weights and not fine_tune:
+        raise UsageError(
+            f"The backbone {backbone} has chance weights, which must learn: give weights, or"
+            " choose to fine-tune it."
+        )
+    spec = find_defaults(given.get("architecture", ""), backbone, fine_tune)
+    defaults = {
+        **{f.name: f.default for kind in (Network, FitSettings) for f in dataclasses.fields(kind)},
+        **dataclasses.asdict(spec.sampling),
+        **{
+            name: getattr(spec, name)
+            for name in ("epochs", "batch_size", "learning_rate", "dropout")
+        },
+        "augmentation": True,
+        "seed": 0,
+    }
+    fields = {**defaults, **given, "fine_tune": fine_tune}
+    parts = (chosen(kind, fields) for kind in (Network, Sampling, FitSettings))
+    whole = {name: value for part in parts for name, value in dataclasses.asdict(part).items()}
+    return {**whole, "weights": weights}

@@ -38,7 +38,7 @@ def test_every_video_is_either_agreed_on_or_tied(votes):
 def test_the_version_is_that_of_the_content():
     dataset = Dataset("t", VIDEOS, {"frames": 1})
     assert Dataset("t", VIDEOS[::-1], {"frames": 2}).version == dataset.version
-    for change in ({"label": "z"}, {"split": "test"}, {"extraction": "other"}):
+    for change in ({"label": "z"}, {"split": "test"}, {"extraction": "other"}, {"group": "g"}):
         other = [dataclasses.replace(VIDEOS[0], **change), VIDEOS[1]]
         assert Dataset("t", other, {"frames": 1}).version != dataset.version
     assert Dataset("u", VIDEOS, {"frames": 1}).version != dataset.version

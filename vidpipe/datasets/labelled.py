@@ -27,7 +27,7 @@ class LabelledVideo:
     Attributes:
         extraction: Work key of the extraction whose frames are meant.
         extraction_run: The run that published them.
-        group: What it belongs together with; empty: nothing.
+        group: The unit that it is in; empty where nobody has looked.
     """
 
     video_id: str
@@ -58,7 +58,10 @@ class Dataset:
     def version(self) -> str:
         """Hash of what is in it: the same videos, labels, splits, extractions and proof have the
         same."""
-        lines = sorted(repr(dataclasses.astuple(video)) for video in self.videos)
+        # Without the group where there is none, as before there were any.
+        lines = sorted(
+            repr(dataclasses.astuple(video)[: None if video.group else -1]) for video in self.videos
+        )
         lines += [self.proof.summary] if self.proof else []
         return hashlib.sha256("\n".join([self.task, *lines]).encode()).hexdigest()[:16]
 

@@ -58,10 +58,11 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     planned = plan_splits(
         attempt, lake, snapshots, {v: [label] for v, label in labels.items()}, extracted
     )
+    units = planned.assignment.units
     dataset = Dataset(
         task,
         [
-            LabelledVideo(video_id, labels[video_id], split, *extracted[video_id])
+            LabelledVideo(video_id, labels[video_id], split, *extracted[video_id], units[video_id])
             for video_id, split in planned.assignment.splits.items()
         ],
         snapshots,
@@ -149,7 +150,7 @@ def _write_splits(attempt: Attempt, lake: Lake, dataset: Dataset, planned: Plann
                 "video_id": video.video_id,
                 "label": video.label,
                 "split": video.split,
-                "group": planned.assignment.units[video.video_id],
+                "group": video.group,
                 "weight": 1.0,
                 **draw,
                 "proof": planned.proof.summary,

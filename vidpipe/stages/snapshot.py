@@ -23,12 +23,14 @@ from vidpipe.stages.manifest import Manifest
 from vidpipe.training.settings import complete
 
 SHARD = "00000"
+CONFIDENCE, SLICE_LIMIT = 0.9, 0.1
 
 
 def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     """Writes the rows of `splits` and the manifests of the stages that follow.
 
-    Config: task, seed, test_share, margin, and what `vidpipe.training.settings.complete` takes.
+    Config: task, seed, test_share, margin, confidence, slice_limit, and what
+    `vidpipe.training.settings.complete` takes.
 
     Result: `shards` (URIs of the manifests of train, evaluate and promote), `dataset` (version),
     `base` (snapshot ids read) and counts: train, validation, test, tied, without_frames.
@@ -65,14 +67,23 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     }
     train_uri = _plan(manifest, attempt, lake, "train", train)
     evaluate_uri = _plan(
-        manifest, attempt, lake, "evaluate", {"dataset": dataset_uri, "train": train_uri}
+        manifest,
+        attempt,
+        lake,
+        "evaluate",
+        {"dataset": dataset_uri, "train": train_uri, "margin": config.get("margin") or 0.0},
     )
     promote_uri = _plan(
         manifest,
         attempt,
         lake,
         "promote",
-        {"evaluate": evaluate_uri, "margin": config.get("margin") or 0.0},
+        {
+            "evaluate": evaluate_uri,
+            "margin": config.get("margin") or 0.0,
+            "confidence": _given(config, "confidence", CONFIDENCE),
+            "slice_limit": _given(config, "slice_limit", SLICE_LIMIT),
+        },
     )
     attempt.announce("train", training["epochs"], unit="epochs")
     counts = {
@@ -90,6 +101,10 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         "base": snapshots,
         "counts": counts,
     }
+
+
+def _given(config: dict[str, Any], name: str, default: float) -> float:
+    return default if config.get(name) is None else config[name]
 
 
 def _votes(lake: Lake, snapshots: dict[str, int], task: str) -> list[tuple[str, str]]:

@@ -264,8 +264,9 @@ FORMAT = Format(
     title="COCO JSON",
     files="a file `.json` with `images`, `annotations`, `categories`, and perhaps `videos`",
     told_by="the members `images` and `annotations`",
-    loses="annotators, groups, splits, names of tracks (they are numbered), whole videos and ranges,"
-    " times between frames, and that there is nothing in a frame in which somebody else saw something",
+    loses="annotators, groups, splits, names of tracks (they are numbered), whole videos and"
+    " ranges, times between frames, and that there is nothing in a frame in which somebody else"
+    " saw something",
     recognises=recognises,
     read=read,
     hold=hold,

@@ -17,6 +17,11 @@ from vidpipe.datasets.video_names import VideoNames
 _WRITTEN = tuple(name for name in COLUMNS if name != "delete")
 
 
+def recognises(given: Given) -> bool:
+    """By being nothing else."""
+    return not given.is_folder and not given.ends_in(".json", ".jsonl", ".ndjson", ".xml")
+
+
 def read(given: Given, reader: Reader) -> None:
     """Reads rows; see `rows.py`."""
     names, table = read_header(given.text)
@@ -64,7 +69,7 @@ FORMAT = Format(
     files="a file `.csv` (or of any other name)",
     told_by="being none of the others",
     loses="labels of single frames without a box, and that there is nothing",
-    recognises=lambda given: not given.is_folder,
+    recognises=recognises,
     read=read,
     hold=hold,
     write=write,

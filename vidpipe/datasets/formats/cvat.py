@@ -31,6 +31,8 @@ from vidpipe.datasets.formats.shape import (
 )
 from vidpipe.datasets.video_names import UnknownVideoError, VideoFacts, VideoNames
 
+_MAX_BYTES = 128 * 1024 * 1024
+_MAX_DEPTH = 100
 _MAX_TEXT = 10_000  # of a word in `meta`
 _SHAPES = ("polygon", "polyline", "points", "ellipse", "cuboid", "skeleton", "mask")
 _TASK_FIELDS = ("id", "name", "subset", "source", "frame_filter")
@@ -109,6 +111,10 @@ class _Document:
         Raises:
             ValueError: It is no XML, or another document; says so in words.
         """
+        if len(content) > _MAX_BYTES:
+            raise ValueError(
+                f"XML of more than {_MAX_BYTES >> 20} MiB is not read; export fewer tasks at once"
+            )
         try:
             self._parser.Parse(content, True)
         except expat.ExpatError as error:
@@ -128,8 +134,11 @@ class _Document:
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         if not self._path and name != "annotations":
             raise ValueError(
-                f"{self._where}: CVAT for video 1.1 begins with <annotations>. Received: <{name:.50}>"
+                f"{self._where}: CVAT for video 1.1 begins with <annotations>."
+                f" Received: <{name:.50}>"
             )
+        if len(self._path) > _MAX_DEPTH:
+            raise ValueError(f"{self._where}: it is nested too deeply")
         self._path.append(name)
         self._text = ""
         match self._path[1:]:
@@ -327,10 +336,10 @@ def write(annotations: Sequence[Annotation], videos: VideoNames) -> bytes:
         lines += described
         lines.append(f"</tasks>{_write_labels(labels)}</project></meta>")
     tracks: dict[tuple, list[Annotation]] = collections.defaultdict(list)
-    for number, annotation in enumerate(annotations):
+    for index, annotation in enumerate(annotations):
         said = annotation.said
         # A box that is of no track is one by itself.
-        alone = number if said.track is None else None
+        alone = index if said.track is None else None
         tracks[annotation.key.video_id, said.label, said.track, alone].append(annotation)
     for (video_id, label, track, _), boxes in tracks.items():
         attributes = {"id": track, "label": label, "source": "manual"}

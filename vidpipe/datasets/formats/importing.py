@@ -76,7 +76,10 @@ def parse_annotations(
 
 
 def _distinct(annotations: Iterable[Annotation]) -> Iterable[Annotation]:
-    return {(a.key, a.said): a for a in reversed(list(annotations))}.values().__reversed__()
+    distinct: dict[tuple, Annotation] = {}
+    for annotation in annotations:
+        distinct.setdefault((annotation.key, annotation.said), annotation)
+    return distinct.values()
 
 
 def _refuse_contradictions(reader: Reader, several: bool) -> None:

@@ -108,8 +108,7 @@ def _paths(address: str) -> Iterator[str]:
     yield address
     parts = urlsplit(address)
     path = unquote(parts.path)
-    for local in parse_qs(parts.query).get("d", ()):  # /data/local-files/?d=clips/a.mp4
-        yield local
+    yield from parse_qs(parts.query).get("d", ())  # /data/local-files/?d=clips/a.mp4
     yield path
     if match := _UPLOADED.fullmatch(path.rpartition("/")[2]):
         yield match[1]

@@ -72,17 +72,12 @@ def recognise(given: Given, name: str = AUTO) -> tuple[Format, Given]:
         return format_, given
     for candidate in (given, _alone(given)):
         for name in _ORDER:
-            if FORMATS[name].recognises(candidate) and not _is_broken(candidate, name):
+            if FORMATS[name].recognises(candidate):
                 return FORMATS[name], candidate
     if given.ends_in(".json") and isinstance(given.document, ValueError):
         raise BadInputError(f"{given.name}: nothing was imported, 1 fault:\n  {given.document}")
     known = "; ".join(f"{f.name}: {f.files}" for f in FORMATS.values())
     raise BadInputError(f"{given.name}: it is none of the formats that are known ({known}).")
-
-
-def _is_broken(given: Given, name: str) -> bool:
-    """Whether a document that is none would be taken for a table."""
-    return name == "csv" and given.ends_in(".json")
 
 
 def _alone(given: Given) -> Given:

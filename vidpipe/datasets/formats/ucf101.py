@@ -176,7 +176,7 @@ def _name(path: str) -> str:
 FORMAT = Format(
     name="ucf101",
     title="UCF101 lists",
-    files="a folder (or ZIP) of `classInd.txt`, `trainlist01.txt`, `testlist01.txt`, or one of them",
+    files="a folder (or ZIP) of `classInd.txt`, `trainlist01.txt` and `testlist01.txt`, or a list",
     told_by="these names",
     loses="annotators, ranges, boxes, tracks, occlusion, groups but of `v_Archery_g01_c01`,"
     " validation (it becomes train), labels with spaces or slashes, and that there is nothing",

@@ -80,7 +80,7 @@ def _read_yaml(content: bytes) -> dict[int, str]:
     if len(content) > _MAX_YAML_BYTES:
         raise ValueError(f"it is larger than {_MAX_YAML_BYTES >> 20} MiB")
     try:
-        document = yaml.load(decode(content), _Loader)  # noqa: S506: a safe loader
+        document = yaml.load(decode(content), _Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f"line {mark.line + 1}: " if mark else ""

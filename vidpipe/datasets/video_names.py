@@ -46,7 +46,8 @@ class VideoFacts:
 
     def is_whole(self, start_s: float, end_s: float) -> bool:
         """Whether a range is the whole video."""
-        return start_s <= 0 and end_s >= self.duration_s - RANGE_TOLERANCE_S
+        from_begin = 0 <= start_s <= RANGE_TOLERANCE_S
+        return from_begin and abs(end_s - self.duration_s) <= RANGE_TOLERANCE_S
 
 
 class VideoNames:
@@ -106,6 +107,8 @@ class VideoNames:
         except UnknownVideoError:
             folders = _composed(path.strip()).replace("\\", "/").split("/")
         name = folders.pop()
+        if name in self.videos:
+            return name
         found = self._uris_by_name.get(name) or self._uris_by_name.get(stem_of(name)) or []
         best = max((_in_common(uri, folders) for uri, _ in found), default=0)
         among = {video_id for uri, video_id in found if _in_common(uri, folders) == best}
@@ -153,6 +156,22 @@ class VideoNames:
                 f"{_shown(name)} could not be extracted, so it cannot be labelled"
             )
         return video_id
+
+
+class SoughtNames(VideoNames):
+    """Finds nothing, and notes whether one of some sources was asked for.
+
+    Attributes:
+        met: Whether it was, by any name that would find it.
+    """
+
+    def __init__(self, sources: Iterable[str]):
+        super().__init__(dict.fromkeys(sources, ""), {})
+        self.met = False
+
+    def _only(self, name: str, found: Iterable[str]) -> str:
+        self.met |= bool(set(found))
+        raise UnknownVideoError
 
 
 def read_video_names(lake: Lake, snapshots: dict[str, int]) -> VideoNames:

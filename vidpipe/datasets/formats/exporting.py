@@ -41,11 +41,7 @@ def export_annotations(
         format: How.
         videos: Their videos.
     """
-    annotations = [
-        Annotation("", "", key, said)
-        for key in sorted(current, key=_order)
-        for said in sorted(current[key], key=repr)
-    ]
+    annotations = in_order(current)
     several = any(sum(said.box is None for said in current[key]) > 1 for key in current)
     held = format.hold(annotations, videos)
     written = {(h.key, h.said): h for h in held if isinstance(h, Annotation)}
@@ -55,6 +51,15 @@ def export_annotations(
         [*_losses(annotations, held), *[SEVERAL] * several],
         sum(h == a for h, a in zip(held, annotations, strict=True)),
     )
+
+
+def in_order(current: Mapping[Key, Iterable[Statement]]) -> list[Annotation]:
+    """What is said, always in the same order."""
+    return [
+        Annotation("", "", key, said)
+        for key in sorted(current, key=_order)
+        for said in sorted(current[key], key=repr)
+    ]
 
 
 def _order(key: Key) -> tuple:

@@ -107,7 +107,7 @@ def of_folder(name: str, files: Iterable[tuple[str, bytes]]) -> Given:
             raise BadInputError(f"{name}: it holds {path!r} twice.")
         by_path[path] = content
         if len(by_path) > MAX_FILES:
-            raise BadInputError(f"{name}: it holds more than {MAX_FILES} files.")
+            raise too_large(name)
     sidecars = [path for path in by_path if path.rpartition("/")[2].endswith(SIDECAR)]
     if len(sidecars) > 1:
         raise BadInputError(f"{name}: there are {len(sidecars)} sidecars in it; one is allowed.")
@@ -137,7 +137,7 @@ def read_zip(name: str, content: bytes) -> Iterator[tuple[str, bytes]]:
         raise too_large(name)
     # Before its directory is read into memory as a whole.
     if content.count(_CENTRAL_DIRECTORY_ENTRY) > MAX_FILES:
-        raise BadInputError(f"{name}: it holds more than {MAX_FILES} files.")
+        raise too_large(name)
     left = MAX_BYTES
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -228,5 +228,6 @@ def _refuse(constant: str) -> None:
 def too_large(name: str) -> BadInputError:
     """What is said of too large a file."""
     return BadInputError(
-        f"{name}: more than {MAX_BYTES >> 20} MiB of labels are not read at once; cut it by videos."
+        f"{name}: more than {MAX_BYTES >> 20} MiB of labels, or {MAX_FILES} files, are not read at"
+        " once; cut it by videos."
     )

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from vidpipe.datasets.annotations import Annotation, Key
 from vidpipe.datasets.formats import AUTO
-from vidpipe.datasets.formats.given import Given
+from vidpipe.datasets.formats.given import SIDECAR, Given, read_json
 from vidpipe.datasets.formats.reading import FAULTS_SHOWN, Reader
 from vidpipe.datasets.formats.sidecar import Sidecar
 from vidpipe.datasets.formats.table import recognise
-from vidpipe.datasets.video_names import VideoNames
+from vidpipe.datasets.video_names import SoughtNames, VideoNames
 from vidpipe.errors import BadInputError
 from vidpipe.text import printable
 
@@ -75,6 +76,35 @@ def parse_annotations(
     return Imported(of.name, list(_distinct(reader.annotations)), [printable(t) for t in told])
 
 
+def mentions(given: Given, sources: Iterable[str]) -> bool:
+    """Whether a file tells of a source, by any name by which an import finds it."""
+    names = SoughtNames(sources)
+    is_sidecar = given.name.endswith(SIDECAR)
+    for video in _videos_in(given.content if is_sidecar else given.sidecar):
+        with contextlib.suppress(ValueError):
+            names.find(video)
+    # What cannot be imported tells of nothing that could be found.
+    with contextlib.suppress(ValueError, BadInputError):
+        of, given = recognise(given)
+        of.read(given, Reader(names))
+    return names.met
+
+
+def _videos_in(sidecar: bytes | None) -> Iterator[str]:
+    """The videos that a sidecar names."""
+    rest = []
+    with contextlib.suppress(ValueError):
+        rest = [read_json(sidecar)] if sidecar is not None else []
+    while rest:
+        found = rest.pop()
+        if isinstance(found, dict):
+            if isinstance(found.get("video"), str):
+                yield found["video"]
+            rest.extend(found.values())
+        elif isinstance(found, list):
+            rest.extend(found)
+
+
 def _distinct(annotations: Iterable[Annotation]) -> Iterable[Annotation]:
     distinct: dict[tuple, Annotation] = {}
     for annotation in annotations:
@@ -98,7 +128,7 @@ def _refuse_contradictions(reader: Reader, several: bool) -> None:
         elif is_plain and not several and earlier_plain is not annotation:
             hint = ""
             if earlier_plain.said.label != said.label:
-                hint = "; several labels at once are to be allowed (--several)"
+                hint = "; where several labels are meant, say so (--several)"
             reader.fault(_contradiction(annotation, earlier_plain) + hint)
 
 

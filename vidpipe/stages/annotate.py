@@ -164,7 +164,8 @@ def _span(key: Key) -> str:
 
 def _told(statements: frozenset[Statement]) -> str:
     counts = collections.Counter("nothing" if s.label is None else s.label for s in statements)
-    told = [label if n == 1 else f"{n} × {label}" for label, n in counts.most_common(LABELS_SHOWN)]
+    most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:LABELS_SHOWN]
+    told = [label if n == 1 else f"{n} × {label}" for label, n in most]
     return ", ".join(told + ["…"] * (len(counts) > LABELS_SHOWN))
 
 

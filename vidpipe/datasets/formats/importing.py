@@ -57,10 +57,12 @@ def parse_annotations(
     of, given = recognise(given, format)
     try:
         of.read(given, reader)
+        if sidecar:
+            sidecar.complete(reader)
     except ValueError as error:
         reader.fault(str(error))
-    if sidecar:
-        sidecar.complete(reader)
+    except BadInputError as error:  # there is no end to it
+        raise BadInputError(f"{printable(given.name)}: {error}") from error
     _refuse_contradictions(reader, several or reader.several)
     if not reader.annotations and not reader.faults:
         reader.fault(_why_nothing(reader))

@@ -41,6 +41,7 @@ _OF_REGIONS = "choices of single regions"
 _OTHER = "results of type {0}"
 _TWICE = "second boxes of one track in one frame"
 _SHORT = "ranges at the very end of a video"
+_MAX_RATE = 1000.0
 _RATE_SHARE = 0.02  # the frame rates of Label Studio and of the video differ by more
 
 
@@ -226,6 +227,8 @@ class _Results:
         if frames < 1 or duration_s <= 0:
             return facts, None
         rate = frames / duration_s
+        if rate > _MAX_RATE:
+            raise ValueError(f"{frames:g} frames in {duration_s:g} s are no video")
         # Of few frames the rate cannot be told exactly.
         differs = abs(rate - facts.fps) > facts.fps * _RATE_SHARE + 1.5 / duration_s
         return facts, rate if differs else None

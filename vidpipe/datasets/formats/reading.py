@@ -211,7 +211,7 @@ class Reader:
         key = Key(video_id, start_s, end_s, text(annotator, "annotator"))
         if len(self.annotations) >= MAX_ROWS:
             raise BadInputError(
-                f"More than {MAX_ROWS} rows are not imported at once: cut the file by videos."
+                f"more than {MAX_ROWS} rows are not imported at once; cut it by videos."
             )
         self.annotations.append(Annotation(where, video, key, said))
 

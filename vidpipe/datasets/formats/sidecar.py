@@ -20,8 +20,9 @@ from dataclasses import replace
 from typing import Any
 
 from vidpipe.datasets.annotations import Annotation, Key, Statement
+from vidpipe.datasets.formats import NAMES
 from vidpipe.datasets.formats.given import Given, read_json
-from vidpipe.datasets.formats.reading import Reader, integer
+from vidpipe.datasets.formats.reading import Reader, WrongError, integer
 from vidpipe.datasets.formats.rows import read_row, write_row
 from vidpipe.datasets.formats.shape import member, objects
 from vidpipe.datasets.video_names import VideoNames
@@ -105,6 +106,8 @@ class Sidecar:
             if not isinstance(document, dict) or not set(document) <= _MEMBERS:
                 raise ValueError(f"it is an object with: {', '.join(sorted(_MEMBERS))}")
             self.format = member({"format": "", **document}, "format", str, "a text")
+            if self.format and self.format not in NAMES:
+                raise WrongError(f"there is no format {self.format!r:.50}", ".format")
             reader.several = document.get("several") is True
             self._document = document
         for name, picture in self._pictures(reader):

@@ -44,7 +44,7 @@ FILES: dict[str, bytes] = {
     "yolo.zip": make_zip({p: c if isinstance(c, bytes) else c.encode() for p, c in YOLO.items()}),
     "ucf.zip": make_zip({"classInd.txt": CLASSES.encode(), "testlist01.txt": b"Archery/one.avi\n"}),
 }
-QUIET = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUIET = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 _json = st.recursive(
     st.none()
     | st.booleans()

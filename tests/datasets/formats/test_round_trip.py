@@ -42,7 +42,7 @@ def said(annotations: list[Annotation]) -> set:
 
 @pytest.mark.parametrize("name", NAMES)
 @given(current(), st.booleans())
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_nothing_is_lost_with_the_sidecar(name, holds, zipped):
     assume(holds)
     exported = export_annotations(holds, FORMATS[name], VIDEOS)
@@ -53,7 +53,7 @@ def test_nothing_is_lost_with_the_sidecar(name, holds, zipped):
 
 @pytest.mark.parametrize("name", NAMES)
 @given(current())
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_without_it_what_is_held_is_read(name, holds):
     format_ = FORMATS[name]
     held = [h for h in format_.hold(in_order(holds), VIDEOS) if isinstance(h, Annotation)]

@@ -194,15 +194,15 @@ def decode(content: bytes) -> str:
         raise ValueError(f"line {line}: not UTF-8; save the file as UTF-8") from error
 
 
-def read_json(content: bytes) -> Any:
+def read_json(content: bytes, max_bytes: int = MAX_JSON_BYTES) -> Any:
     """A JSON document.
 
     Raises:
-        ValueError: It is none; says so in words.
+        ValueError: It is none, or larger; says so in words.
     """
-    if len(content) > MAX_JSON_BYTES:
+    if len(content) > max_bytes:
         raise ValueError(
-            f"a JSON document of more than {MAX_JSON_BYTES >> 20} MiB is not read; cut it by videos"
+            f"a JSON document of more than {max_bytes >> 20} MiB is not read; cut it by videos"
         )
     return parse_json(decode(content))
 

@@ -1,13 +1,13 @@
 """The sidecar: what a format cannot hold, beside a file of it.
 
-It lists what the file says in the words of the format (`as`), and what was said in truth (`is`);
-and what has no place in the file at all (`also`). Where a row of the file says something else by
-now, or is gone, the row holds, and its entry in the sidecar does not. Written by hand, it can tell
-of which frame of which video a picture is that is called otherwise.
+It lists what the file says in the words of the format (`as`), and what of it was said otherwise in
+truth (`is`); and what has no place in the file at all (`also`). Where a row of the file says
+something else by now, or is gone, the file holds, and the entry in the sidecar does not. Written by
+hand, it can tell of which frame of which video a picture is that is called otherwise.
 
     {"format": "coco", "several": false,
-     "rows": [{"as": {"video": …, "label": …}, "is": [{…}]}],
-     "also": [{…}],
+     "rows": [{"as": {"video": …, "label": …}, "is": [{"annotator": …}]}],
+     "also": [{"video": …, "label": …}],
      "pictures": {"img_0007.jpg": {"video": "clip.mp4", "frame": 7}}}
 """
 
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import collections
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -26,7 +26,10 @@ from vidpipe.datasets.formats.reading import Reader, WrongError, integer
 from vidpipe.datasets.formats.rows import read_row, write_row
 from vidpipe.datasets.formats.shape import member, objects
 from vidpipe.datasets.video_names import VideoNames
+from vidpipe.errors import BadInputError
 
+MAX_SIDECAR_BYTES = 128 * 1024 * 1024
+_NO_ROW: Mapping[str, Any] = {}
 _MEMBERS = {"format", "several", "rows", "also", "pictures"}
 _UNFIT = "entries of the sidecar that fit nothing in the file, which was changed since"
 
@@ -66,15 +69,27 @@ def write_sidecar(
             as_held[of.key, of.said].append(annotation)
         else:
             also.append(row(annotation))
-    rows = [
-        {"as": row(replace(truth[0], key=key, said=said)), "is": [row(t) for t in truth]}
-        for (key, said), truth in as_held.items()
-        if [(t.key, t.said) for t in truth] != [(key, said)]
-    ]
+    rows = []
+    for (key, said), truths in as_held.items():
+        if [(t.key, t.said) for t in truths] != [(key, said)]:
+            of_file = row(replace(truths[0], key=key, said=said))
+            rows.append({"as": of_file, "is": [_otherwise(of_file, row(t)) for t in truths]})
     if not rows and not also and not several:
         return None
     document = {"format": name, "several": several, "rows": rows, "also": also}
-    return json.dumps(document, ensure_ascii=False).encode()
+    sidecar = json.dumps(document, ensure_ascii=False).encode()
+    if len(sidecar) > MAX_SIDECAR_BYTES:
+        raise BadInputError(
+            f"What {name} cannot hold of {len(annotations)} annotations makes a sidecar of more"
+            f" than {MAX_SIDECAR_BYTES >> 20} MiB, which would not be read. Export them as jsonl,"
+            " or those of one annotator."
+        )
+    return sidecar
+
+
+def _otherwise(row: dict[str, Any], truth: dict[str, Any]) -> dict[str, Any]:
+    """What is to be changed in a row."""
+    return {n: truth.get(n) for n in row | truth if row.get(n) != truth.get(n)}
 
 
 def _video(video_id: str, videos: VideoNames) -> str:
@@ -102,7 +117,7 @@ class Sidecar:
         self._read: dict[str, Reader] = {}
         self.format = ""
         with reader.at(self._name):
-            document = read_json(given.sidecar)
+            document = read_json(given.sidecar, MAX_SIDECAR_BYTES)
             if not isinstance(document, dict) or not set(document) <= _MEMBERS:
                 raise ValueError(f"it is an object with: {', '.join(sorted(_MEMBERS))}")
             self.format = member({"format": "", **document}, "format", str, "a text")
@@ -130,9 +145,10 @@ class Sidecar:
         truths: dict[tuple[Key, Statement | None], list[Annotation]] = {}
         for place, entry in objects(reader, self._document, "rows"):
             where = f"{self._name}: {place}"
-            (held,) = self._rows(reader, {"as": [entry.get("as")]}, "as", where) or [None]
-            truth = self._rows(reader, entry, "is", where)
+            of_file = entry.get("as")
+            (held,) = self._rows(reader, {"as": [of_file]}, "as", where) or [None]
             if held is not None:
+                truth = self._rows(reader, entry, "is", where, of_file)
                 truths[held.key, held.said] = truth
         also = self._rows(reader, self._document, "also", self._name)
         annotations: list[Annotation] = []
@@ -148,11 +164,18 @@ class Sidecar:
             reader.left_out[_UNFIT] += len(truths) - len(used)
         reader.annotations = annotations + also
 
-    def _rows(self, reader: Reader, of: dict[str, Any], name: str, where: str) -> list[Annotation]:
-        """Rows of the sidecar, apart from those of the file."""
+    def _rows(
+        self,
+        reader: Reader,
+        of: dict[str, Any],
+        name: str,
+        where: str,
+        like: Mapping[str, Any] = _NO_ROW,
+    ) -> list[Annotation]:
+        """Rows of the sidecar, apart from those of the file; what is not told is as in `like`."""
         file, reader.annotations = reader.annotations, []
         for place, row in objects(reader, of, name, where):
             with reader.at(place):
-                read_row(reader, place, row, may_be_null=True, frame_wise=True)
+                read_row(reader, place, {**like, **row}, may_be_null=True, frame_wise=True)
         found, reader.annotations = reader.annotations, file
         return found

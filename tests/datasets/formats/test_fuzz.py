@@ -8,6 +8,7 @@ import tracemalloc
 import zipfile
 from io import BytesIO
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -125,6 +126,33 @@ def _places(tree: Any):
         yield tree, key
         if isinstance(value, dict | list):
             yield from _places(value)
+
+
+_words = st.sampled_from(["", "0", "1", "-1", "1e999", "x", "9" * 20, "one.mp4", "Train"])
+_names = st.sampled_from(
+    ["frame", "outside", "occluded", "xtl", "id", "task_id", "label", "subset"]
+)
+
+
+@given(st.data())
+@QUIET
+def test_xml_of_other_parts(data):
+    root = ElementTree.fromstring(CVAT)
+    for _ in range(data.draw(st.integers(1, 4))):
+        of, other = (data.draw(st.sampled_from(list(root.iter()))) for _ in range(2))
+        kind = data.draw(st.sampled_from(["text", "tail", "tag", "attribute", "without", "inside"]))
+        match kind:
+            case "text" | "tail":
+                setattr(of, kind, data.draw(_words))
+            case "tag":
+                of.tag = other.tag
+            case "attribute":
+                of.set(data.draw(_names), data.draw(_words))
+            case "without":
+                of.attrib.pop(data.draw(_names), None)
+            case "inside":
+                of.append(copy.deepcopy(other))
+    ends_well("a.xml", ElementTree.tostring(root))
 
 
 def test_an_archive_is_unpacked_no_further_than_its_limit(monkeypatch):

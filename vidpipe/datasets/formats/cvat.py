@@ -169,8 +169,8 @@ class _Document:
         self._text = ""
         if path == ["meta", "source"]:
             self._source = text
-        elif path[:1] == ["meta"] and self._tasks and text:
-            if path[-2] in ("task", "job") and path[-1] in _TASK_FIELDS:
+        elif path[:1] == ["meta"] and len(path) > 2 and self._tasks:
+            if text and path[-2] in ("task", "job") and path[-1] in _TASK_FIELDS:
                 self._tasks[-1].fields[path[-1]] = text
             elif path[-2] == "original_size":
                 self._tasks[-1].size[path[-1]] = text

@@ -16,6 +16,7 @@ from vidpipe.datasets.video_names import SoughtNames, VideoNames
 from vidpipe.errors import BadInputError
 from vidpipe.text import printable
 
+TOLD_SHOWN = 20
 _OWN = ("csv", "jsonl")
 
 
@@ -67,7 +68,9 @@ def parse_annotations(
     if not reader.annotations and not reader.faults:
         reader.fault(_why_nothing(reader))
     _refuse_faults(given.name, reader)
-    told = [f"{count} × left out: {what}" for what, count in sorted(reader.left_out.items())]
+    told = [f"{n} × left out: {what}" for what, n in reader.left_out.most_common(TOLD_SHOWN)]
+    if (more := len(reader.left_out) - TOLD_SHOWN) > 0:
+        told.append(f"and {more} kinds more were left out")
     if reader.missing:
         told.append(
             f"{len(reader.missing)} videos of the list are not here, or could not be extracted,"
@@ -151,7 +154,7 @@ def _why_nothing(reader: Reader) -> str:
             f"none of its {len(reader.missing)} videos is known, such as"
             f" {min(reader.missing)!r:.200}; ingest them first"
         )
-    left_out = ", ".join(f"{n} {what}" for what, n in reader.left_out.items())
+    left_out = ", ".join(f"{n} {what}" for what, n in reader.left_out.most_common(TOLD_SHOWN))
     return "there is no row in it" + (f" but what is not kept: {left_out}" if left_out else "")
 
 

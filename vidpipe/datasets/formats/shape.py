@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from vidpipe.datasets.annotations import Annotation, Key, Statement
+from vidpipe.datasets.annotations import Annotation, Key
 from vidpipe.datasets.formats.given import Given
 from vidpipe.datasets.formats.reading import Reader, WrongError
 from vidpipe.datasets.video_names import VideoNames
@@ -190,8 +190,3 @@ def objects(
             yield f"{where}[{index}]", value
         else:
             reader.fault(f"{where}[{index}]: an object is needed. Received: {type(value).__name__}")
-
-
-def is_nothing(annotation: Annotation) -> bool:
-    """Whether it says that there is nothing."""
-    return annotation.said == Statement(None, split=annotation.said.split)

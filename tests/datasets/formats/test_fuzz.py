@@ -135,7 +135,7 @@ _names = st.sampled_from(
 
 
 @given(st.data())
-@QUIET
+@settings(QUIET, max_examples=1000)
 def test_xml_of_other_parts(data):
     root = ElementTree.fromstring(CVAT)
     for _ in range(data.draw(st.integers(1, 4))):

@@ -92,7 +92,7 @@ class _Document:
 
     def __init__(self, reader: Reader):
         self._reader = reader
-        self._parser = expat.ParserCreate()
+        self._parser = expat.ParserCreate("utf-8")  # whatever it says of itself
         self._parser.buffer_text = True
         self._parser.StartDoctypeDeclHandler = self._refuse
         self._parser.StartElementHandler = self._start
@@ -121,8 +121,6 @@ class _Document:
             raise ValueError(
                 f"line {error.lineno}: not XML: {expat.ErrorString(error.code)}"
             ) from error
-        except LookupError as error:
-            raise ValueError(f"line 1: its encoding is not known ({error}); use UTF-8") from error
 
     def _refuse(self, *_doctype: Any) -> None:
         raise ValueError(f"{self._where}: a document type (<!DOCTYPE) is refused; leave it out")

@@ -74,5 +74,5 @@ def _losses(annotations: Sequence[Annotation], held: Sequence[Annotation | str])
             continue
         before = annotation.key._asdict() | annotation.said._asdict()
         after = of.key._asdict() | of.said._asdict()
-        counts.update(f"{name}" for name in before if before[name] != after[name])
+        counts.update(name for name in before if before[name] != after[name])
     return [f"{what} ({count} of {len(annotations)})" for what, count in counts.items()]

@@ -118,7 +118,13 @@ def _votes(lake: Lake, snapshots: dict[str, int], task: str) -> list[tuple[str, 
             f" Import some with `vidpipe annotate FILE --task {task}`."
             + (f" There are annotations of: {', '.join(others)}." if others else "")
         )
-    return [(key[0], label) for key, label in current.items()]
+    return [
+        (key.video_id, said.label)
+        for key, statements in current.items()
+        for said in statements
+        # A box tells of a thing in it, and not of the whole video.
+        if said.label is not None and said.box is None
+    ]
 
 
 def _extractions(lake: Lake, snapshots: dict[str, int]) -> dict[str, tuple[str, str]]:

@@ -82,6 +82,18 @@ PARAMS = {
         description="It becomes the champion if its accuracy is higher by more than this.",
         section="Promotion",
     ),
+    "accept_precision": Param(
+        0.9,
+        type="number",
+        minimum=0,
+        maximum=1,
+        title="Accepted labels are right in this share",
+        description=(
+            "For each label the lowest score with which that is so on the validation videos becomes"
+            " its threshold; labels with lower scores are kept, but marked as not accepted."
+        ),
+        section="Promotion",
+    ),
     "confidence": Param(
         0.9,
         type="number",

@@ -188,7 +188,7 @@ TABLES: dict[str, Table] = {
             ("end_s", pa.float64()),
             ("label", pa.string()),
             ("score", pa.float64()),
-            ("accepted", pa.bool_()),  # score reached the threshold of the run
+            ("accepted", pa.bool_()),  # its score reached the threshold
             ("model", pa.string()),
             ("model_version", pa.string()),
             ("labelled_at", TIMESTAMP),

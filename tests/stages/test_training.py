@@ -116,6 +116,7 @@ def test_a_training_is_pinned_run_measured_promoted_and_published(videos, task, 
     bundle = Bundle.load(champion.uri)
     bundle.check_canary()
     assert (bundle.labels, bundle.task) == (["a", "b"], task)
+    assert bundle.thresholds.keys() == {"a", "b"}
 
     # The same dataset again: its rows are there already, and what is not better does not replace.
     again = snapshot(lake, task, margin=1.0)
@@ -162,6 +163,8 @@ def test_a_training_is_pinned_run_measured_promoted_and_published(videos, task, 
     labels = [row for row in rows(lake, "labels") if row["task"] == task]
     assert {row["model_version"] for row in labels} == {"2"}
     assert len(labels) == len(named)
+    thresholds = Bundle.load(tracking.champion(task).uri).thresholds
+    assert all(row["accepted"] == (row["score"] >= thresholds[row["label"]]) for row in labels)
 
 
 def test_a_training_that_is_planned_anew_has_a_run_of_its_own(videos, task, mlflow, tmp_path):

@@ -23,13 +23,13 @@ from vidpipe.stages.manifest import Manifest
 from vidpipe.training.settings import complete
 
 SHARD = "00000"
-CONFIDENCE, SLICE_LIMIT = 0.9, 0.1
+CONFIDENCE, SLICE_LIMIT, ACCEPT_PRECISION = 0.9, 0.1, 0.9
 
 
 def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     """Writes the rows of `splits` and the manifests of the stages that follow.
 
-    Config: task, seed, test_share, margin, confidence, slice_limit, and what
+    Config: task, seed, test_share, margin, confidence, slice_limit, accept_precision, and what
     `vidpipe.training.settings.complete` takes.
 
     Result: `shards` (URIs of the manifests of train, evaluate and promote), `dataset` (version),
@@ -63,6 +63,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         "task": task,
         "dataset": dataset_uri,
         "dataset_version": dataset.version,
+        "accept_precision": _given(config, "accept_precision", ACCEPT_PRECISION),
         **training,
     }
     train_uri = _plan(manifest, attempt, lake, "train", train)

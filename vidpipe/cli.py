@@ -342,6 +342,24 @@ def models(task: str | None) -> None:
     tracking.print_models(task)
 
 
+@cli.command()
+@click.argument("task")
+@click.option("--why", default="", help="A reason, kept in the table promotions.")
+def rollback(task: str, why: str) -> None:
+    """Make the champion before the present one the champion again, at once.
+
+    Its labels become the current ones; the next label_nightly labels what it never saw.
+
+    \b
+    Example:
+        vidpipe rollback motion --why "too many false alarms"
+    """
+    from vidpipe.stages import by_hand
+
+    _require_parts("s3", "mlflow")
+    by_hand.rollback(task, why)
+
+
 def _require_parts(*parts: str) -> None:
     """Tells at once that a part is down, where the configuration is that of the embedded stack."""
     from vidpipe.config import find_config

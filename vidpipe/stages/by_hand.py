@@ -88,8 +88,17 @@ def annotate(
     stage = _run(lake, "annotate")
     plan = stage("annotate", task=task, file=uri, format=format, several=several, diff=diff)
     if not diff:
-        audit = stage("audit", plan=plan.uri)
-        stage("publish", publication=audit.result["publication"])
+        _publish(stage, plan)
+
+
+def rollback(task: str, why: str) -> None:
+    """Makes the champion before the present one current again: rollback, audit, publish.
+
+    Raises:
+        NothingToDoError: There was none before.
+    """
+    stage = _run(Lake(), "rollback")
+    _publish(stage, stage("rollback", task=task, why=why))
 
 
 def forget(name: str, **config: Any) -> None:
@@ -99,6 +108,11 @@ def forget(name: str, **config: Any) -> None:
         TemporaryError: A run that has not ended holds it still.
     """
     _run(Lake(), "forget")("forget", video=name, **config)
+
+
+def _publish(stage: Callable[..., Report], plan: Report) -> None:
+    audit = stage("audit", plan=plan.uri)
+    stage("publish", publication=audit.result["publication"])
 
 
 def _run(lake: Lake, dag_id: str) -> Callable[..., Report]:

@@ -1,33 +1,44 @@
 """
-### Labels that people gave become rows of `annotations`
+### Labels and boxes that people gave become rows of `annotations`
 
-Reads a file of labels from S3, checks every line, and imports all of it or nothing.
+Reads a file or a folder from S3, checks all of it, and imports all of it or nothing.
 (From a file at hand: `vidpipe annotate labels.csv --task motion`.)
 
 **The file** is CSV with a header, or JSON Lines, with the columns
 
 | column | |
 | --- | --- |
-| `video` | URI, key or file name of the video |
-| `label` | what it shows |
-| `start_s`, `end_s` | from when to when; left out: the whole video |
+| `video` | URI, key or file name of the video, also without its ending |
+| `label` | what it shows; null (JSON Lines): somebody looked, and there is nothing |
+| `start_s`, `end_s` | from when to when, equal for a box in one frame; left out: the whole video |
 | `annotator` | who says so |
-| `delete` | `true` withdraws the row |
+| `box_x`, `box_y`, `box_width`, `box_height` | a box, in shares of the picture, 0 to 1 |
+| `track`, `occluded` | which thing it is; whether something is before it |
+| `group`, `split` | a scene, camera or flight; train, validation or test of an official list |
+| `delete` | `true` withdraws what was said |
 
-A row replaces the earlier row of the same task, video, range and annotator; the others stay. What
-was there before stays readable in the table's history.
+or of another format: lists of Kinetics and UCF101, JSON of ActivityNet, COCO and Label Studio,
+CVAT's XML for video, a folder of YOLO. A folder is a ZIP, or a prefix that ends in a slash. What
+each format holds, and how pictures are named, tells docs/annotations.md. `FILE.vidpipe.json` beside
+a file, which `vidpipe export` writes, is read with it.
 
-**Tasks.** `annotate` reads and checks; `audit` and `publish` make it visible at once. With "only
-show" the log of `annotate` lists what would change, and nothing is published.
+What the file says of a task, video, range and annotator replaces all that was said of it before;
+the rest stays. What was there before stays readable in the table's history.
 
-**When it fails**, the log of `annotate` lists what is wrong by line: a video that is not known, a
-label that is empty, a range outside the video. Correct the file, upload it, and trigger again.
+**Tasks.** `annotate` reads and checks, and tells how far annotators agree; `audit` and `publish`
+make it visible at once. With "only show" the log of `annotate` lists what would change, and nothing
+is published.
+
+**When it fails**, the log of `annotate` lists what is wrong by line, or by its place in a document:
+a video that is not known, a label that is empty, a range outside the video, two labels where one is
+meant (or "several labels"). Correct the file, upload it, and trigger again.
 """
 
 from __future__ import annotations
 
 from airflow.sdk import DAG, Param, task
 
+from vidpipe.datasets.formats import AUTO, NAMES
 from vidpipe.orchestration.common import audit_and_publish, dag_settings
 from vidpipe.orchestration.operator import StageOperator
 from vidpipe.orchestration.params import runtime_params, task_param
@@ -38,7 +49,20 @@ PARAMS = {
         type="string",
         pattern="^s3://[^/]+/.+",
         title="File",
-        description="Where the labels are: s3://bucket/labels.csv or .jsonl.",
+        description="Where the labels are: s3://bucket/labels.csv, or a folder s3://bucket/yolo/.",
+    ),
+    "format": Param(
+        AUTO,
+        type="string",
+        enum=[AUTO, *NAMES],
+        title="Format",
+        description="What kind of file it is; auto: as it is recognised.",
+    ),
+    "several": Param(
+        False,
+        type="boolean",
+        title="Several labels",
+        description="A video may have several labels at once, by the same annotator.",
     ),
     "diff": Param(
         False,
@@ -50,7 +74,7 @@ PARAMS = {
 
 with DAG(
     "annotate",
-    description="Imports labels that people gave.",
+    description="Imports labels and boxes that people gave.",
     doc_md=__doc__,
     schedule=None,
     params={**PARAMS, **runtime_params()},

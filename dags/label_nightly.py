@@ -11,7 +11,9 @@ and succeeds; the log of `label_plan` says so.
 task; `audit` proves that every video has exactly one outcome; `publish` makes all of it visible at
 once, in the tables `labels` and `outcomes`.
 
-**The threshold** drops nothing: rows with a lower score are marked as not `accepted`, and kept.
+**Thresholds** drop nothing: rows with a lower score are marked as not `accepted`, and kept. Each
+model has its own, one for each label, set on validation videos when it was trained; one that is
+given in the form holds in their place.
 
 **Running it again** the same night labels nothing twice. A new champion does not label again what
 has a label.
@@ -50,12 +52,15 @@ PARAMS = {
         "Ingested before", "Only videos ingested before this time.", format="date-time"
     ),
     "threshold": Param(
-        0.0,
-        type="number",
+        None,
+        type=["null", "number"],
         minimum=0,
         maximum=1,
         title="Threshold",
-        description="Labels with a lower score are kept, but marked as not accepted.",
+        description=(
+            "Labels with a lower score are kept, but marked as not accepted. Empty: as the model"
+            " has it, for each label."
+        ),
     ),
     **budget_params(max_videos=50_000, max_hours=6),
 }

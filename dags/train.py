@@ -12,7 +12,8 @@ a group of yours or near duplicates, is never in two splits (table `splits`, wit
 docs/datasets.md). New videos join, and none of the old moves. `train` fits the network, with its
 progress by epoch in the log and in MLflow; `evaluate` measures it on the test split, and the
 champion on the same clips; `promote` gives it the alias `champion` if its accuracy is higher by the
-margin, else `challenger` (table `promotions`); `audit` and `publish` make the tables show it.
+margin, surely enough, and no large slice of the videos is worse than it may be, else `challenger`
+(table `promotions`); `audit` and `publish` make the tables show it.
 
 **Which architecture?** `cnn` sees one frame at a time: enough where one picture tells the class,
 and blind to motion. The others see the frames in their order; docs/models.md tells which to take
@@ -62,6 +63,42 @@ PARAMS = {
         maximum=1,
         title="Margin",
         description="It becomes the champion if its accuracy is higher by more than this.",
+        section="Promotion",
+    ),
+    "accept_precision": Param(
+        0.9,
+        type="number",
+        minimum=0,
+        maximum=1,
+        title="Accepted labels are right in this share",
+        description=(
+            "For each label the lowest score with which that is so on the validation videos becomes"
+            " its threshold; labels with lower scores are kept, but marked as not accepted."
+        ),
+        section="Promotion",
+    ),
+    "confidence": Param(
+        0.9,
+        type="number",
+        minimum=0,
+        maximum=1,
+        title="Confidence",
+        description=(
+            "How sure that must be: in this share of drawings from the test videos it is so. With"
+            " few test videos little is sure."
+        ),
+        section="Promotion",
+    ),
+    "slice_limit": Param(
+        0.1,
+        type="number",
+        minimum=0,
+        maximum=1,
+        title="Limit of a slice",
+        description=(
+            "It does not become the champion if its accuracy is lower by more than this on short"
+            " videos, on small ones, on one source … of which there are 30 or more."
+        ),
         section="Promotion",
     ),
 }

@@ -17,6 +17,7 @@ from typing import NoReturn
 
 import click
 
+from vidpipe.datasets.formats import AUTO, NAMES
 from vidpipe.errors import StoppedError, UsageError, VidpipeError
 from vidpipe.reasons import RETRY_REASONS
 from vidpipe.stages.working import leave_word
@@ -284,6 +285,49 @@ def changes(since: str) -> None:
 
 
 @cli.command()
+@click.argument("task")
+@click.argument("target", type=click.Path(path_type=Path))
+@click.option(
+    "--format", "label_format", type=click.Choice(NAMES), required=True, help="How it is written."
+)
+@click.option("--annotator", help="Only what this one says.")
+def export(task: str, target: Path, label_format: str, annotator: str | None) -> None:
+    """Write the annotations of a task for other tools.
+
+    \b
+    TARGET is a new file; for ucf101 and yolo a new folder, or .zip. What the format cannot hold
+    comes into TARGET.vidpipe.json, or into vidpipe.json in the folder, which annotate reads, too.
+
+    \b
+    Example:
+        vidpipe export cars cars.xml --format cvat
+    """
+    from vidpipe.stages import export as exporting
+
+    _require_parts("s3")
+    exporting.export(task, target, label_format, annotator)
+
+
+@cli.command()
+@click.argument("task")
+def agreement(task: str) -> None:
+    """Tell how far the annotators of a task agree.
+
+    \b
+    Krippendorff's alpha (1: they agree, 0: as by chance) over what two or more judged, the
+    classes that they confuse, the videos that they dispute, and how well their boxes match.
+
+    \b
+    Example:
+        vidpipe agreement motion
+    """
+    from vidpipe.datasets.agreement import print_agreement
+
+    _require_parts("s3")
+    print_agreement(task)
+
+
+@cli.command()
 @click.option("--task", help="Only the models of this task.")
 def models(task: str | None) -> None:
     """List the registered models with their metrics; the champion is marked.
@@ -296,6 +340,24 @@ def models(task: str | None) -> None:
 
     _require_parts("mlflow")
     tracking.print_models(task)
+
+
+@cli.command()
+@click.argument("task")
+@click.option("--why", default="", help="A reason, kept in the table promotions.")
+def rollback(task: str, why: str) -> None:
+    """Make the champion before the present one the champion again, at once.
+
+    Its labels become the current ones; the next label_nightly labels what it never saw.
+
+    \b
+    Example:
+        vidpipe rollback motion --why "too many false alarms"
+    """
+    from vidpipe.stages import by_hand
+
+    _require_parts("s3", "mlflow")
+    by_hand.rollback(task, why)
 
 
 def _require_parts(*parts: str) -> None:
@@ -351,17 +413,34 @@ for _name, _help, _params in STAGES:
 @cli.command()
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @click.option("--task", help="What the labels tell, such as motion; with FILE.")
+@click.option(
+    "--format",
+    "label_format",
+    type=click.Choice([AUTO, *NAMES]),
+    default=AUTO,
+    show_default=True,
+    help="The format of FILE; auto: as it is recognised.",
+)
+@click.option("--several", is_flag=True, help="A video may have several labels at once.")
 @click.option("--diff", is_flag=True, help="Only show what would change; with FILE.")
 @click.option("--run-key", hidden=True)
 @click.option("--params", default="{}", hidden=True)
 def annotate(
-    file: Path | None, task: str | None, diff: bool, run_key: str | None, params: str
+    file: Path | None,
+    task: str | None,
+    label_format: str,
+    several: bool,
+    diff: bool,
+    run_key: str | None,
+    params: str,
 ) -> None:
-    """Import labels that people gave, from CSV or JSON Lines.
+    """Import labels and boxes that people gave, from a file or folder.
 
     \b
-    Columns: video (URI, key or file name), label, start_s, end_s, annotator, delete.
-    A row replaces the row of the same task, video, range and annotator.
+    Columns of CSV and JSON Lines: video (URI, key or file name), label, start_s, end_s,
+    annotator, box_x, box_y, box_width, box_height, track, occluded, group, split, delete.
+    What a file says of a task, video, range and annotator replaces what was said before.
+    docs/annotations.md tells of the other formats.
 
     \b
     Example:
@@ -375,7 +454,7 @@ def annotate(
     from vidpipe.stages import by_hand
 
     _require_parts("s3")
-    by_hand.annotate(file, task, diff=diff)
+    by_hand.annotate(file, task, format=label_format, several=several, diff=diff)
 
 
 @cli.command()

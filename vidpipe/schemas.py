@@ -139,12 +139,23 @@ TABLES: dict[str, Table] = {
         _schema(
             ("task", pa.string()),
             ("video_id", pa.string()),
-            ("start_s", pa.float64(), True),  # null: the whole video
+            ("start_s", pa.float64(), True),  # null: the whole video; equal to end_s: one frame
             ("end_s", pa.float64(), True),
-            ("label", pa.string()),
+            # Null: somebody looked, and there is nothing of this task. (Tables that were made when
+            # it was required evolve: what is read of them is never null.)
+            ("label", pa.string(), True),
+            ("box_x", pa.float64(), True),  # of the top left corner, in shares of the picture
+            ("box_y", pa.float64(), True),  # as shown, 0 to 1; null: no box
+            ("box_width", pa.float64(), True),
+            ("box_height", pa.float64(), True),
+            ("track", pa.string(), True),  # which thing it is, within the video and annotator
+            ("occluded", pa.bool_(), True),  # something is before it; null: not told
+            ("group", pa.string(), True),  # what the video belongs to: a scene, a camera, a flight
+            ("split", pa.string(), True),  # train, validation, test, as an official list has it
             ("annotator", pa.string()),  # "" where the file names none
             ("source", pa.string()),  # file and line
-            ("annotated_at", TIMESTAMP),  # the newest row of (task, video, range, annotator) holds
+            # The rows of the newest import of (task, video, range, annotator) hold, as a set.
+            ("annotated_at", TIMESTAMP),
             ("withdrawn", pa.bool_()),
             *_KEYS,
         ),
@@ -196,7 +207,7 @@ TABLES: dict[str, Table] = {
             ("end_s", pa.float64()),
             ("label", pa.string()),
             ("score", pa.float64()),
-            ("accepted", pa.bool_()),  # score reached the threshold of the run
+            ("accepted", pa.bool_()),  # its score reached the threshold
             ("model", pa.string()),
             ("model_version", pa.string()),
             ("labelled_at", TIMESTAMP),

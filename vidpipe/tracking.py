@@ -342,6 +342,18 @@ def version_of_run(task: str, run_id: str) -> Version | None:
     return _version(found[0]) if found else None
 
 
+def find_version(task: str, number: str) -> Version | None:
+    """The version with this number, or None."""
+    client = connect()
+    with answering():
+        try:
+            return _version(client.get_model_version(model_name(task), number))
+        except MlflowException as error:
+            if error.error_code in _MISSING:
+                return None
+            raise
+
+
 def aliases(version: Version) -> list[str]:
     """What a version is, such as the champion."""
     client = connect()

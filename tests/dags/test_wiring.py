@@ -117,6 +117,8 @@ def test_annotate_imports(airflow_home: Path, stages: PretendStages):
     assert stages.calls[0]["config"] == {
         "task": "motion",
         "file": "s3://videos/labels.csv",
+        "format": "auto",
+        "several": False,
         "diff": False,
     }
 

@@ -10,7 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vidpipe.datasets.annotations import VideoNames, parse_annotations
+from vidpipe.datasets.annotations import Annotation, Box
+from vidpipe.datasets.formats.given import of_file
+from vidpipe.datasets.formats.importing import parse_annotations
+from vidpipe.datasets.video_names import VideoFacts, VideoNames
 from vidpipe.errors import BadInputError
 
 VIDEOS = VideoNames(
@@ -23,25 +26,117 @@ VIDEOS = VideoNames(
         "s3://videos/b/broken.mp4": "4" * 64,
         's3://videos/odd, "name"\n.mp4': "5" * 64,
     },
-    {"1" * 64: 10.0, "2" * 64: 5.0, "3" * 64: 5.0, "5" * 64: 1.0, "6" * 64: 1.0},
+    {
+        "1" * 64: VideoFacts(10.0),
+        "2" * 64: VideoFacts(5.0),
+        "3" * 64: VideoFacts(5.0),
+        "5" * 64: VideoFacts(1.0),
+        "6" * 64: VideoFacts(1.0),
+    },
 )
 
 
-def parse(text: str, name: str = "labels.csv"):
-    return parse_annotations(name, text.encode(), VIDEOS)
+def parse_bytes(content: bytes, name: str = "labels.csv", **options) -> list[Annotation]:
+    return parse_annotations(of_file(name, content), VIDEOS, **options).annotations
 
 
-@pytest.mark.parametrize("name", ["s3://videos/a/one.mp4", "a/one.mp4", "one.mp4"])
-def test_a_video_is_named_by_uri_key_or_file_name(name):
+def parse(text: str, name: str = "labels.csv", **options) -> list[Annotation]:
+    return parse_bytes(text.encode(), name, **options)
+
+
+@pytest.mark.parametrize(
+    "name", ["s3://videos/a/one.mp4", "a/one.mp4", "one.mp4", "a/one", "one", "1" * 64]
+)
+def test_a_video_is_named_by_uri_key_file_name_without_ending_or_id(name):
     (row,) = parse(f"video,label\n{name},wave\n")
-    assert (row.video_id, row.label, row.line, row.start_s) == ("1" * 64, "wave", 2, None)
+    assert (row.key, row.said.label, row.where) == (
+        ("1" * 64, None, None, ""),
+        "wave",
+        "line 2",
+    )
+
+
+def test_a_name_with_its_ending_is_not_that_of_another_file():
+    videos = VideoNames(
+        {"s3://b/a": "1", "s3://b/a.mp4": "2", "s3://b/c.mp4": "3"},
+        {name: VideoFacts(1.0) for name in "123"},
+    )
+    assert [videos.find(name) for name in ("a", "a.mp4", "c")] == ["1", "2", "3"]
+    with pytest.raises(ValueError, match="no video is called 'c.avi'"):
+        videos.find("c.avi")
 
 
 def test_json_lines_say_the_same_as_csv():
     as_csv = parse("video,label,start_s,end_s,annotator,delete\none.mp4,wave,1,2.5,ann,no\n")
     row = {"video": "one.mp4", "label": "wave", "start_s": 1, "end_s": 2.5, "annotator": "ann"}
     (as_json,) = parse(json.dumps(row), "labels.jsonl")
-    assert (as_json.key, as_json.label) == (as_csv[0].key, as_csv[0].label)
+    assert (as_json.key, as_json.said) == (as_csv[0].key, as_csv[0].said)
+
+
+def test_a_row_may_tell_of_a_box_in_a_frame_and_of_what_the_video_belongs_to():
+    row = {
+        "video": "one.mp4",
+        "label": "car",
+        "start_s": 3,
+        "end_s": 3,
+        "box_x": 0.25,
+        "box_y": 0,
+        "box_width": 0.75,
+        "box_height": 0.12345678,
+        "track": 7,
+        "occluded": True,
+        "group": "flight-3",
+        "split": "val",
+    }
+    (as_json,) = parse(json.dumps(row), "labels.jsonl")
+    text = io.StringIO()
+    csv.writer(text).writerows([row, row.values()])
+    (as_csv,) = parse(text.getvalue())
+    assert as_csv.key == as_json.key == ("1" * 64, 3.0, 3.0, "")
+    assert as_csv.said == as_json.said
+    assert as_json.said == (
+        "car",
+        Box(0.25, 0.0, 0.75, 0.123457),
+        "7",
+        True,
+        "flight-3",
+        "validation",
+    )
+
+
+def test_that_there_is_nothing_is_null_in_json_and_a_slip_in_csv():
+    (row,) = parse('{"video": "one", "label": null}', "labels.jsonl")
+    assert row.said == (None, None, None, None, None, None)
+    with pytest.raises(BadInputError, match="line 1: the label is empty"):
+        parse('{"video": "one"}', "labels.jsonl")
+
+
+BOX = "box_x,box_y,box_width,box_height"
+
+
+def test_several_boxes_in_a_frame_are_a_set():
+    rows = parse(
+        f"video,label,start_s,end_s,{BOX}\none,car,1,1,0,0,1,1\none,car,1,1,0,0,.5,1\n"
+        "one,car,1,1,0,0,1,1\n"
+    )
+    assert len(rows) == 2 and len({row.key for row in rows}) == 1
+
+
+def test_several_labels_are_allowed_only_where_that_is_said():
+    text = "video,label\none.mp4,wave\none.mp4,nod\none.mp4,wave\n"
+    assert [row.said.label for row in parse(text, several=True)] == ["wave", "nod"]
+    with pytest.raises(BadInputError, match="as line 2; where several labels are meant"):
+        parse(text)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("nothing", "label"), ("label", "nothing"), ("delete", "label")]
+)
+def test_nothing_and_something_contradict(first, second):
+    rows = {"nothing": {"label": None}, "label": {"label": "x"}, "delete": {"delete": True}}
+    lines = "\n".join(json.dumps({"video": "one", **rows[kind]}) for kind in (first, second))
+    with pytest.raises(BadInputError, match="line 2: the same video, range and annotator"):
+        parse(lines, "labels.jsonl", several=True)
 
 
 @pytest.mark.parametrize(
@@ -56,6 +151,14 @@ def test_json_lines_say_the_same_as_csv():
         ("video,label,start_s,end_s\none.mp4,wave,9,11\n", 2, "outside the video of 10.00 s"),
         ("video,label,start_s,end_s\none.mp4,wave,-1,2\n", 2, "outside the video"),
         ("video,label,start_s,end_s\none.mp4,wave,3,3\n", 2, "is empty"),
+        (f"video,label,{BOX}\none,car,0,0,1,\n", 2, "go together"),
+        (f"video,label,{BOX}\none,car,0,0,1,120\n", 2, "in shares of the picture"),
+        (f"video,label,{BOX}\none,car,0.6,0,0.5,1\n", 2, "in shares of the picture"),
+        (f"video,label,{BOX}\none,car,-0.1,0,0.5,1\n", 2, "in shares of the picture"),
+        (f"video,label,{BOX}\none,car,0,0,0,1\n", 2, "its size is 0"),
+        (f"video,label,{BOX}\none,car,0,0,x,1\n", 2, "box_width must be a share"),
+        ("video,label,split\none,car,holdout\n", 2, "split must be train, validation or test"),
+        ("video,label,occluded\none,car,2\n", 2, "occluded must be true or false"),
         ("video,label,start_s,end_s\none.mp4,wave,3,\n", 2, "go together"),
         ("video,label,start_s,end_s\none.mp4,wave,x,4\n", 2, "start_s must be seconds"),
         ("video,label,start_s,end_s\none.mp4,wave,nan,4\n", 2, "start_s must be seconds"),
@@ -80,17 +183,18 @@ def test_spreadsheets_write_separators_and_capitals_of_their_own(separator):
     text = io.StringIO()
     csv.writer(text, delimiter=separator).writerows([header, row])
     (read,) = parse(text.getvalue())
-    assert (read.video, read.label, read.start_s) == ("one.mp4", "a, b", 1.0)
+    assert (read.video, read.said.label, read.key.start_s) == ("one.mp4", "a, b", 1.0)
 
 
 @pytest.mark.parametrize("name", ["caf\u00e9.mp4", "cafe\u0301.mp4", "s3://videos/caf\u00e9.mp4"])
 def test_an_accent_may_be_written_in_either_way(name):
-    assert parse(f"video,label\n{name},wave\n")[0].video_id == "6" * 64
+    assert parse(f"video,label\n{name},wave\n")[0].key.video_id == "6" * 64
 
 
 def test_spaces_around_a_name_are_a_slip_unless_they_are_the_name():
-    assert parse("video,label\n one.mp4 ,wave\n")[0].video_id == "1" * 64
-    videos = VideoNames({"s3://b/a.mp4": "1", "s3://b/ a.mp4": "2"}, {"1": 1.0, "2": 1.0})
+    assert parse("video,label\n one.mp4 ,wave\n")[0].key.video_id == "1" * 64
+    facts = {"1": VideoFacts(1.0), "2": VideoFacts(1.0)}
+    videos = VideoNames({"s3://b/a.mp4": "1", "s3://b/ a.mp4": "2"}, facts)
     assert [videos.find(name) for name in ("a.mp4", " a.mp4", "a.mp4 ")] == ["1", "2", "1"]
 
 
@@ -104,12 +208,12 @@ def test_all_faults_are_listed_at_once_and_the_good_rows_are_not_imported():
 @pytest.mark.parametrize("content", [b"", b"video,label\n", b"\n\n"])
 def test_an_empty_file_is_a_fault(content):
     with pytest.raises(BadInputError):
-        parse_annotations("labels.csv", content, VIDEOS)
+        parse_bytes(content)
 
 
 def test_bytes_that_are_not_utf8_are_a_fault_of_their_line():
     with pytest.raises(BadInputError, match="line 2: not UTF-8"):
-        parse_annotations("labels.csv", b"video,label\none.mp4,caf\xe9\n", VIDEOS)
+        parse_bytes(b"video,label\none.mp4,caf\xe9\n")
 
 
 @pytest.mark.parametrize("line", ["[1]", "{", "7", '{"video": 3, "label": "a"}', '{"vidoe": "a"}'])
@@ -122,13 +226,30 @@ def test_a_quoted_name_may_hold_commas_quotes_and_newlines():
     text = io.StringIO()
     csv.writer(text).writerows([["video", "label"], ['odd, "name"\n.mp4', "wave"]])
     (row,) = parse(text.getvalue())
-    assert row.video_id == "5" * 64
+    assert row.key.video_id == "5" * 64
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"label": "\ud800"},
+        {"annotator": "\ud800"},
+        {"start_s": 10**400, "end_s": 1},
+        {"start_s": "1e999", "end_s": 1},
+        {"track": 10**400},
+        {"group": [1]},
+        {"delete": {}},
+    ],
+)
+def test_values_that_no_table_can_hold_are_faults_of_their_line(values):
+    with pytest.raises(BadInputError, match="line 1: "):
+        parse(json.dumps({"video": "one", "label": "x", **values}), "labels.jsonl")
 
 
 @given(st.binary(max_size=300), st.sampled_from(["labels.csv", "labels.jsonl"]))
 def test_any_bytes_end_in_rows_or_in_one_error(content, name):
     try:
-        rows = parse_annotations(name, content, VIDEOS)
+        rows = parse_bytes(content, name)
     except BadInputError as error:
         assert name in str(error)
     else:

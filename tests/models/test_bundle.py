@@ -28,6 +28,7 @@ def pack(architecture: str = "attention") -> Bundle:
         architecture=architecture,
         labels=LABELS,
         sampling=SAMPLING,
+        thresholds={"jump": 0.25, "run ✓": 1.0},
     )
 
 
@@ -50,6 +51,7 @@ def test_what_is_loaded_scores_as_what_was_saved(architecture, tmp_path):
     loaded = Bundle.load(tmp_path / "model")
     np.testing.assert_allclose(loaded.predict(CLIPS), bundle.predict(CLIPS), atol=1e-6)
     assert (loaded.labels, loaded.sampling) == (LABELS, SAMPLING)
+    assert loaded.thresholds == {"jump": 0.25, "run ✓": 1.0}
     assert (loaded.task, loaded.architecture) == ("sport", architecture)
     loaded.check_canary()
 

@@ -23,6 +23,7 @@ from tests.runs import audit_and_publish, ingest, label_rows, rows, shards, stag
 from tests.servers import config_file
 from vidpipe import tracking
 from vidpipe.config import Settings
+from vidpipe.datasets.formats.given import make_zip
 from vidpipe.errors import BadInputError, TemporaryError, UsageError
 from vidpipe.lake import forgetting, layout, publication
 from vidpipe.lake.query import run_query
@@ -144,6 +145,35 @@ def test_nothing_of_it_is_found_and_all_else_is_as_it_was(two):
     # A run that was planned on one of them goes on with what is left.
     frames = lake.dataset("frames", snapshots=planned)
     assert frames.to_table().num_rows == len(after["frames"])
+
+
+LABEL_FILES = {
+    "without-ending.csv": b"video,label\nanna,left\n",
+    "kinetics.csv": b"label,youtube_id,time_start,time_end,split\nleft,anna,0,1,train\n",
+    "coco.json": b'{"images": [{"id": 1, "file_name": "anna_000001.jpg"}], "annotations": []}',
+    "track.xml": b"<annotations><meta><task><source>anna.mp4</source></task></meta>"
+    b"<track id='0' label='x'><box frame='0' xtl='0' ytl='0' xbr='9' ybr='9'/></track>"
+    b"</annotations>",
+    "yolo.zip": make_zip({"classes.txt": b"car", "labels/anna_000001.txt": b""}),
+    "table.zip": make_zip({"labels.csv": b"video,label\nanna.mp4,left\n"}),
+    "x.xml.vidpipe.json": b'{"pictures": {"img_1.jpg": {"video": "anna", "frame": 1}}}',
+}
+OTHERS = {
+    "kinetics.csv": b"label,youtube_id,time_start,time_end,split\nanna,berta,0,1,train\n",
+    "yolo.zip": make_zip({"classes.txt": b"anna", "labels/berta_000001.txt": b""}),
+    "x.csv": b"video,label\nberta,annabel\n",
+}
+
+
+def test_label_files_of_every_format_that_name_it_go_and_others_stay(two):
+    lake, uri, _ = two
+    folder = f"{lake.uri}/annotations"
+    for kept, files in (("gone", LABEL_FILES), ("kept", OTHERS)):
+        for name, content in files.items():
+            lake.store.put(f"{folder}/{kept}/{name}", content)
+    forget(lake, uri, idle_hours=0)
+    left = {found.uri.removeprefix(f"{folder}/") for found in lake.store.list(f"{folder}/")}
+    assert left == {f"kept/{name}" for name in OTHERS}
 
 
 def test_of_a_large_file_the_other_rows_stay_as_they_are(lake):

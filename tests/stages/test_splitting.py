@@ -8,7 +8,6 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 
 from tests.lake.rows import DAY, publish_rows
@@ -20,7 +19,6 @@ from vidpipe.errors import BadInputError
 from vidpipe.lake.query import run_query
 from vidpipe.lake.tables import Lake
 from vidpipe.local.demo_data import DemoData
-from vidpipe.schemas import TABLES
 from vidpipe.stages.manifest import Manifest, Report
 from vidpipe.stages.runner import run_stage
 
@@ -85,20 +83,6 @@ def videos(lake) -> Videos:
     names = {f"{label}{n}": label for label in "ab" for n in range(10)}
     videos.add({name: look(number) for number, name in enumerate(names)}, names)
     return videos
-
-
-@pytest.fixture
-def owners_columns(monkeypatch) -> None:
-    """The columns of annotations in which owners tell groups and splits."""
-    spec = TABLES["annotations"]
-    schema = spec.schema
-    for column in {"group", "split"} - set(schema.names):
-        schema = schema.append(pa.field(column, pa.string()))
-    monkeypatch.setitem(
-        TABLES,
-        "annotations",
-        type(spec)(schema, spec.key, spec.sort, spec.names, spec.partition, spec.row_group_rows),
-    )
 
 
 def test_copies_go_where_the_original_goes_and_are_looked_at_once(
@@ -194,7 +178,7 @@ def test_new_videos_join_and_none_of_the_old_moves(videos):
     assert splits_of(lake, snapshot(lake)) == after
 
 
-def test_the_same_split_by_another_seed_is_remembered_as_well(videos, owners_columns):
+def test_the_same_split_by_another_seed_is_remembered_as_well(videos):
     lake = videos.lake
     names = {f"{label}{n}": label for label in "ab" for n in range(10)}
     listed = {name: "train" if int(name[1]) < 7 else "test" for name in names}
@@ -260,7 +244,7 @@ def test_what_looks_alike_later_leaves_the_training_not_the_test(videos, capsys)
     assert "as it belongs to" in capsys.readouterr().out
 
 
-def test_what_owners_say_counts_the_newest_first(videos, owners_columns, capsys):
+def test_what_owners_say_counts_the_newest_first(videos, capsys):
     lake = videos.lake
     names = {f"{label}{n}": label for label in "ab" for n in range(10)}
     listed = {"a0": "test", "b0": "train"}
@@ -285,7 +269,7 @@ def test_what_owners_say_counts_the_newest_first(videos, owners_columns, capsys)
         snapshot(lake)
 
 
-def test_what_cannot_be_split_is_told_before_any_frame_is_read(videos, owners_columns, capsys):
+def test_what_cannot_be_split_is_told_before_any_frame_is_read(videos, capsys):
     lake = videos.lake
     # None of these has a fingerprint, or a frame to make it from.
     publish_rows(lake, "more", "extract", {"videos": [{"video_id": f"c{n}"} for n in range(3)]})

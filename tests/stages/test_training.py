@@ -21,13 +21,15 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
+from tests.lake.rows import publish_rows
 from tests.runs import audit_and_publish, ingest, rows, shards, stage
 from tests.servers import new_lake
 from tests.weights_files import tensors_of, write_tfjs
 from vidpipe import tracking
 from vidpipe.datasets.labelled import Dataset
-from vidpipe.errors import EXIT_TEMPORARY, BadInputError, UsageError
+from vidpipe.errors import EXIT_TEMPORARY, BadInputError, NothingToDoError, UsageError
 from vidpipe.lake import layout
+from vidpipe.lake.query import run_query
 from vidpipe.lake.tables import Lake
 from vidpipe.local.demo_data import DemoData
 from vidpipe.models.bundle import Bundle
@@ -116,6 +118,7 @@ def test_a_training_is_pinned_run_measured_promoted_and_published(videos, task, 
     bundle = Bundle.load(champion.uri)
     bundle.check_canary()
     assert (bundle.labels, bundle.task) == (["a", "b"], task)
+    assert bundle.thresholds.keys() == {"a", "b"}
 
     # The same dataset again: its rows are there already, and what is not better does not replace.
     again = snapshot(lake, task, margin=1.0)
@@ -162,6 +165,61 @@ def test_a_training_is_pinned_run_measured_promoted_and_published(videos, task, 
     labels = [row for row in rows(lake, "labels") if row["task"] == task]
     assert {row["model_version"] for row in labels} == {"2"}
     assert len(labels) == len(named)
+    thresholds = Bundle.load(tracking.champion(task).uri).thresholds
+    assert all(row["accepted"] == (row["score"] >= thresholds[row["label"]]) for row in labels)
+
+
+def test_a_rollback_makes_the_champion_before_and_its_labels_current_again(
+    videos, task, mlflow, tmp_path
+):
+    lake, named = videos
+    annotate(lake, tmp_path, task, two_classes(named))
+    video_id = min(named.values())
+
+    def promote_and_label(**config) -> None:
+        plan = snapshot(lake, task, epochs=1, **config)
+        train, *_ = shards(lake, plan)
+        version = tracking.version_of_run(task, train.result["mlflow_run_id"])
+        # Whether it was better or not.
+        tracking.set_alias(version, tracking.CHAMPION)
+        audit_and_publish(lake, plan.run_key, plan)
+        night = stage(lake, f"{plan.run_key}-night", "label", task=task)
+        shards(lake, night)
+        audit_and_publish(lake, night.run_key, night)
+        label = {
+            "task": task,
+            "video_id": video_id,
+            "model": version.name,
+            "model_version": version.version,
+        }
+        publish_rows(lake, f"{plan.run_key}-labels", "label", {"labels": [label]})
+
+    def roll_back() -> None:
+        plan = stage(lake, f"rollback-{secrets.token_hex(4)}", "rollback", task=task, why="wrong")
+        audit_and_publish(lake, plan.run_key, plan)
+
+    def current() -> set[str]:
+        sql = "select model_version from current_labels where task = '{}' and video_id = '{}'"
+        found = run_query(sql.format(task, video_id), lake.settings)
+        return set(found["model_version"].to_pylist())
+
+    promote_and_label()
+    with pytest.raises(NothingToDoError, match="first champion"):
+        roll_back()
+    promote_and_label(learning_rate=1e-4)
+    promote_and_label(learning_rate=1e-5)
+    assert current() == {"3"}
+    for before in ("2", "1"):
+        roll_back()
+        assert tracking.champion(task).version == before
+        assert current() == {before}
+    with pytest.raises(NothingToDoError, match="first champion"):
+        roll_back()
+    last = max(
+        (row for row in rows(lake, "promotions") if row["task"] == task),
+        key=lambda row: row["promoted_at"],
+    )
+    assert (last["model_version"], last["replaced_version"], last["why"]) == ("1", "2", "wrong")
 
 
 def test_a_training_that_is_planned_anew_has_a_run_of_its_own(videos, task, mlflow, tmp_path):

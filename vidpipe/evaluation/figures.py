@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from vidpipe.evaluation.comparison import Comparison
 from vidpipe.evaluation.metrics import Evaluation, average_precision
 from vidpipe.evaluation.slices import Slice
 
@@ -185,6 +186,30 @@ def draw_slices(slices: Sequence[Slice], title: str) -> Figure:
     axes.set_xlim(-0.02, 1.02)
     axes.set_xlabel("accuracy")
     axes.set_title(title, parse_math=False)
+    return figure
+
+
+def draw_comparison(comparison: Comparison, title: str) -> Figure:
+    """Accuracies of challenger and champion on each slice, joined by a line."""
+    pairs = comparison.slices
+    figure = Figure(figsize=(7, 1.6 + 0.35 * len(pairs)), layout="constrained", dpi=120)
+    axes = figure.add_subplot()
+    for row, pair in enumerate(pairs):
+        better = pair.challenger >= pair.champion
+        axes.plot([pair.champion, pair.challenger], [row, row], color="C2" if better else "C3")
+    rows = range(len(pairs))
+    axes.scatter([p.champion for p in pairs], rows, color="0.6", label="champion", zorder=3)
+    axes.scatter([p.challenger for p in pairs], rows, color="C0", label="challenger", zorder=3)
+    axes.set_yticks(rows, [f"{_short(p.name)}: {_short(p.value)} ({p.videos})" for p in pairs])
+    for text in axes.get_yticklabels():
+        text.set_parse_math(False)
+    axes.invert_yaxis()
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_xlabel("accuracy")
+    axes.set_title(
+        f"{title}\nbetter by {comparison.difference:+.3f} ({comparison.interval})", parse_math=False
+    )
+    figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 

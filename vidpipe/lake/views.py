@@ -58,13 +58,24 @@ VIEWS: dict[str, str] = {
         of="stage, case when stage = 'extract' then source_uri else item end",
         order="finished_at desc, run_key desc",
     ),
-    # What people say now.
-    "current_annotations": _newest(
-        "annotations",
-        of="task, video_id, start_s, end_s, annotator",
-        order="annotated_at desc, run_key desc, source desc",
-        where="not withdrawn",
-    ),
+    # What people say now: all rows of the newest import of each task, video, range and annotator.
+    # The columns are not listed: one is called group, which engines quote in different ways.
+    "current_annotations": """\
+select annotations.*
+from annotations
+join (
+    select
+        work_key,
+        source,
+        rank() over (
+            partition by task, video_id, start_s, end_s, annotator
+            order by annotated_at desc, run_key desc
+        ) as newest
+    from annotations
+) ranked
+    on ranked.work_key = annotations.work_key
+    and ranked.source = annotations.source
+where ranked.newest = 1 and not annotations.withdrawn""",
     # The model of each task.
     "champions": _newest("promotions", of="task", order="promoted_at desc, run_key desc, work_key"),
     # Of each task and video, what the champion says that was promoted last among those that

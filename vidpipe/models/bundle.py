@@ -2,7 +2,7 @@
 
     MLmodel           MLflow's own description, with the signature
     data/model.keras  the network with its weights
-    data/bundle.json  task, architecture, labels, sampling
+    data/bundle.json  task, architecture, labels, sampling, thresholds
     data/canary.npz   a few made clips with the scores they got when the model was made
 
 This module is its MLflow flavour. Nothing in it is pickled and no code lies beside it, so that a
@@ -16,7 +16,7 @@ import json
 import os
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,8 @@ class Bundle:
         sampling: What it is to be given of a video.
         canary_clips: A few clips.
         canary_scores: The scores they got.
+        thresholds: Of each label the lowest score with which it is accepted; what is not named is
+            in any case.
     """
 
     model: keras.Model
@@ -62,6 +64,7 @@ class Bundle:
     sampling: Sampling
     canary_clips: np.ndarray
     canary_scores: np.ndarray
+    thresholds: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def pack(
@@ -72,11 +75,12 @@ class Bundle:
         architecture: str,
         labels: list[str],
         sampling: Sampling,
+        thresholds: dict[str, float] | None = None,
     ) -> Bundle:
         """Puts a trained network together with its canary."""
         canary = _made_clips(sampling)
         nothing = np.empty((0, len(labels)), np.float32)
-        bundle = cls(model, task, architecture, labels, sampling, canary, nothing)
+        bundle = cls(model, task, architecture, labels, sampling, canary, nothing, thresholds or {})
         bundle.canary_scores = bundle.predict(canary)
         return bundle
 
@@ -155,6 +159,7 @@ def save_model(bundle: Bundle, path: str | os.PathLike, mlflow_model: Model | No
         "architecture": bundle.architecture,
         "labels": bundle.labels,
         "sampling": dataclasses.asdict(bundle.sampling),
+        "thresholds": bundle.thresholds,
     }
     (data / "bundle.json").write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")
     np.savez_compressed(data / "canary.npz", clips=bundle.canary_clips, scores=bundle.canary_scores)
@@ -186,7 +191,9 @@ def _read(data: Path) -> Bundle:
             Sampling(**facts["sampling"]),
             clips,
             scores,
+            # Models of earlier versions accept all.
+            {label: float(value) for label, value in facts.get("thresholds", {}).items()},
         )
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         line = " ".join(str(error).split())[:300]
         raise BadInputError(f"This is no model of vidpipe's, or it is damaged: {line}") from error

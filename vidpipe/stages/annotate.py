@@ -1,117 +1,195 @@
-"""annotate: imports a file of labels that people gave; see `vidpipe/datasets/annotations.py`.
+"""annotate: imports a file of what people say of videos; see `docs/annotations.md`.
 
-A row replaces the row of the same task, video, range and annotator; the others stay. What was
-replaced or withdrawn stays in `annotations`; `current_annotations` shows what holds.
+What a file says of a task, video, range and annotator replaces all that was said of it before; the
+rest stays. What was replaced or withdrawn stays in `annotations`; `current_annotations` shows what
+holds.
 """
 
 from __future__ import annotations
 
+import collections
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow.dataset as ds
+from pyiceberg.expressions import EqualTo
 
+from vidpipe.datasets.agreement import measure_agreement
 from vidpipe.datasets.annotations import (
     Annotation,
-    VideoNames,
+    Key,
+    Statement,
     current_labels,
-    parse_annotations,
+    to_row,
 )
-from vidpipe.errors import UsageError
+from vidpipe.datasets.formats import AUTO
+from vidpipe.datasets.formats.given import (
+    MAX_BYTES,
+    SIDECAR,
+    Given,
+    is_read,
+    of_file,
+    of_folder,
+    too_large,
+)
+from vidpipe.datasets.formats.importing import parse_annotations
+from vidpipe.datasets.video_names import read_video_names
+from vidpipe.errors import DeniedError, NotFoundError, UsageError
 from vidpipe.lake import layout
+from vidpipe.lake.store import ObjectStore
 from vidpipe.lake.tables import Lake
 from vidpipe.stages.attempt import Attempt
 from vidpipe.stages.manifest import Manifest
+from vidpipe.text import printable
 
 CHANGES_SHOWN = 40
+LABELS_SHOWN = 5
 
 
 def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     """Imports `config["file"]` (an S3 URI) as annotations of `config["task"]`.
 
-    With `config["diff"]` it only tells what would change.
+    Config: task, file (of a file, an archive, or a folder, which ends in a slash), format (null:
+    as it is recognised), several (whether a video may have several labels at once), diff (only
+    tell what would change).
 
-    Result: counts of added, replaced, unchanged and withdrawn rows.
+    Result: counts of what was added, replaced, unchanged and withdrawn, by video, range and
+    annotator.
 
     Raises:
         BadInputError: The file has faults, listed by line; nothing is imported.
     """
-    task, file = manifest.config.get("task") or "", manifest.config.get("file") or ""
+    config = manifest.config
+    task, file = config.get("task") or "", config.get("file") or ""
     if not re.fullmatch(layout.TASK_PATTERN, task):
         raise UsageError(f"A task is a word of small letters, such as motion. Received: {task!r}")
-    name = file.rpartition("/")[2]
+    given = _fetch(lake.store, file)
     snapshots = lake.published()
-    videos = _video_names(lake, snapshots)
-    annotations = parse_annotations(name, lake.store.get(file), videos)
-    rows_of_task = lake.dataset("annotations", snapshots=snapshots).to_table(
-        filter=ds.field("task") == task
+    imported = parse_annotations(
+        given,
+        read_video_names(lake, snapshots),
+        format=config.get("format") or AUTO,
+        several=bool(config.get("several")),
     )
-    current = current_labels(rows_of_task)
+    for line in imported.told:
+        print(line)
+    rows_of_task = lake.dataset("annotations", where=EqualTo("task", task), snapshots=snapshots)
+    current = current_labels(rows_of_task.to_table(filter=ds.field("task") == task))
     changes = {"added": 0, "replaced": 0, "unchanged": 0, "withdrawn": 0}
     shown: list[str] = []
-    rows: list[dict[str, Any]] = []
-    for annotation in annotations:
-        change, line = _change(annotation, current.get(annotation.key))
+    changed: dict[Key, list[Annotation]] = {}
+    for key, of_key in _by_key(imported.annotations).items():
+        change, line = _change(key, of_key, current)
         changes[change] += 1
         if change != "unchanged":
             shown.append(line)
-            if not manifest.config.get("diff"):
-                rows.append(_row(attempt, task, name, annotation))
-    attempt.write("annotations", rows)
+            changed[key] = of_key
+    if not config.get("diff"):
+        attempt.write("annotations", _rows(attempt, task, given.name, changed))
     more = len(shown) - CHANGES_SHOWN
     for line in shown[:CHANGES_SHOWN] + ([f"… and {more} more"] if more > 0 else []):
         print(line)
-    attempt.conclude(f"{task}: " + ", ".join(f"{n} {change}" for change, n in changes.items()))
-    attempt.result |= {"changes": changes, "base": snapshots}
-
-
-def _video_names(lake: Lake, snapshots: dict[str, int]) -> VideoNames:
-    sources = lake.dataset("sources", snapshots=snapshots).to_table(
-        columns=["source_uri", "video_id", "deleted", "seen_at"]
+    agreement = measure_agreement(current).summary
+    attempt.conclude(
+        f"{task}: "
+        + ", ".join(f"{n} {change}" for change, n in changes.items())
+        + (f"; {agreement}" if agreement else "")
     )
-    by_uri: dict[str, str] = {}
-    for row in sources.sort_by("seen_at").to_pylist():
-        # The video of a source that is gone can still be named.
-        if row["video_id"]:
-            by_uri[row["source_uri"]] = row["video_id"]
-    videos = lake.dataset("videos", snapshots=snapshots).to_table(
-        columns=["video_id", "duration_s"]
-    )
-    return VideoNames(
-        by_uri,
-        dict(zip(videos["video_id"].to_pylist(), videos["duration_s"].to_pylist(), strict=True)),
-    )
+    attempt.result |= {"changes": changes, "format": imported.format, "base": snapshots}
 
 
-def _change(annotation: Annotation, before: str | None) -> tuple[str, str]:
-    span = "" if annotation.start_s is None else f" {annotation.start_s:g}–{annotation.end_s:g} s"
-    about = f"line {annotation.line}: {annotation.video}{span}"
-    if annotation.delete:
-        if before is None:
-            return "unchanged", ""
-        return "withdrawn", f"- {about}: {before}"
-    if before == annotation.label:
+def _fetch(store: ObjectStore, uri: str) -> Given:
+    """The file, or the files of the folder, that is to be imported."""
+    if uri.endswith("/"):
+        return of_folder(uri.rstrip("/").rpartition("/")[2], _files_below(store, uri))
+    name = uri.rpartition("/")[2]
+    return of_file(name, _content(store, uri), _sidecar(store, f"{uri}.{SIDECAR}"))
+
+
+def _files_below(store: ObjectStore, uri: str) -> Iterator[tuple[str, bytes]]:
+    for found in store.list(uri):
+        path = found.uri.removeprefix(uri)
+        if is_read(path):
+            yield path, _content(store, found.uri, found.size_bytes)
+
+
+def _content(store: ObjectStore, uri: str, size_bytes: int | None = None) -> bytes:
+    if (store.head(uri).size_bytes if size_bytes is None else size_bytes) > MAX_BYTES:
+        raise too_large(uri)
+    return store.get(uri)
+
+
+def _sidecar(store: ObjectStore, uri: str) -> bytes | None:
+    try:
+        return _content(store, uri)
+    except (NotFoundError, DeniedError):
+        # Who may not list a bucket is denied what is not there.
+        return None
+
+
+def _by_key(annotations: list[Annotation]) -> dict[Key, list[Annotation]]:
+    by_key: dict[Key, list[Annotation]] = {}
+    for annotation in annotations:
+        by_key.setdefault(annotation.key, []).append(annotation)
+    return by_key
+
+
+def _change(
+    key: Key, annotations: list[Annotation], current: dict[Key, frozenset[Statement]]
+) -> tuple[str, str]:
+    """What changes, as a word and a line; `current` is as it is then."""
+    before = current.pop(key, frozenset())
+    after = frozenset(a.said for a in annotations if a.said is not None)
+    if after:
+        current[key] = after
+    if before == after:
         return "unchanged", ""
-    if before is None:
-        return "added", f"+ {about}: {annotation.label}"
-    return "replaced", f"~ {about}: {before} → {annotation.label}"
+    first = annotations[0]
+    about = f"{first.where}: {first.video}{_span(key)}"
+    if not before:
+        word, line = "added", f"+ {about}: {_told(after)}"
+    elif not after:
+        word, line = "withdrawn", f"- {about}: {_told(before)}"
+    else:
+        word, line = "replaced", f"~ {about}: {_told(before)} → {_told(after)}"
+    return word, printable(line)
 
 
-def _row(attempt: Attempt, task: str, name: str, annotation: Annotation) -> dict[str, Any]:
+def _span(key: Key) -> str:
+    if key.start_s is None:
+        return ""
+    return f" {key.start_s:g} s" if key.is_instant else f" {key.start_s:g}–{key.end_s:g} s"
+
+
+def _told(statements: frozenset[Statement]) -> str:
+    counts = collections.Counter("nothing" if s.label is None else s.label for s in statements)
+    most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:LABELS_SHOWN]
+    told = [label if n == 1 else f"{n} × {label}" for label, n in most]
+    return ", ".join(told + ["…"] * (len(counts) > LABELS_SHOWN))
+
+
+def _rows(
+    attempt: Attempt, task: str, name: str, changed: dict[Key, list[Annotation]]
+) -> Iterator[dict[str, Any]]:
+    """The rows of all that changes; what is said of a video is one item."""
     manifest = attempt.manifest
-    source = f"{name}:{annotation.line}"
-    work_key = layout.make_work_key(manifest.run_key, "annotate", source)
-    attempt.outcome(source, work_key, video_id=annotation.video_id)
-    return {
-        "task": task,
-        "video_id": annotation.video_id,
-        "start_s": annotation.start_s,
-        "end_s": annotation.end_s,
-        "label": annotation.label,
-        "annotator": annotation.annotator,
-        "source": source,
-        "annotated_at": manifest.planned_time,
-        "withdrawn": annotation.delete,
-        "work_key": work_key,
-        "run_key": manifest.run_key,
-    }
+    work_keys: dict[str, str] = {}
+    sources: collections.Counter[str] = collections.Counter()
+    for key in sorted(changed, key=lambda k: (k.video_id, k.start_s or 0.0)):
+        if key.video_id not in work_keys:
+            work_key = layout.make_work_key(manifest.run_key, "annotate", name, key.video_id)
+            work_keys[key.video_id] = work_key
+            attempt.outcome(f"{name}:{key.video_id}", work_key, video_id=key.video_id)
+        for annotation in changed[key]:
+            source = f"{name}:{annotation.where.removeprefix('line ')}"
+            sources[source] += 1
+            yield {
+                "task": task,
+                **to_row(annotation),
+                # Several may come of one place: what the sidecar tells of it, say.
+                "source": source if sources[source] == 1 else f"{source} ({sources[source]})",
+                "annotated_at": manifest.planned_time,
+                "work_key": work_keys[key.video_id],
+                "run_key": manifest.run_key,
+            }

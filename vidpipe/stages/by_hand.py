@@ -8,6 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from vidpipe.datasets.formats import AUTO
+from vidpipe.datasets.formats.given import (
+    MAX_BYTES,
+    MAX_FILES,
+    SIDECAR,
+    is_read,
+    make_zip,
+    too_large,
+)
 from vidpipe.errors import UsageError
 from vidpipe.lake import layout
 from vidpipe.lake.tables import Lake
@@ -17,20 +26,59 @@ from vidpipe.version import code_version
 
 
 def upload_annotations(lake: Lake, file: Path) -> str:
-    """Puts an annotation file into the lake, named by its content; returns its URI."""
+    """Puts an annotation file into the lake, named by its content; returns its URI.
+
+    Its sidecar goes with it, where there is one. A folder becomes an archive of what may hold
+    labels, with its own sidecar in it.
+    """
+    sidecar = None
     try:
-        content = file.read_bytes()
+        if file.is_dir():
+            name = f"{file.resolve().name}.zip"
+            content = make_zip(_read_folder(file))
+        else:
+            name, content = file.name, _read(file)
+            beside = file.with_name(f"{file.name}.{SIDECAR}")
+            sidecar = _read(beside) if beside.exists() else None
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror}.") from error
-    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", file.name)
-    digest = hashlib.sha256(content).hexdigest()[:16]
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", name)
+    digest = hashlib.sha256(content + (sidecar or b"")).hexdigest()[:16]
     uri = f"{layout.annotations_uri(lake.uri)}{digest}/{name}"
+    if sidecar is not None:
+        lake.store.put(f"{uri}.{SIDECAR}", sidecar)
     lake.store.put(uri, content)
     return uri
 
 
-def annotate(file: Path, task: str, *, diff: bool = False) -> None:
-    """Imports an annotation file: annotate, audit, publish.
+def _read(file: Path) -> bytes:
+    if file.stat().st_size > MAX_BYTES:
+        raise too_large(file.name)
+    return file.read_bytes()
+
+
+def _read_folder(folder: Path) -> dict[str, bytes]:
+    """The files of a folder that may hold labels."""
+    paths = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*"))}
+    paths = {name: path for name, path in paths.items() if is_read(name) and path.is_file()}
+    if not paths:
+        raise UsageError(f"{folder} holds no labels: no lists, tables or documents.")
+    if len(paths) > MAX_FILES or sum(path.stat().st_size for path in paths.values()) > MAX_BYTES:
+        raise too_large(folder.name)
+    return {name: path.read_bytes() for name, path in paths.items()}
+
+
+def annotate(
+    file: Path, task: str, *, format: str = AUTO, several: bool = False, diff: bool = False
+) -> None:
+    """Imports an annotation file or folder: annotate, audit, publish.
+
+    Args:
+        file: The file or folder.
+        task: What it is about.
+        format: Its format; `auto`: as it is recognised.
+        several: Whether a video may have several labels at once.
+        diff: Only tell what would change.
 
     Raises:
         BadInputError: The file has faults, listed by line.
@@ -38,10 +86,19 @@ def annotate(file: Path, task: str, *, diff: bool = False) -> None:
     lake = Lake()
     uri = upload_annotations(lake, file)
     stage = _run(lake, "annotate")
-    plan = stage("annotate", task=task, file=uri, diff=diff)
+    plan = stage("annotate", task=task, file=uri, format=format, several=several, diff=diff)
     if not diff:
-        audit = stage("audit", plan=plan.uri)
-        stage("publish", publication=audit.result["publication"])
+        _publish(stage, plan)
+
+
+def rollback(task: str, why: str) -> None:
+    """Makes the champion before the present one current again: rollback, audit, publish.
+
+    Raises:
+        NothingToDoError: There was none before.
+    """
+    stage = _run(Lake(), "rollback")
+    _publish(stage, stage("rollback", task=task, why=why))
 
 
 def forget(name: str, **config: Any) -> None:
@@ -51,6 +108,11 @@ def forget(name: str, **config: Any) -> None:
         TemporaryError: A run that has not ended holds it still.
     """
     _run(Lake(), "forget")("forget", video=name, **config)
+
+
+def _publish(stage: Callable[..., Report], plan: Report) -> None:
+    audit = stage("audit", plan=plan.uri)
+    stage("publish", publication=audit.result["publication"])
 
 
 def _run(lake: Lake, dag_id: str) -> Callable[..., Report]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow.dataset as ds
@@ -13,7 +12,9 @@ import pyarrow.dataset as ds
 from vidpipe import tracking
 from vidpipe.datasets.labelled import Dataset, LabelledVideo
 from vidpipe.datasets.splits import TEST
+from vidpipe.evaluation.comparison import compare
 from vidpipe.evaluation.figures import (
+    draw_comparison,
     draw_confusion,
     draw_mistakes,
     draw_precision_recall,
@@ -35,10 +36,12 @@ from vidpipe.stages.manifest import Manifest, read_result
 def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     """Evaluates the model of a training.
 
-    Config: dataset (URI), train (URI of the training's manifest).
+    Config: dataset (URI), train (URI of the training's manifest), margin (by which it has to be
+    better than the champion).
 
-    Result: what the training's report holds, metrics, classes, test_videos, champion_version,
-    champion_metrics (null while there is no champion) and champion_learnt: how many of the test
+    Result: what the training's report holds, metrics, intervals, seconds_per_clip (of CPU),
+    classes, test_videos; and, null while there is no champion: champion_version, champion_metrics,
+    comparison (see `vidpipe.evaluation.comparison`) and champion_learnt: how many of the test
     videos the champion learnt from, which another seed or share of the split brings about.
 
     Raises:
@@ -52,29 +55,41 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     if champion and champion.version == trained["model_version"]:
         champion = None  # an earlier attempt of this run went as far as to promote it
     mlflow_run = tracking.open_run(trained["mlflow_run_id"])
-    measured = _evaluate(trained["model_uri"], dataset, attempt, lake, mlflow_run)
+    test = _TestSplit.of(dataset, lake)
+    measured = _measure(trained["model_uri"], dataset, test, attempt, lake)
     result = measured.evaluation
+    _log(mlflow_run, test, measured, f"{dataset.task} by {measured.bundle.architecture}")
     attempt.result |= {
         **trained,
         "metrics": result.metrics(),
         "intervals": measured.intervals,
         "seconds_per_clip": measured.seconds_per_clip,
         "classes": len(dataset.labels),
-        "test_videos": len(result.truth),
+        "test_videos": len(test.videos),
         "champion_version": None,
         "champion_metrics": None,
         "champion_learnt": 0,
+        "comparison": None,
     }
-    summary = f"{_shown(result)} on {len(result.truth)} test videos"
+    summary = f"{_shown(result)} on {len(test.videos)} test videos"
     if champion:
-        of_champion = _evaluate(champion.uri, dataset, attempt, lake, None).evaluation
+        of_champion = _measure(champion.uri, dataset, test, attempt, lake).evaluation
+        margin = manifest.config.get("margin") or 0.0
+        comparison = compare(result, of_champion, test.described, test.groups, margin=margin)
         mlflow_run.log_metrics(
-            {f"champion_{name}": value for name, value in of_champion.metrics().items()}
+            {
+                **{f"champion_{name}": value for name, value in of_champion.metrics().items()},
+                "difference": comparison.difference,
+                "sureness": comparison.sureness,
+            }
         )
+        title = f"{dataset.task}: version {trained['model_version']} and {champion.version}"
+        mlflow_run.log_figure(draw_comparison(comparison, title), "champion.png")
         attempt.result |= {
             "champion_version": champion.version,
             "champion_metrics": of_champion.metrics(),
             "champion_learnt": _learnt_by(champion, dataset, lake),
+            "comparison": dataclasses.asdict(comparison),
         }
         summary += f"; the champion, version {champion.version}: {_shown(of_champion)}"
     attempt.conclude(summary)
@@ -82,103 +97,111 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
 
 
 @dataclass(frozen=True)
+class _TestSplit:
+    """The videos that judge.
+
+    Attributes:
+        videos: They.
+        names: Their file names.
+        groups: What each belongs together with.
+        described: The slices that each is in.
+    """
+
+    videos: list[LabelledVideo]
+    names: list[str]
+    groups: list[str]
+    described: list[dict[str, str]]
+
+    @classmethod
+    def of(cls, dataset: Dataset, lake: Lake) -> _TestSplit:
+        """That of a dataset."""
+        videos = dataset.of(TEST)
+        found = lake.dataset("videos", snapshots=dataset.snapshots).to_table(
+            filter=ds.field("video_id").isin([video.video_id for video in videos])
+        )
+        row_of = {row["video_id"]: row for row in found.sort_by("ingested_at").to_pylist()}
+        rows = [row_of[video.video_id] for video in videos]
+        return cls(
+            videos,
+            [row["source_uri"].rpartition("/")[2] for row in rows],
+            [video.group or video.video_id for video in videos],
+            [describe(row) for row in rows],
+        )
+
+
+@dataclass(frozen=True)
 class _Measured:
     """What a model does on the test split.
 
     Attributes:
+        bundle: The model.
+        clips: What it saw.
         evaluation: Its scores beside the truth.
         intervals: Low and high end of some of its metrics, by name.
         seconds_per_clip: CPU time.
     """
 
+    bundle: Bundle
+    clips: np.ndarray
     evaluation: Evaluation
     intervals: dict[str, Interval]
     seconds_per_clip: float
 
 
-def _evaluate(
-    model_uri: str,
-    dataset: Dataset,
-    attempt: Attempt,
-    lake: Lake,
-    mlflow_run: tracking.Run | None,
+def _measure(
+    model_uri: str, dataset: Dataset, test: _TestSplit, attempt: Attempt, lake: Lake
 ) -> _Measured:
-    """Measures a model; with a run, metrics and pictures go there."""
     bundle = Bundle.load(model_uri)
     bundle.check_canary()
-    path = attempt.scratch / "clips.npy"
-    path.unlink(missing_ok=True)
-    videos = dataset.of(TEST)
     clips = dataset.read_clips(
         lake,
-        videos,
+        test.videos,
         bundle.sampling,
-        path,
+        attempt.scratch / f"{model_uri.replace('/', '-')}.npy",
         lambda done, of: attempt.progress(0, 1, f"reading frames, {done} of {of}"),
     )
     started_s = time.process_time()
     scores = bundle.predict(clips)
     seconds_per_clip = (time.process_time() - started_s) / len(clips)
-    result = evaluate(scores, bundle.labels, [video.label for video in videos])
-    groups = [video.group or video.video_id for video in videos]
+    result = evaluate(scores, bundle.labels, [video.label for video in test.videos])
     intervals = {
-        name: bootstrap(lambda rows, name=name: getattr(result.take(rows), name), groups)
+        name: bootstrap(lambda rows, name=name: getattr(result.take(rows), name), test.groups)
         for name in ("accuracy", "macro_f1")
     }
-    if mlflow_run:
-        title = f"{dataset.task} by {bundle.architecture}, accuracy {result.accuracy:.3f}"
-        _log(mlflow_run, lake, dataset, videos, clips, result, groups, title)
-        mlflow_run.log_metrics(
-            {
-                **{f"test_{name}": value for name, value in result.metrics().items()},
-                **{
-                    f"test_{name}_{end}": value
-                    for name, interval in intervals.items()
-                    for end, value in interval._asdict().items()
-                },
-                "test_cpu_seconds_per_clip": seconds_per_clip,
-            }
-        )
-    return _Measured(result, intervals, seconds_per_clip)
+    return _Measured(bundle, clips, result, intervals, seconds_per_clip)
 
 
-def _log(
-    mlflow_run: tracking.Run,
-    lake: Lake,
-    dataset: Dataset,
-    videos: list[LabelledVideo],
-    clips: np.ndarray,
-    result: Evaluation,
-    groups: list[str],
-    title: str,
-) -> None:
-    """Keeps what is more than a number: tables and pictures."""
-    rows = _rows(lake, dataset, [video.video_id for video in videos])
-    names = [row["source_uri"].rpartition("/")[2] for row in rows]
-    slices = slice_up(result, [describe(row) for row in rows], groups)
+def _log(mlflow_run: tracking.Run, test: _TestSplit, measured: _Measured, title: str) -> None:
+    """Keeps metrics, tables and pictures."""
+    result = measured.evaluation
+    title += f", accuracy {result.accuracy:.3f}"
+    slices = slice_up(result, test.described, test.groups)
+    ends = {
+        f"test_{name}_{end}": value
+        for name, interval in measured.intervals.items()
+        for end, value in interval._asdict().items()
+    }
+    mlflow_run.log_metrics(
+        {
+            **{f"test_{name}": value for name, value in result.metrics().items()},
+            **ends,
+            "test_cpu_seconds_per_clip": measured.seconds_per_clip,
+        }
+    )
     mlflow_run.log_json(result.per_class(), "per_class.json")
     mlflow_run.log_json([dataclasses.asdict(of) for of in slices], "slices.json")
     mlflow_run.log_figure(draw_confusion(result, title), "confusion.png")
     mlflow_run.log_figure(draw_reliability(result, title), "reliability.png")
     mlflow_run.log_figure(draw_precision_recall(result, title), "precision_recall.png")
     mlflow_run.log_figure(draw_slices(slices, title), "slices.png")
-    shown = {videos[n].video_id for n in (*find_mistakes(result), *find_suspects(result))}
+    shown = {test.videos[n].video_id for n in (*find_mistakes(result), *find_suspects(result))}
     mlflow_run.log_pictures(
         {
-            tracking.MISCLASSIFIED: draw_mistakes(result, clips, names, title),
-            tracking.SUSPECTED: draw_suspects(result, clips, names, title),
+            tracking.MISCLASSIFIED: draw_mistakes(result, measured.clips, test.names, title),
+            tracking.SUSPECTED: draw_suspects(result, measured.clips, test.names, title),
         },
         sorted(shown),
     )
-
-
-def _rows(lake: Lake, dataset: Dataset, video_ids: list[str]) -> list[dict[str, Any]]:
-    """The rows of the table `videos` of these videos."""
-    found = lake.dataset("videos", snapshots=dataset.snapshots).to_table(
-        filter=ds.field("video_id").isin(video_ids)
-    )
-    row_of = {row["video_id"]: row for row in found.sort_by("ingested_at").to_pylist()}
-    return [row_of[video_id] for video_id in video_ids]
 
 
 def _learnt_by(champion: tracking.Version, dataset: Dataset, lake: Lake) -> int:

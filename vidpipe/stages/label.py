@@ -6,9 +6,8 @@ As a stage of one task it plans (which videos, by which model), as a shard it la
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow.dataset as ds
@@ -23,6 +22,9 @@ from vidpipe.stages.attempt import Attempt, ItemRows
 from vidpipe.stages.backlog import label_work_key, videos_without_labels
 from vidpipe.stages.manifest import PLAN, Manifest, now
 from vidpipe.stages.sharding import MAX_SHARDS, cut_shards
+
+if TYPE_CHECKING:
+    from vidpipe.models.bundle import Bundle
 
 ITEM_S = 2.0  # what a video costs beside its length
 SHARD_S = 1_200.0
@@ -93,7 +95,7 @@ def _plan_task(
         "model": champion.name,
         "model_version": champion.version,
         "model_uri": champion.uri,
-        "threshold": manifest.config.get("threshold") or 0.0,
+        "threshold": manifest.config.get("threshold"),
         "deadline": deadline.isoformat() if deadline else None,
         "frames_snapshot": snapshots.get("frames"),
     }
@@ -156,7 +158,8 @@ def _record_promotion(
 def _label(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     """Labels the videos of a shard.
 
-    Config: task, model, model_version, model_uri, threshold, deadline, frames_snapshot.
+    Config: task, model, model_version, model_uri, threshold (null: those of the model), deadline,
+    frames_snapshot.
     """
     from vidpipe.models.bundle import Bundle  # TensorFlow: the plan needs none
 
@@ -186,7 +189,7 @@ def _label(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
                 if over:
                     rows.skip("out_of_budget", f"The run was to begin nothing after {deadline}.")
                 else:
-                    _keep(manifest, item, bundle.labels, scores.get(item["video_id"]), rows)
+                    _keep(manifest, item, bundle, scores.get(item["video_id"]), rows)
         attempt.progress(min(start + BATCH_VIDEOS, total), total)
 
 
@@ -202,7 +205,7 @@ def _frames(lake: Lake, config: dict[str, Any], items: list[dict[str, Any]]) -> 
 def _keep(
     manifest: Manifest,
     item: dict[str, Any],
-    labels: Sequence[str],
+    bundle: Bundle,
     scores: np.ndarray | None,
     rows: ItemRows,
 ) -> None:
@@ -214,14 +217,17 @@ def _keep(
     if scores is None:
         raise MediaError("no_frames", "The table frames has no row of this video.")
     best = int(np.argmax(scores))
+    label, threshold = bundle.labels[best], config["threshold"]
+    if threshold is None:
+        threshold = bundle.thresholds.get(label, 0.0)
     row = {
         "task": config["task"],
         "video_id": item["video_id"],
         "start_s": 0.0,
         "end_s": item["duration_s"],
-        "label": labels[best],
+        "label": label,
         "score": float(scores[best]),
-        "accepted": float(scores[best]) >= config["threshold"],
+        "accepted": float(scores[best]) >= threshold,
         "model": config["model"],
         "model_version": config["model_version"],
         "labelled_at": manifest.planned_time,

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from vidpipe import tracking
 from vidpipe.lake.tables import Lake
 from vidpipe.stages.attempt import Attempt
 from vidpipe.stages.manifest import Manifest, now, read_result
 
+SLICE_VIDEOS = 30  # fewer say too little
+
 
 def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     """Decides on an evaluated model.
 
-    Config: evaluate (URI of the evaluation's manifest), margin.
+    Config: evaluate (URI of the evaluation's manifest), margin, confidence, slice_limit.
 
     Result: promoted, why (in words), model, model_version, mlflow_url.
     """
@@ -26,7 +30,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     if champion == version:
         promoted, why = True, "It was made the champion by an earlier attempt of this run."
     else:
-        promoted, why = _decide(evaluated, champion, manifest.config["margin"])
+        promoted, why = _decide(evaluated, champion, manifest.config)
     alias = tracking.CHAMPION if promoted else tracking.CHALLENGER
     tracking.set_alias(version, alias)
     attempt.conclude(f"{version.name} version {version.version} is the {alias}. {why}")
@@ -57,7 +61,10 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     }
 
 
-def _decide(evaluated: dict, champion: tracking.Version | None, margin: float) -> tuple[bool, str]:
+def _decide(
+    evaluated: dict[str, Any], champion: tracking.Version | None, config: dict[str, Any]
+) -> tuple[bool, str]:
+    """Whether it is promoted, and why, in words."""
     accuracy = evaluated["metrics"]["accuracy"]
     videos = evaluated["test_videos"]
     if champion is None:
@@ -69,13 +76,29 @@ def _decide(evaluated: dict, champion: tracking.Version | None, margin: float) -
             f"Version {champion.version} became the champion after this one was evaluated against"
             f" version {evaluated['champion_version'] or 'none'}."
         )
-    before = evaluated["champion_metrics"]["accuracy"]
-    better = accuracy - before > margin
-    learnt = evaluated["champion_learnt"]
+    comparison, margin = evaluated["comparison"], config["margin"]
+    low, high = comparison["interval"]
+    sure, worse = comparison["sureness"], _worse(comparison["slices"], config["slice_limit"])
+    better = comparison["difference"] > margin and sure >= config["confidence"]
     why = (
-        f"Its accuracy is {accuracy:.3f}, that of version {champion.version} is {before:.3f}, on"
-        f" the same {videos} test videos: {'' if better else 'not '}better by more than {margin:g}."
+        f"Its accuracy is {accuracy:.3f}, that of version {champion.version} is"
+        f" {evaluated['champion_metrics']['accuracy']:.3f}, on the same {videos} test videos:"
+        f" {comparison['difference']:+.3f} ({low:.3f} to {high:.3f}),"
+        f" {'' if better else 'not '}better by more than {margin:g} (sure to {sure:.0%},"
+        f" {config['confidence']:.0%} are asked for)."
     )
-    if learnt:
+    if worse:
+        why += f" It is worse by more than {config['slice_limit']:g} on {'; '.join(worse)}."
+    if learnt := evaluated["champion_learnt"]:
         why += f" The champion had learnt from {learnt} of them, which is no fair comparison."
-    return better, why
+    return better and not worse, why
+
+
+def _worse(slices: list[dict[str, Any]], limit: float) -> list[str]:
+    """Slices that are large enough to tell, and on which it is worse than may be."""
+    return [
+        f"{of['name']} {of['value']} ({of['challenger']:.3f}, was {of['champion']:.3f},"
+        f" {of['videos']} videos)"
+        for of in slices
+        if of["videos"] >= SLICE_VIDEOS and of["champion"] - of["challenger"] > limit
+    ]

@@ -24,13 +24,14 @@ from vidpipe.stages.splitting import Planned, plan_splits
 from vidpipe.training.settings import complete
 
 SHARD = "00000"
+CONFIDENCE, SLICE_LIMIT, ACCEPT_PRECISION = 0.9, 0.1, 0.9
 
 
 def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     """Writes the rows of `splits` and the manifests of the stages that follow.
 
-    Config: task, seed, test_share, near_duplicate_bits (null: the default), margin, and what
-    `vidpipe.training.settings.complete` takes.
+    Config: task, seed, test_share, near_duplicate_bits (null: the default), margin, confidence,
+    slice_limit, accept_precision, and what `vidpipe.training.settings.complete` takes.
 
     Result: `shards` (URIs of the manifests of train, evaluate and promote), `dataset` (version),
     `base` (snapshot ids read) and counts: train, validation, test, tied, without_frames, units,
@@ -75,18 +76,28 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         "task": task,
         "dataset": dataset_uri,
         "dataset_version": dataset.version,
+        "accept_precision": _given(config, "accept_precision", ACCEPT_PRECISION),
         **training,
     }
     train_uri = _plan(manifest, attempt, lake, "train", train)
     evaluate_uri = _plan(
-        manifest, attempt, lake, "evaluate", {"dataset": dataset_uri, "train": train_uri}
+        manifest,
+        attempt,
+        lake,
+        "evaluate",
+        {"dataset": dataset_uri, "train": train_uri, "margin": config.get("margin") or 0.0},
     )
     promote_uri = _plan(
         manifest,
         attempt,
         lake,
         "promote",
-        {"evaluate": evaluate_uri, "margin": config.get("margin") or 0.0},
+        {
+            "evaluate": evaluate_uri,
+            "margin": config.get("margin") or 0.0,
+            "confidence": _given(config, "confidence", CONFIDENCE),
+            "slice_limit": _given(config, "slice_limit", SLICE_LIMIT),
+        },
     )
     attempt.announce("train", training["epochs"], unit="epochs")
     counts = {
@@ -107,6 +118,10 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     }
 
 
+def _given(config: dict[str, Any], name: str, default: float) -> float:
+    return default if config.get(name) is None else config[name]
+
+
 def _votes(lake: Lake, snapshots: dict[str, int], task: str) -> list[tuple[str, str]]:
     """Video and label of each annotation that holds."""
     annotations = lake.dataset("annotations", snapshots=snapshots)
@@ -118,7 +133,13 @@ def _votes(lake: Lake, snapshots: dict[str, int], task: str) -> list[tuple[str, 
             f" Import some with `vidpipe annotate FILE --task {task}`."
             + (f" There are annotations of: {', '.join(others)}." if others else "")
         )
-    return [(key[0], label) for key, label in current.items()]
+    return [
+        (key.video_id, said.label)
+        for key, statements in current.items()
+        for said in statements
+        # A box tells of a thing in it, and not of the whole video.
+        if said.label is not None and said.box is None
+    ]
 
 
 def _extractions(lake: Lake, snapshots: dict[str, int]) -> dict[str, tuple[str, str]]:

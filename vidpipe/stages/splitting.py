@@ -116,16 +116,12 @@ def _owner_says(
     annotations = lake.dataset("annotations", snapshots=snapshots)
     found = []
     for column in ("group", "split"):
-        values: dict[str, str] = {}
-        if column in annotations.schema.names:
-            rows = annotations.to_table(
-                columns=["video_id", column, "annotated_at"],
-                filter=(ds.field("task") == task) & ds.field(column).is_valid(),
-            )
-            for row in rows.sort_by("annotated_at").to_pylist():
-                if row[column]:
-                    values[row["video_id"]] = row[column]
-        found.append(values)
+        rows = annotations.to_table(
+            columns=["video_id", column, "annotated_at"],
+            filter=(ds.field("task") == task) & (ds.field(column) != ""),
+        )
+        ordered = rows.sort_by("annotated_at").to_pylist()
+        found.append({row["video_id"]: row[column] for row in ordered})
     groups, given = found
     return groups, given
 

@@ -9,9 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
+from vidpipe.datasets.formats.given import of_file
+from vidpipe.datasets.formats.importing import mentions
 from vidpipe.datasets.labelled import Dataset
 from vidpipe.datasets.splits import TEST
-from vidpipe.errors import NotFoundError
+from vidpipe.errors import BadInputError, NotFoundError
 from vidpipe.lake import layout
 from vidpipe.lake.forgetting import stray_files
 from vidpipe.lake.tables import Lake
@@ -31,13 +33,13 @@ def staged_objects(lake: Lake, subject: Subject, tell: Callable[[str], None]) ->
         return []
     found = []
     for prefix, names_it in (
-        (layout.run_uri(lake.uri, ""), lambda content: _in_document(content, subject)),
-        (layout.annotations_uri(lake.uri), lambda content: _in_labels(content, subject)),
+        (layout.run_uri(lake.uri, ""), lambda uri: _in_document(_text(lake, uri), subject)),
+        (layout.annotations_uri(lake.uri), lambda uri: _in_labels(lake, uri, subject)),
     ):
         # What a training learnt so far is large, and names nobody.
         uris = [found.uri for found in lake.store.list(prefix) if not found.uri.endswith(".npz")]
         with ThreadPoolExecutor(READERS) as pool:
-            hits = pool.map(lambda uri: names_it(_content(lake, uri)), uris)  # noqa: B023
+            hits = pool.map(names_it, uris)
             for number, (uri, hit) in enumerate(zip(uris, hits, strict=True), 1):
                 if hit:
                     found.append(uri)
@@ -82,11 +84,15 @@ def _run_of(lake: Lake, uri: str) -> str | None:
     return None
 
 
-def _content(lake: Lake, uri: str) -> str:
+def _text(lake: Lake, uri: str) -> str:
+    return _content(lake, uri).decode("utf-8", "replace")
+
+
+def _content(lake: Lake, uri: str) -> bytes:
     try:
-        return lake.store.get(uri).decode("utf-8", "replace")
+        return lake.store.get(uri)
     except NotFoundError:
-        return ""  # gone since it was listed
+        return b""  # gone since it was listed
 
 
 def _in_document(content: str, subject: Subject) -> bool:
@@ -109,12 +115,22 @@ def _note_dataset(content: str, subject: Subject) -> None:
             subject.datasets.add((dataset.task, dataset.version))
 
 
-def _in_labels(content: str, subject: Subject) -> bool:
-    """Whether a file of labels tells of it: by video id, URI, key or file name."""
+def _in_labels(lake: Lake, uri: str, subject: Subject) -> bool:
+    """Whether a file of labels tells of it: by id, or by any name by which it would be found."""
+    content = _content(lake, uri)
+    try:
+        given = of_file(uri.rpartition("/")[2], content)
+    except BadInputError:
+        return True  # nobody can prove that it names nothing
     told = set(subject.videos)
-    for uri in subject.uris:
-        told |= {uri, uri.split("/", 3)[3], uri.rpartition("/")[2]}
-    return any(re.search(rf"(?<![\w.-]){re.escape(t)}(?![\w.-])", content) for t in told)
+    for source in subject.uris:
+        told |= {source, source.split("/", 3)[3], source.rpartition("/")[2]}
+    texts = [*given.files, *(of.decode("utf-8", "replace") for of in given.files.values())]
+    if given.sidecar is not None:
+        texts.append(given.sidecar.decode("utf-8", "replace"))
+    return any(
+        re.search(rf"(?<![\w.-]){re.escape(t)}(?![\w.-])", text) for t in told for text in texts
+    ) or mentions(given, subject.uris)
 
 
 def _texts(tree: Any) -> Iterator[str]:

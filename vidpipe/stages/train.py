@@ -16,6 +16,7 @@ from vidpipe import tracking
 from vidpipe.datasets.features import FeatureCache, read_features
 from vidpipe.datasets.labelled import Dataset
 from vidpipe.datasets.splits import TRAIN, VALIDATION
+from vidpipe.evaluation.metrics import accepting_thresholds, evaluate
 from vidpipe.lake import layout
 from vidpipe.lake.tables import Lake
 from vidpipe.models.architectures import Network, Sampling, chosen
@@ -36,8 +37,9 @@ from vidpipe.training.settings import FitSettings
 def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     """Trains one model.
 
-    Config: task, dataset (URI), dataset_version, weights (URI of a weights file, or null), and the
-    fields of `Network`, `Sampling` and `FitSettings`.
+    Config: task, dataset (URI), dataset_version, accept_precision (see
+    `vidpipe.evaluation.metrics.accepting_thresholds`), weights (URI of a weights file, or null),
+    and the fields of `Network`, `Sampling` and `FitSettings`.
 
     Result: mlflow_run_id, mlflow_url, model, model_version, model_uri.
 
@@ -72,7 +74,10 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
                 {"vidpipe.workers": workers.count, "vidpipe.devices": replicas.devices}
             )
             checkpoints = _checkpoints(manifest, attempt, lake)
-            model = _train(config, dataset, attempt, lake, replicas, checkpoints, mlflow_run)
+            model, thresholds = _train(
+                config, dataset, attempt, lake, replicas, checkpoints, mlflow_run
+            )
+            mlflow_run.log_json(thresholds, "thresholds.json")
             mlflow_run.log_metrics(
                 {"parameters": model.count_params(), "flops_per_clip": count_flops(model)}
             )
@@ -82,6 +87,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
                 architecture=config["architecture"],
                 labels=dataset.labels,
                 sampling=chosen(Sampling, config),
+                thresholds=thresholds,
             ).log(mlflow_run.id)
             version = tracking.version_of_run(dataset.task, mlflow_run.id)
             checkpoints.clear()
@@ -128,8 +134,12 @@ def _train(
     replicas: Replicas,
     checkpoints: Checkpoints,
     mlflow_run: tracking.Run | None = None,
-) -> keras.Model:
-    """Trains; the first worker, which has the MLflow run, tells how far it is."""
+) -> tuple[keras.Model, dict[str, float]]:
+    """Trains; the first worker, which has the MLflow run, tells how far it is.
+
+    Returns:
+        The model, and the score from which on each label is accepted.
+    """
     network, sampling, settings = (
         chosen(kind, config) for kind in (Network, Sampling, FitSettings)
     )
@@ -188,7 +198,14 @@ def _train(
             stopping=stopping,
             replicas=replicas,
         )
-    return _in_full_precision(model, network, sampling, len(labels))
+    # What no validation video speaks of, none is accepted of; without any, all is.
+    scores = [learner.predict_on_batch(inputs[[row]]) for row in validation]
+    thresholds = {}
+    if scores:
+        truth = [videos[row].label for row in validation]
+        result = evaluate(np.concatenate(scores), labels, truth)
+        thresholds = accepting_thresholds(result, config["accept_precision"])
+    return _in_full_precision(model, network, sampling, len(labels)), thresholds
 
 
 def _load_weights(

@@ -1,0 +1,76 @@
+"""CSV of vidpipe's own columns, as a spreadsheet writes it."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+
+from vidpipe.datasets.annotations import Annotation
+from vidpipe.datasets.formats.delimited import MORE_FIELDS, read_header, read_rows
+from vidpipe.datasets.formats.given import Given
+from vidpipe.datasets.formats.reading import Reader
+from vidpipe.datasets.formats.rows import COLUMNS, read_row, write_row
+from vidpipe.datasets.formats.shape import INSTANTS, NOTHING, Format
+from vidpipe.datasets.video_names import VideoNames
+
+_WRITTEN = tuple(name for name in COLUMNS if name != "delete")
+
+
+def recognises(given: Given) -> bool:
+    """By being nothing else."""
+    return not given.is_folder and not given.ends_in(".json", ".jsonl", ".ndjson", ".xml")
+
+
+def read(given: Given, reader: Reader) -> None:
+    """Reads rows; see `rows.py`."""
+    names, table = read_header(given.text)
+    if unknown := [n for n in names if n not in COLUMNS]:
+        raise ValueError(
+            f"line 1: there is no column {unknown[0]!r}; there are: {', '.join(COLUMNS)}"
+        )
+    if not {"video", "label"} <= set(names):
+        received = ", ".join(names)
+        raise ValueError(f"line 1: columns video and label are needed. Received: {received}")
+    for line, row in read_rows(table):
+        with reader.at(f"line {line}"):
+            if None in row:
+                raise ValueError(MORE_FIELDS)
+            read_row(reader, f"line {line}", row)
+
+
+def hold(annotations: Sequence[Annotation], videos: VideoNames) -> list[Annotation | str]:
+    """All but what an empty field cannot say."""
+    return [_held(annotation) for annotation in annotations]
+
+
+def _held(annotation: Annotation) -> Annotation | str:
+    if annotation.said.label is None:
+        return NOTHING
+    if annotation.key.is_instant and annotation.said.box is None:
+        return INSTANTS
+    return annotation
+
+
+def write(annotations: Sequence[Annotation], videos: VideoNames) -> bytes:
+    """Rows of all columns that say something."""
+    rows = [write_row(a, videos.name_of(a.key.video_id, videos.find)) for a in annotations]
+    used = set().union(*rows) | {"video", "label"}
+    target = io.StringIO(newline="")
+    table = csv.DictWriter(target, [n for n in _WRITTEN if n in used], restval="")
+    table.writeheader()
+    table.writerows(rows)
+    return target.getvalue().encode()
+
+
+FORMAT = Format(
+    name="csv",
+    title="CSV",
+    files="a file `.csv` (or of any other name)",
+    told_by="being none of the others",
+    loses="labels of single frames without a box, and that there is nothing",
+    recognises=recognises,
+    read=read,
+    hold=hold,
+    write=write,
+)

@@ -1,0 +1,188 @@
+"""The lists of UCF101: `classInd.txt`, `trainlist01.txt`, `testlist01.txt`.
+
+Of the names `v_Archery_g01_c01` the group is told: what was filmed together.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from vidpipe.datasets.annotations import Annotation, Statement
+from vidpipe.datasets.formats.given import Given, decode
+from vidpipe.datasets.formats.reading import Reader
+from vidpipe.datasets.formats.shape import (
+    NOTHING,
+    RANGES,
+    Format,
+    changed,
+    video_label,
+    with_one_split,
+)
+from vidpipe.datasets.video_names import VideoNames
+
+_LIST = re.compile(r"(train|test)list([0-9]*)\.txt")
+_CLASSES = "classInd.txt"
+_GROUP = re.compile(r"v_(.+_g[0-9]+)_c[0-9]+(\.[^.]+)?")
+_WORD = re.compile(r"(?!\ufeff)[^\s/\\]+")  # a list that began with that mark would lose it
+_PLAIN = re.compile(r"[^\s/\\]+")
+_ODD_LABEL = "labels with spaces or slashes"
+
+
+def recognises(given: Given) -> bool:
+    """By the names of its files."""
+    return any(_LIST.fullmatch(_name(path)) for path in given.files)
+
+
+def read(given: Given, reader: Reader) -> None:
+    """Reads labels of whole videos."""
+    lists = {path: match for path in given.files if (match := _LIST.fullmatch(_name(path)))}
+    folds = sorted({match[2] for match in lists.values()})
+    if len(folds) > 1:
+        raise ValueError(
+            f"there are lists of {len(folds)} splits ({', '.join(folds)}), and a video has one:"
+            " leave those of one"
+        )
+    if not lists:
+        raise ValueError("there is no trainlist01.txt or testlist01.txt in it")
+    classes = _read_classes(given, reader)
+    for path, match in lists.items():
+        for line, words in _lines(given, path, reader):
+            where = _where(given, path, line)
+            with reader.at(where):
+                _read_line(reader, where, words, match[1], classes)
+
+
+def _read_classes(given: Given, reader: Reader) -> dict[str, str]:
+    classes: dict[str, str] = {}
+    for path in given.files:
+        if _name(path).lower() == _CLASSES.lower():
+            for line, words in _lines(given, path, reader):
+                number, _, label = words.partition(" ")
+                if not number.isdecimal() or not _WORD.fullmatch(label.strip()):
+                    reader.fault(
+                        f"{_where(given, path, line)}: a line is a number and a class, such as"
+                        f" 1 Archery. Received: {words[:100]!r}"
+                    )
+                    continue
+                classes[number] = label.strip()
+    return classes
+
+
+def _lines(given: Given, path: str, reader: Reader) -> Iterator[tuple[int, str]]:
+    try:
+        text = decode(given.files[path])
+    except ValueError as error:
+        reader.fault(f"{path}: {error}" if given.is_folder else str(error))
+        return
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            yield number, line.strip()
+
+
+def _where(given: Given, path: str, line: int) -> str:
+    return f"{_name(path)}, line {line}" if given.is_folder else f"line {line}"
+
+
+def _read_line(reader: Reader, where: str, words: str, split: str, classes: dict[str, str]) -> None:
+    path, _, number = words.rpartition(" ")
+    path = path.strip()
+    if not path or not number.isdecimal():
+        path, number = words, ""
+    folders = path.replace("\\", "/").split("/")
+    label = classes.get(number)
+    if number and classes and label is None:
+        raise ValueError(f"there is no class {number} in {_CLASSES}")
+    if len(folders) > 1:
+        if label not in (None, folders[-2]):
+            raise ValueError(f"class {number} is {label}, but the folder is {folders[-2]!r}")
+        label = folders[-2]
+    if label is None:
+        raise ValueError(
+            f"nothing tells the class of {path[:200]!r}: put it into a folder of that name, or give"
+            f" its number, and {_CLASSES} beside the list"
+        )
+    video_id = reader.find_listed(path, reader.videos.find_path)
+    said = Statement(label, group=_group(folders[-1]), split=split)
+    reader.add(where, path, video_id, said)
+
+
+def _group(name: str) -> str | None:
+    match = _GROUP.fullmatch(name)
+    return match[1] if match else None
+
+
+def hold(annotations: Sequence[Annotation], videos: VideoNames) -> list[Annotation | str]:
+    """Labels of whole videos, which are for training or for testing."""
+    held = with_one_split(map(_held, annotations), lambda a: a.key.video_id)
+    return [
+        changed(
+            a,
+            split="test" if a.said.split == "test" else "train",
+            group=_group(_written(a.key.video_id, a.said.label, videos).rpartition("/")[2]),
+        )
+        if isinstance(a, Annotation)
+        else a
+        for a in held
+    ]
+
+
+def _held(annotation: Annotation) -> Annotation | str:
+    if annotation.said.label is None:
+        return NOTHING
+    held = video_label(annotation)
+    if isinstance(held, str):
+        return held
+    if held.key.start_s is not None:
+        return RANGES
+    return held if _WORD.fullmatch(held.said.label) else _ODD_LABEL
+
+
+def write(annotations: Sequence[Annotation], videos: VideoNames) -> dict[str, bytes]:
+    """The classes and the two lists."""
+    labels = sorted({a.said.label for a in annotations})
+    lists: dict[str, list[str]] = {"train": [], "test": []}
+    for annotation in annotations:
+        label = annotation.said.label
+        line = _written(annotation.key.video_id, label, videos)
+        if annotation.said.split == "train":
+            line += f" {labels.index(label) + 1}"
+        lists[annotation.said.split].append(line)
+    classes = [f"{number} {label}" for number, label in enumerate(labels, 1)]
+    files = {_CLASSES: classes, **{f"{name}list01.txt": lines for name, lines in lists.items()}}
+    return {name: "".join(f"{line}\n" for line in lines).encode() for name, lines in files.items()}
+
+
+def _written(video_id: str, label: str, videos: VideoNames) -> str:
+    def finds(name: str) -> str:
+        if not _PLAIN.fullmatch(name):
+            raise ValueError
+        return videos.find_path(f"{label}/{name}")
+
+    uri = videos.uri_of(video_id)
+    name = uri.rpartition("/")[2]
+    try:
+        if finds(name) == video_id:
+            return f"{label}/{name}"  # as they are there: with their ending
+    except ValueError:
+        pass
+    return f"{label}/{videos.name_of(video_id, finds)}"
+
+
+def _name(path: str) -> str:
+    return path.rpartition("/")[2]
+
+
+FORMAT = Format(
+    name="ucf101",
+    title="UCF101 lists",
+    files="a folder (or ZIP) of `classInd.txt`, `trainlist01.txt` and `testlist01.txt`, or a list",
+    told_by="these names",
+    loses="annotators, ranges, boxes, tracks, occlusion, groups but of `v_Archery_g01_c01`,"
+    " validation (it becomes train), labels with spaces or slashes, and that there is nothing",
+    recognises=recognises,
+    read=read,
+    hold=hold,
+    write=write,
+    in_folder=True,
+)

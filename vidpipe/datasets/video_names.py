@@ -1,0 +1,222 @@
+"""Finding videos by what people and data sets call them."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from vidpipe.datasets.annotations import RANGE_TOLERANCE_S
+from vidpipe.lake.tables import Lake
+
+_TIME_DECIMALS = 6
+
+
+class UnknownVideoError(ValueError):
+    """There is no such video, or none that can be labelled."""
+
+
+@dataclass(frozen=True)
+class VideoFacts:
+    """What is known of a video that can be labelled.
+
+    Attributes:
+        fps: Average frame rate; None where the container does not tell.
+        width: Of the picture as shown, in pixels.
+    """
+
+    duration_s: float
+    fps: float | None = None
+    width: int = 0
+    height: int = 0
+
+    def time_of(self, frame: int) -> float:
+        """When a frame is shown, in seconds; the first is 0. The rate must be known."""
+        return round(frame / self.fps, _TIME_DECIMALS)
+
+    def frame_of(self, time_s: float) -> int:
+        """The frame nearest to a time; the rate must be known."""
+        return min(round(time_s * self.fps), self.last_frame)
+
+    @property
+    def last_frame(self) -> int:
+        """The last frame that something may be said of; the rate must be known."""
+        return math.floor((self.duration_s + RANGE_TOLERANCE_S) * self.fps)
+
+    def is_whole(self, start_s: float, end_s: float) -> bool:
+        """Whether a range is the whole video."""
+        from_begin = 0 <= start_s <= RANGE_TOLERANCE_S
+        return from_begin and abs(end_s - self.duration_s) <= RANGE_TOLERANCE_S
+
+
+class VideoNames:
+    """Finds videos by URI, key, file name, `video_id`, and key or file name without ending.
+
+    Args:
+        sources: `video_id` of each source URI.
+        videos: The videos that can be labelled.
+    """
+
+    def __init__(self, sources: Mapping[str, str], videos: Mapping[str, VideoFacts]):
+        self.videos = videos
+        self._exact: tuple[dict[str, set[str]], ...] = ({}, {}, {})
+        self._by_stem: dict[str, set[str]] = {}
+        self._uris_by_name: dict[str, list[tuple[str, str]]] = {}
+        self._uri_of: dict[str, str] = {}
+        for uri, video_id in sources.items():
+            self._uri_of[video_id] = uri
+            # The same name may be written in two ways: macOS takes letters and accents apart.
+            uri = _composed(uri)
+            key = uri.removeprefix("s3://").partition("/")[2]
+            name = key.rpartition("/")[2]
+            for known, called in zip(self._exact, (uri, key, name), strict=True):
+                known.setdefault(called, set()).add(video_id)
+            for called in {stem_of(key), stem_of(name)}:
+                self._by_stem.setdefault(called, set()).add(video_id)
+            for called in {name, stem_of(name)}:
+                self._uris_by_name.setdefault(called, []).append((uri, video_id))
+
+    def find(self, name: str) -> str:
+        """Returns the id of the video that is called `name`.
+
+        Raises:
+            UnknownVideoError: There is none.
+            ValueError: There is more than one; says so in words.
+        """
+        # A name may begin or end with a space; more often the space is a slip.
+        called = (_composed(name), _composed(name.strip()))
+        names = (*self._exact, self._by_stem)
+        found = next(filter(None, (known.get(c) for c in called for known in names)), set())
+        if not found and name.strip() in self.videos:
+            found = {name.strip()}
+        return self._only(name, found)
+
+    def find_path(self, path: str) -> str:
+        """Returns the id of the video that a data set has at `path`.
+
+        The folders above it and its ending may be others here: of those with its file name, it is
+        the one that has most of the folders right above it.
+
+        Raises:
+            UnknownVideoError: There is none.
+            ValueError: There is more than one; says so in words.
+        """
+        try:
+            return self.find(path)
+        except UnknownVideoError:
+            folders = _composed(path.strip()).replace("\\", "/").split("/")
+        name = folders.pop()
+        if name in self.videos:
+            return name
+        found = self._uris_by_name.get(name) or self._uris_by_name.get(stem_of(name)) or []
+        best = max((_in_common(uri, folders) for uri, _ in found), default=0)
+        among = {video_id for uri, video_id in found if _in_common(uri, folders) == best}
+        return self._only(path, among)
+
+    def name_of(self, video_id: str, finds: Callable[[str], str]) -> str:
+        """The most readable name of a video by which it is found again.
+
+        Args:
+            video_id: The video.
+            finds: What finds it, such as `find`; may refuse a name by a ValueError.
+
+        Returns:
+            Its file name without ending, its file name, its key, or its id.
+        """
+        for name in self._names_of(video_id):
+            try:
+                if finds(name) == video_id:
+                    return name
+            except ValueError:
+                continue
+        return video_id
+
+    def uri_of(self, video_id: str) -> str:
+        """Where a video lies; its id where that is not known."""
+        return self._uri_of.get(video_id, video_id)
+
+    def _names_of(self, video_id: str) -> Iterator[str]:
+        if video_id in self._uri_of:
+            key = self._uri_of[video_id].removeprefix("s3://").partition("/")[2]
+            name = key.rpartition("/")[2]
+            yield from (stem_of(name), name, key)
+
+    def _only(self, name: str, found: Iterable[str]) -> str:
+        found = set(found)
+        if not found:
+            raise UnknownVideoError(f"no video is called {_shown(name)}")
+        if len(found) > 1:
+            raise ValueError(
+                f"{len(found)} videos are called {_shown(name)}: give the key or the URI"
+            )
+        (video_id,) = found
+        if video_id not in self.videos:
+            raise UnknownVideoError(
+                f"{_shown(name)} could not be extracted, so it cannot be labelled"
+            )
+        return video_id
+
+
+class SoughtNames(VideoNames):
+    """Finds nothing, and notes whether one of some sources was asked for.
+
+    Attributes:
+        met: Whether it was, by any name that would find it.
+    """
+
+    def __init__(self, sources: Iterable[str]):
+        super().__init__(dict.fromkeys(sources, ""), {})
+        self.met = False
+
+    def _only(self, name: str, found: Iterable[str]) -> str:
+        self.met |= bool(set(found))
+        raise UnknownVideoError
+
+
+def read_video_names(lake: Lake, snapshots: dict[str, int]) -> VideoNames:
+    """The names of all videos of a lake."""
+    sources = lake.dataset("sources", snapshots=snapshots).to_table(
+        columns=["source_uri", "video_id", "deleted", "seen_at"]
+    )
+    by_uri: dict[str, str] = {}
+    for row in sources.sort_by("seen_at").to_pylist():
+        # The video of a source that is gone can still be named.
+        if row["video_id"]:
+            by_uri[row["source_uri"]] = row["video_id"]
+    columns = ["video_id", "duration_s", "fps", "width", "height", "ingested_at"]
+    videos = lake.dataset("videos", snapshots=snapshots).to_table(columns=columns)
+    return VideoNames(
+        by_uri,
+        {
+            row["video_id"]: VideoFacts(
+                row["duration_s"], row["fps"] or None, row["width"], row["height"]
+            )
+            for row in videos.sort_by("ingested_at").to_pylist()
+        },
+    )
+
+
+def stem_of(path: str) -> str:
+    """A path without the ending of its file name."""
+    folder, slash, name = path.rpartition("/")
+    stem, dot, ending = name.rpartition(".")
+    return folder + slash + (stem if stem and dot and " " not in ending else name)
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def _in_common(uri: str, folders: list[str]) -> int:
+    """How many of the folders right above a file are those of `folders`."""
+    count = 0
+    for ours, theirs in zip(reversed(uri.split("/")[:-1]), reversed(folders), strict=False):
+        if ours != theirs:
+            break
+        count += 1
+    return count
+
+
+def _shown(name: str) -> str:
+    return repr(name if len(name) <= 200 else f"{name[:200]}…")

@@ -1,0 +1,77 @@
+"""A challenger beside the champion, on the same videos."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vidpipe.evaluation.intervals import Interval, bootstrap, share_above
+from vidpipe.evaluation.metrics import Evaluation
+from vidpipe.evaluation.slices import slice_up
+
+
+@dataclass(frozen=True)
+class SlicePair:
+    """How good both are on some of the videos; fields as of `vidpipe.evaluation.slices.Slice`."""
+
+    name: str
+    value: str
+    videos: int
+    challenger: float
+    champion: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """By how much a challenger is better.
+
+    Attributes:
+        difference: Its accuracy less that of the champion.
+        interval: Of the difference.
+        sureness: Share of resamples in which it is better by more than the margin asked for.
+        slices: Both on each slice, all videos first.
+    """
+
+    difference: float
+    interval: Interval
+    sureness: float
+    slices: list[SlicePair]
+
+
+def compare(
+    challenger: Evaluation,
+    champion: Evaluation,
+    described: Sequence[Mapping[str, str]],
+    groups: Sequence[str],
+    *,
+    margin: float,
+) -> Comparison:
+    """Compares two models on the same videos, by paired bootstrap over their groups.
+
+    Args:
+        challenger: Of the videos.
+        champion: Of the same, in the same order.
+        described: What `vidpipe.evaluation.slices.describe` says of each.
+        groups: What each belongs together with.
+        margin: By how much it has to be better.
+    """
+    gains = _right(challenger).astype(float) - _right(champion)
+
+    def difference(rows: np.ndarray) -> float:
+        return float(gains[rows].mean())
+
+    pairs = zip(
+        slice_up(challenger, described, groups), slice_up(champion, described, groups), strict=True
+    )
+    return Comparison(
+        float(gains.mean()),
+        bootstrap(difference, groups),
+        share_above(difference, groups, margin),
+        [SlicePair(a.name, a.value, a.videos, a.accuracy, b.accuracy) for a, b in pairs],
+    )
+
+
+def _right(evaluation: Evaluation) -> np.ndarray:
+    return evaluation.predicted == evaluation.truth

@@ -128,9 +128,12 @@ def _in_labels(lake: Lake, uri: str, subject: Subject) -> bool:
     texts = [*given.files, *(of.decode("utf-8", "replace") for of in given.files.values())]
     if given.sidecar is not None:
         texts.append(given.sidecar.decode("utf-8", "replace"))
-    return any(
+    if any(
         re.search(rf"(?<![\w.-]){re.escape(t)}(?![\w.-])", text) for t in told for text in texts
-    ) or mentions(given, subject.uris)
+    ):
+        return True
+    # By a part of its name an import finds only what is known to be a video.
+    return bool(subject.videos) and mentions(given, subject.uris)
 
 
 def _texts(tree: Any) -> Iterator[str]:

@@ -86,6 +86,7 @@ def scores(tmp_path_factory) -> tuple[dict[str, np.ndarray], dict[str, np.ndarra
         return here, dict(there)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*NETWORKS, *HEADS])
 def test_tensorflow_and_jax_agree(scores, name):
     here, there = scores

@@ -35,7 +35,7 @@ Where all examples of a class are one group or look alike, label some that are n
 
 from __future__ import annotations
 
-from airflow.sdk import DAG, Param
+from airflow.sdk import DAG
 
 from vidpipe.orchestration import notify
 from vidpipe.orchestration.common import audit_what_is_done, dag_settings, training_settings
@@ -43,6 +43,7 @@ from vidpipe.orchestration.operator import StageOperator
 from vidpipe.orchestration.params import (
     architecture_param,
     dataset_params,
+    gate_params,
     network_params,
     pod_params,
     runtime_params,
@@ -56,51 +57,7 @@ PARAMS = {
     **dataset_params(),
     **network_params(),
     **training_params(),
-    "margin": Param(
-        0.0,
-        type="number",
-        minimum=0,
-        maximum=1,
-        title="Margin",
-        description="It becomes the champion if its accuracy is higher by more than this.",
-        section="Promotion",
-    ),
-    "accept_precision": Param(
-        0.9,
-        type="number",
-        minimum=0,
-        maximum=1,
-        title="Accepted labels are right in this share",
-        description=(
-            "For each label the lowest score with which that is so on the validation videos becomes"
-            " its threshold; labels with lower scores are kept, but marked as not accepted."
-        ),
-        section="Promotion",
-    ),
-    "confidence": Param(
-        0.9,
-        type="number",
-        minimum=0,
-        maximum=1,
-        title="Confidence",
-        description=(
-            "How sure that must be: in this share of drawings from the test videos it is so. With"
-            " few test videos little is sure."
-        ),
-        section="Promotion",
-    ),
-    "slice_limit": Param(
-        0.1,
-        type="number",
-        minimum=0,
-        maximum=1,
-        title="Limit of a slice",
-        description=(
-            "It does not become the champion if its accuracy is lower by more than this on short"
-            " videos, on small ones, on one source … of which there are 30 or more."
-        ),
-        section="Promotion",
-    ),
+    **gate_params(),
 }
 
 POD = pod_params()

@@ -126,11 +126,11 @@ def _small_cnn3d(clips, network: Network):
 
 
 def _small_cnn_rnn(clips, network: Network):
-    return _recur(_frame_features(clips), network)
+    return _recur(_frame_features(clips, network), network)
 
 
 def _small_attention(clips, network: Network):
-    return _attend_to_frames(_frame_features(clips), network)
+    return _attend_to_frames(_frame_features(clips, network), network)
 
 
 def _small_transformer(clips, network: Network):
@@ -154,7 +154,7 @@ def _frames(clips):
     return ops.reshape(clips, (-1, *clips.shape[2:]))
 
 
-def _frame_features(clips):
+def _frame_features(clips, network: Network):
     """What each frame shows, where, and how that changed: `(batch, frames, FRAME_FEATURES)`.
 
     Motion is a change of place, so each frame's features stand beside their difference from those
@@ -169,7 +169,8 @@ def _frame_features(clips):
     x = ops.reshape(x, (-1, clips.shape[1], x.shape[-1]))
     before = ops.concatenate([x[:, :1], x[:, :-1]], axis=1)
     x = ops.concatenate([x, x - before], axis=-1)
-    return layers.Dense(FRAME_FEATURES, activation="relu")(x)
+    x = layers.Dense(FRAME_FEATURES, activation="relu")(x)
+    return layers.Dropout(network.dropout)(x)
 
 
 SMALL: dict[str, Callable] = {

@@ -10,6 +10,7 @@ from airflow.sdk import Param
 
 from vidpipe.config import RUNTIMES, ExtractSettings, load_settings
 from vidpipe.datasets.splits import NEAR_DUPLICATE_BITS
+from vidpipe.evaluation.gates import Gate
 from vidpipe.lake.layout import TASK_PATTERN
 from vidpipe.media import options
 from vidpipe.models.architectures import BACKBONES, CLASSIFICATION, Network
@@ -517,6 +518,58 @@ def training_params() -> dict[str, Param]:
             title="Precision",
             description="What it computes in while it learns; the model that comes of it: float32.",
             section=details,
+        ),
+    }
+
+
+def gate_params() -> dict[str, Param]:
+    """What a model must show before it is trusted."""
+    return {
+        "margin": Param(
+            Gate.margin,
+            type="number",
+            minimum=0,
+            maximum=1,
+            title="Margin",
+            description="It becomes the champion if its accuracy is higher by more than this.",
+            section="Promotion",
+        ),
+        "accept_precision": Param(
+            Gate.accept_precision,
+            type="number",
+            minimum=0,
+            maximum=1,
+            title="Accepted labels are right in this share",
+            description=(
+                "For each label the lowest score with which that is so on the validation videos"
+                " becomes its threshold; labels with lower scores are kept, but marked as not"
+                " accepted."
+            ),
+            section="Promotion",
+        ),
+        "confidence": Param(
+            Gate.confidence,
+            type="number",
+            minimum=0,
+            maximum=1,
+            title="Confidence",
+            description=(
+                "How sure that must be: in this share of drawings from the test videos it is so."
+                " With few test videos little is sure."
+            ),
+            section="Promotion",
+        ),
+        "slice_limit": Param(
+            Gate.slice_limit,
+            type="number",
+            minimum=0,
+            maximum=1,
+            title="Limit of a slice",
+            description=(
+                "It does not become the champion if its accuracy is lower by more than this on"
+                " short videos, on small ones, on one source … of which there are 30 or more."
+            ),
+            section="Promotion",
         ),
     }
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from vidpipe import tracking
+from vidpipe.evaluation.gates import SLICE_VIDEOS
 from vidpipe.lake.tables import Lake
 from vidpipe.stages.attempt import Attempt
 from vidpipe.stages.manifest import Manifest, now, read_result
-
-SLICE_VIDEOS = 30  # fewer say too little
 
 
 def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:

@@ -16,6 +16,7 @@ import pyarrow.dataset as ds
 from vidpipe.datasets.annotations import current_labels
 from vidpipe.datasets.labelled import Dataset, LabelledVideo, agree
 from vidpipe.errors import BadInputError, UsageError
+from vidpipe.evaluation.gates import Gate
 from vidpipe.lake import layout
 from vidpipe.lake.tables import Lake
 from vidpipe.stages.attempt import Attempt
@@ -24,14 +25,13 @@ from vidpipe.stages.splitting import Planned, plan_splits
 from vidpipe.training.settings import complete
 
 SHARD = "00000"
-CONFIDENCE, SLICE_LIMIT, ACCEPT_PRECISION = 0.9, 0.1, 0.9
 
 
 def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     """Writes the rows of `splits` and the manifests of the stages that follow.
 
-    Config: task, seed, test_share, near_duplicate_bits (null: the default), margin, confidence,
-    slice_limit, accept_precision, and what `vidpipe.training.settings.complete` takes.
+    Config: task, seed, test_share, near_duplicate_bits (null: the default), the fields of `Gate`,
+    and what `vidpipe.training.settings.complete` takes.
 
     Result: `shards` (URIs of the manifests of train, evaluate and promote), `dataset` (version),
     `base` (snapshot ids read) and counts: train, validation, test, tied, without_frames, units,
@@ -45,6 +45,9 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     if not task:
         raise UsageError("A training needs a task, such as motion.")
     training = complete(config)
+    # What a form leaves empty is null.
+    given = {f.name: config.get(f.name) for f in dataclasses.fields(Gate)}
+    gate = Gate(**{name: value for name, value in given.items() if value is not None})
     snapshots = lake.published()
     agreed, tied = agree(_votes(lake, snapshots, task))
     extractions = _extractions(lake, snapshots)
@@ -76,7 +79,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         "task": task,
         "dataset": dataset_uri,
         "dataset_version": dataset.version,
-        "accept_precision": _given(config, "accept_precision", ACCEPT_PRECISION),
+        "accept_precision": gate.accept_precision,
         **training,
     }
     train_uri = _plan(manifest, attempt, lake, "train", train)
@@ -85,7 +88,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         attempt,
         lake,
         "evaluate",
-        {"dataset": dataset_uri, "train": train_uri, "margin": config.get("margin") or 0.0},
+        {"dataset": dataset_uri, "train": train_uri, "margin": gate.margin},
     )
     promote_uri = _plan(
         manifest,
@@ -94,9 +97,9 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         "promote",
         {
             "evaluate": evaluate_uri,
-            "margin": config.get("margin") or 0.0,
-            "confidence": _given(config, "confidence", CONFIDENCE),
-            "slice_limit": _given(config, "slice_limit", SLICE_LIMIT),
+            "margin": gate.margin,
+            "confidence": gate.confidence,
+            "slice_limit": gate.slice_limit,
         },
     )
     attempt.announce("train", training["epochs"], unit="epochs")
@@ -116,10 +119,6 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         "base": snapshots,
         "counts": {**counts, **planned.counts},
     }
-
-
-def _given(config: dict[str, Any], name: str, default: float) -> float:
-    return default if config.get(name) is None else config[name]
 
 
 def _votes(lake: Lake, snapshots: dict[str, int], task: str) -> list[tuple[str, str]]:

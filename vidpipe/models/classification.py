@@ -62,7 +62,9 @@ def build_model(
         encoder = build_encoder(network.backbone, sampling, GRIDS[network.architecture])
         encoder.trainable = network.fine_tune
         features = keras.Input(encoder.output_shape[1:], name="features")
-        scores = _scores(HEADED[network.architecture](features, network), classes, several)
+        x = HEADED[network.architecture](features, network)
+        # It begins undecided: of many features and few clips chance weights would stay.
+        scores = _scores(x, classes, several, begins="zeros")
         head = keras.Model(features, scores, name="head")
         outputs = head(encoder(inputs))
     return keras.Model(inputs, outputs, name=network.architecture)
@@ -89,12 +91,11 @@ def standardise(head: keras.Model, features: np.ndarray, rows: np.ndarray) -> No
     layer.trainable = False
 
 
-def _scores(x, classes: int, several: bool):
+def _scores(x, classes: int, several: bool, begins: str = "glorot_uniform"):
     return layers.Dense(
         classes,
         activation="sigmoid" if several else "softmax",
-        # It begins undecided: of many features and few clips chance weights would stay.
-        kernel_initializer="zeros",
+        kernel_initializer=begins,
         # In single precision, whatever the layers before compute in.
         dtype="float32",
         name="scores",

@@ -47,6 +47,7 @@ class Architecture:
         batch_size: Videos a step.
         learning_rate: Adam's.
         dropout: Share of the features that are left out at random while it learns.
+        schedule: How the learning rate goes. Small networks of few epochs need it whole to the end.
     """
 
     description: str
@@ -55,6 +56,7 @@ class Architecture:
     batch_size: int
     learning_rate: float
     dropout: float
+    schedule: str = "constant"
 
 
 CLASSIFICATION: dict[str, Architecture] = {
@@ -73,6 +75,7 @@ CLASSIFICATION: dict[str, Architecture] = {
         batch_size=16,
         learning_rate=3e-3,
         dropout=0.2,
+        schedule="cosine",
     ),
     "cnn_rnn": Architecture(
         "frames in order through a recurrent layer: for motion",
@@ -97,6 +100,7 @@ CLASSIFICATION: dict[str, Architecture] = {
         batch_size=16,
         learning_rate=1e-3,
         dropout=0.0,
+        schedule="cosine",
     ),
 }
 
@@ -191,6 +195,7 @@ def find_defaults(architecture: str, backbone: str | None, fine_tune: bool) -> A
         batch_size=8,
         learning_rate=1e-4 if fine_tune else 1e-3,
         dropout=0.5,
+        schedule="cosine",
     )
 
 

@@ -445,12 +445,15 @@ def training_params() -> dict[str, Param]:
             section=section,
         ),
         "schedule": Param(
-            FitSettings.schedule,
-            type="string",
-            enum=list(SCHEDULES),
+            None,
+            type=["null", "string"],
+            enum=[None, *SCHEDULES],
             values_display={key: f"{key}: {words}" for key, words in SCHEDULES.items()},
             title="Schedule",
-            description="How the learning rate goes.",
+            description=(
+                "How the learning rate goes. Empty: cosine for cnn3d, transformer and behind a"
+                " backbone, constant for the others."
+            ),
             section=details,
         ),
         "warmup_share": Param(
@@ -459,7 +462,7 @@ def training_params() -> dict[str, Param]:
             minimum=0,
             maximum=0.5,
             title="Warm-up",
-            description="Share of the steps in which the learning rate grows from zero.",
+            description="Of the cosine: share of the steps in which the learning rate grows.",
             section=details,
         ),
         "weight_decay": Param(

@@ -31,14 +31,12 @@ def make_optimizer(settings: FitSettings, steps: int) -> keras.Optimizer:
 def _learning_rate(
     settings: FitSettings, steps: int
 ) -> float | keras.optimizers.schedules.LearningRateSchedule:
-    warmup = round(settings.warmup_share * steps)
-    if settings.schedule == "constant" and not warmup:
+    if settings.schedule == "constant":
         return settings.learning_rate
+    warmup = round(settings.warmup_share * steps)
     return keras.optimizers.schedules.CosineDecay(
         0.0 if warmup else settings.learning_rate,
         max(1, steps - warmup),
-        # Where it stays the same it decays to itself.
-        alpha=1.0 if settings.schedule == "constant" else 0.0,
         warmup_target=settings.learning_rate if warmup else None,
         warmup_steps=warmup,
     )

@@ -12,7 +12,7 @@ from vidpipe.models.architectures import Network, Sampling, chosen, find_default
 
 SCHEDULES = {
     "cosine": "up for a while, then down to nothing along half a cosine",
-    "constant": "up for a while, then the same",
+    "constant": "the same from the first step to the last",
 }
 PRECISIONS = {
     "float32": "as processors compute",
@@ -32,7 +32,8 @@ class FitSettings:
         augmentation: Whether clips are turned, shifted, sheared and zoomed.
         seed: Of the order, the augmentation and dropout.
         schedule: A key of `SCHEDULES` (cosine: Loshchilov & Hutter 2017).
-        warmup_share: Share of the steps in which the learning rate grows from zero.
+        warmup_share: Share of the steps in which the learning rate grows from zero, where it is not
+            constant.
         weight_decay: AdamW's; of kernels only.
         label_smoothing: Share of the truth that is spread over all classes (Szegedy et al. 2016).
         balanced: Whether all classes count the same, however many clips they have.
@@ -91,7 +92,7 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
         **dataclasses.asdict(spec.sampling),
         **{
             name: getattr(spec, name)
-            for name in ("epochs", "batch_size", "learning_rate", "dropout")
+            for name in ("epochs", "batch_size", "learning_rate", "dropout", "schedule")
         },
         "augmentation": True,
         "seed": 0,

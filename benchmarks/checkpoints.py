@@ -90,7 +90,7 @@ class Training:
         self.train = np.arange(TRAIN)
         self.validation = np.arange(TRAIN, TRAIN + VALIDATION)
         self.settings = FitSettings(
-            epochs, found.batch_size, found.learning_rate, augmentation=True, seed=0
+            epochs, found.batch_size, found.learning_rate, augmentation="article", seed=0
         )
         self.steps = epochs * steps_per_epoch(TRAIN, found.batch_size)
 
@@ -133,7 +133,8 @@ class Training:
             self.labels[self.train],
             self.weights[self.train],
             batch_size=size,
-            augment=True,
+            frames=self.sampling.frames,
+            augmentation=settings.of_clips,
             seed=0,
             epochs=settings.epochs,
         )
@@ -146,6 +147,7 @@ class Training:
                 self.labels[self.validation],
                 self.weights[self.validation],
                 batch_size=size,
+                frames=self.sampling.frames,
             ),
             epochs=settings.epochs,
             steps_per_epoch=steps_per_epoch(TRAIN, size),

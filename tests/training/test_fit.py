@@ -49,7 +49,13 @@ def train(
     clips, labels = data()
     if wrong_validation:
         labels[16:] = 1 - labels[16:]
-    chosen = {"epochs": 2, "batch_size": 8, "learning_rate": 3e-3, "augmentation": True, "seed": 0}
+    chosen = {
+        "epochs": 2,
+        "batch_size": 8,
+        "learning_rate": 3e-3,
+        "augmentation": "article",
+        "seed": 0,
+    }
     fit_settings = FitSettings(**{**chosen, **settings})
     prepare(fit_settings)
     model = build_model(Network(architecture), SAMPLING, CLASSES)
@@ -110,7 +116,7 @@ def test_a_loss_that_is_no_number_ends_it_with_advice_and_the_batch():
     clips, labels = data()
     inputs = clips.astype(np.float32)
     inputs[5] = np.nan
-    settings = FitSettings(3, 4, 1e-3, augmentation=False, seed=0)
+    settings = FitSettings(3, 4, 1e-3, augmentation="none", seed=0)
     prepare(settings)
     with pytest.raises(BadInputError, match="try a lower learning rate") as caught:
         fit(
@@ -141,7 +147,7 @@ def test_it_ends_when_patience_does_and_keeps_the_best():
 
 def test_a_batch_in_pieces_teaches_what_the_whole_does():
     whole, pieces = (
-        train(augmentation=False, validation=(), epochs=1, accumulation=n) for n in (1, 4)
+        train(augmentation="none", validation=(), epochs=1, accumulation=n) for n in (1, 4)
     )
     assert any(w.any() for w in whole.get_weights())
     for one, other in zip(whole.get_weights(), pieces.get_weights(), strict=True):
@@ -185,7 +191,7 @@ def test_rare_classes_count_as_much_as_frequent_ones():
     [("cosine", [0.0, 0.5, 1.0, 0.5, 0.0]), ("constant", [1.0, 1.0, 1.0, 1.0, 1.0])],
 )
 def test_the_learning_rate_goes_as_chosen(schedule, expected):
-    settings = FitSettings(1, 1, 0.01, False, 0, schedule=schedule, warmup_share=0.2)
+    settings = FitSettings(1, 1, 0.01, "none", 0, schedule=schedule, warmup_share=0.2)
     optimizer = make_optimizer(settings, steps=100)
     found = []
     for step in (0, 10, 20, 60, 100):
@@ -197,7 +203,7 @@ def test_the_learning_rate_goes_as_chosen(schedule, expected):
 def test_a_video_may_have_several_labels_or_none():
     clips, labels = data()
     both = np.concatenate([labels, labels[:, :1]], axis=1)
-    settings = FitSettings(12, 8, 3e-3, augmentation=False, seed=0)
+    settings = FitSettings(12, 8, 3e-3, augmentation="none", seed=0)
     prepare(settings)
     model = build_model(Network("cnn_rnn"), SAMPLING, 3, several=True)
     fit(

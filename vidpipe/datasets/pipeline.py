@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
-import keras
 import numpy as np
 import tensorflow as tf
 
-# It never mirrors: left and right may be classes.
-ROTATION_DEG = 20
-SHIFT = 0.1
-SHEAR = 0.1
-ZOOM = 0.1
+from vidpipe.datasets.augmentation import Augmenter, Mixer
+from vidpipe.datasets.presets import PRESETS, Augmentation, chance_moments, plain_moments
 
 
 @dataclass(frozen=True)
@@ -62,49 +59,73 @@ def training_batches(
     weights: np.ndarray,
     *,
     batch_size: int,
-    augment: bool,
+    frames: int,
+    augmentation: Augmentation,
     seed: int,
     epochs: int,
     first_step: int = 0,
     part: Part | None = None,
 ) -> tf.data.Dataset:
-    """The batches of a training, in another order each epoch; turned, shifted, sheared, zoomed.
+    """The batches of a training, in another order each epoch, augmented otherwise each time.
 
     What a batch holds follows from the seed and its number alone, so that a training can go on
     anywhere: where it is in its data is a number.
 
     Args:
-        array: uint8 `(videos, frames, height, width, 3)`, or features of clips; may be
+        array: uint8 `(videos, frames read, height, width, 3)`, or features of clips; may be
             memory-mapped.
         rows: The rows of `array` to train on.
         labels: For each of `rows` its classes, `(len(rows), classes)`.
         weights: For each of `rows` how much it counts.
         batch_size: Videos a batch.
-        augment: Whether to augment; all frames of a clip get the same transform.
+        frames: Of a clip; as many as there were read, or an odd part of them.
+        augmentation: What is done to clips; none may be done to features.
         seed: The same seed gives the same batches.
         epochs: Each holds every row once, in `steps_per_epoch` batches.
         first_step: The number of the first batch, counted from the first of the first epoch.
-        part: Only this part of each batch, its clips moved as in the whole.
+        part: Only this part of each batch, its clips augmented as in the whole.
 
     Returns:
         Batches of clips, labels and weights, from `first_step` to the end of the last epoch; where
         they are parts, how many rows the whole batch has comes fourth.
     """
     steps = steps_per_epoch(len(rows), batch_size)
+    by_chance = PRESETS[augmentation.preset].moments > 1
 
-    def choose(number: np.ndarray) -> np.ndarray:
-        return batch_rows(len(rows), int(number), batch_size=batch_size, seed=seed)
+    def choose(number: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        chosen = batch_rows(len(rows), int(number), batch_size=batch_size, seed=seed)
+        if by_chance:
+            random = np.random.default_rng((seed, int(number), 1))
+            return chosen, chance_moments(random, len(chosen), array.shape[1], frames)
+        plain = plain_moments(array.shape[1], frames)
+        return chosen, np.broadcast_to(plain, (len(chosen), frames))
 
-    numbers = tf.data.Dataset.range(first_step, epochs * steps)
-    chosen = numbers.map(lambda number: tf.numpy_function(choose, [number], tf.int64))
-    batches = _gather(chosen, array, rows, labels, weights, part)
-    if augment:
-        batches = tf.data.Dataset.zip(batches, numbers).map(
-            lambda batch, number: (
-                (augment_clips(batch[0], (seed, number), part, *batch[3:]),) + batch[1:]
+    augmenter = Augmenter(augmentation)
+    mixer = Mixer(augmentation.mix) if augmentation.mix != "none" else None
+    read = _reader(array, rows, labels, weights, frames)
+
+    def batch(number: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        chosen, moments = tf.numpy_function(choose, [number], (tf.int64, tf.int64))
+        whole = tf.shape(chosen)[0]
+        own = tf.range(whole) if part is None else part.take(tf.range(whole))
+        places, drawing = own, ((seed, number), whole, *array.shape[2:4])
+        if mixer:
+            mixing = mixer.draw(*drawing)
+            partners = tf.gather(mixing.partners, own)
+            # Those of other parts are read, and augmented, here as well.
+            places, of_both = tf.unique(tf.concat([own, partners], axis=0))
+        found = read(tf.gather(chosen, places), tf.gather(moments, places))
+        if augmenter.does_something:
+            clips = augmenter.apply(found[0], augmenter.draw(*drawing).of(places))
+            found = clips, *found[1:]
+        if mixer:
+            mine, theirs = (
+                tuple(tf.gather(values, of) for values in found) for of in tf.split(of_both, 2)
             )
-        )
-    return batches.prefetch(2)
+            found = mixer.apply(tf.gather(mixing.own, own), mine, theirs)
+        return found if part is None else (*found, whole)
+
+    return tf.data.Dataset.range(first_step, epochs * steps).map(batch).prefetch(2)
 
 
 def batch_rows(rows: int, number: int, *, batch_size: int, seed: int) -> np.ndarray:
@@ -125,82 +146,50 @@ def plain_batches(
     weights: np.ndarray,
     *,
     batch_size: int,
+    frames: int,
     part: Part | None = None,
 ) -> tf.data.Dataset:
     """Batches in order, as they are; arguments as of `training_batches`."""
-    order = tf.data.Dataset.range(len(rows)).batch(batch_size)
-    return _gather(order, array, rows, labels, weights, part).prefetch(2)
+    read = _reader(array, rows, labels, weights, frames)
+    moments = tf.constant(plain_moments(array.shape[1], frames))
+
+    def batch(chosen: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        whole = tf.shape(chosen)[0]
+        own = chosen if part is None else part.take(chosen)
+        found = read(own, tf.tile(moments[None], (tf.shape(own)[0], 1)))
+        return found if part is None else (*found, whole)
+
+    return tf.data.Dataset.range(len(rows)).batch(batch_size).map(batch).prefetch(2)
 
 
-def _gather(
-    order: tf.data.Dataset,
-    array: np.ndarray,
-    rows: np.ndarray,
-    labels: np.ndarray,
-    weights: np.ndarray,
-    part: Part | None,
-) -> tf.data.Dataset:
+def plain_clips(array: np.ndarray, rows: np.ndarray, frames: int) -> np.ndarray:
+    """The clips of rows as they are evaluated; arguments as of `training_batches`."""
+    return _take(array, rows, plain_moments(array.shape[1], frames)[None])
+
+
+def _reader(
+    array: np.ndarray, rows: np.ndarray, labels: np.ndarray, weights: np.ndarray, frames: int
+) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
+    """A step of a pipeline: numbers of rows and, for each, moments to clips, labels and weights."""
     weights = weights.astype(np.float32)
 
-    def take(chosen):
-        # Only these rows of a memory-mapped array are read.
-        return array[rows[chosen]], labels[chosen], weights[chosen]
+    def take(chosen, moments):
+        return _take(array, rows[chosen], moments), labels[chosen], weights[chosen]
 
-    def batch(chosen):
-        whole = ()
-        if part is not None:
-            whole = (tf.shape(chosen)[0],)
-            chosen = part.take(chosen)
+    def read(chosen, moments):
         clips, truth, counts = tf.numpy_function(
-            take, [chosen], (array.dtype, labels.dtype, weights.dtype)
+            take, [chosen, moments], (array.dtype, labels.dtype, weights.dtype)
         )
-        clips.set_shape((None, *array.shape[1:]))
+        clips.set_shape((None, frames, *array.shape[2:]))
         truth.set_shape((None, labels.shape[1]))
         counts.set_shape((None,))
-        return clips, truth, counts, *whole
+        return clips, truth, counts
 
-    return order.map(batch)
+    return read
 
 
-def augment_clips(
-    clips: tf.Tensor,
-    seed: tf.Tensor,
-    part: Part | None = None,
-    whole: tf.Tensor | None = None,
-) -> tf.Tensor:
-    """Turns, shears, zooms and shifts each clip at random; what comes in at the edges is repeated.
-
-    Args:
-        clips: `(batch, frames, height, width, 3)`.
-        seed: Two integers; the same give the same transforms.
-        part: Which part of a batch the clips are: their transforms are those of the whole.
-        whole: Where they are a part, how many clips the whole batch has.
-
-    Returns:
-        Clips of the same shape and type.
-    """
-    frames, height, width = clips.shape[1:4]
-    batch = tf.shape(clips)[0] if part is None else whole
-    amount = tf.random.stateless_uniform((6, batch), seed, -1.0, 1.0)
-    if part is not None:
-        amount = tf.transpose(part.take(tf.transpose(amount)))
-    angle = amount[0] * math.radians(ROTATION_DEG)
-    shear = amount[1] * SHEAR
-    zoom_x, zoom_y = 1 + amount[2] * ZOOM, 1 + amount[3] * ZOOM
-    cos, sin = tf.cos(angle), tf.sin(angle)
-    # Rotation · shear · zoom, from places in the result to places in the clip, about the centre.
-    a0, a1 = cos * zoom_x, (cos * shear - sin) * zoom_y
-    b0, b1 = sin * zoom_x, (sin * shear + cos) * zoom_y
-    x, y = (width - 1) / 2, (height - 1) / 2
-    a2 = x - a0 * x - a1 * y + amount[4] * SHIFT * width
-    b2 = y - b0 * x - b1 * y + amount[5] * SHIFT * height
-    nothing = tf.zeros_like(a0)
-    transform = tf.stack([a0, a1, a2, b0, b1, b2, nothing, nothing], axis=1)
-    # Frames become channels of one picture: one transform for all of a clip.
-    pictures = tf.reshape(tf.transpose(clips, (0, 2, 3, 1, 4)), (-1, height, width, frames * 3))
-    pictures = keras.ops.image.affine_transform(
-        tf.cast(pictures, tf.float32), transform, fill_mode="nearest"
-    )
-    pictures = tf.cast(tf.round(pictures), clips.dtype)
-    pictures = tf.reshape(pictures, (-1, height, width, frames, 3))
-    return tf.transpose(pictures, (0, 3, 1, 2, 4))
+def _take(array: np.ndarray, rows: np.ndarray, moments: np.ndarray) -> np.ndarray:
+    # Only these frames of a memory-mapped array are read.
+    if moments.shape[1] == array.shape[1]:
+        return array[rows]
+    return array[rows[:, None], moments]

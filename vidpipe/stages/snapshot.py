@@ -15,6 +15,7 @@ import pyarrow.dataset as ds
 
 from vidpipe.datasets.annotations import current_labels
 from vidpipe.datasets.labelled import Dataset, LabelledVideo, agree
+from vidpipe.datasets.presets import refuse_sides
 from vidpipe.errors import BadInputError, UsageError
 from vidpipe.evaluation.gates import Gate
 from vidpipe.lake import layout
@@ -38,7 +39,8 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     near_pairs, without_hash, left_out.
 
     Raises:
-        BadInputError: There are too few annotations, or they cannot be split.
+        BadInputError: There are too few annotations, or they cannot be split; left and right are
+            said to mean the same, and labels tell them apart.
     """
     config = manifest.config
     task = config.get("task")
@@ -58,6 +60,8 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
             f"Class {lost[0]!r} has {count} labelled videos, and none of them has frames. Ingest"
             " them again, or withdraw their labels (column `delete`)."
         )
+    if training["mirrored"]:
+        refuse_sides(labels.values())
     extracted = {video_id: extractions[video_id] for video_id in labels}
     planned = plan_splits(
         attempt, lake, snapshots, {v: [label] for v, label in labels.items()}, extracted

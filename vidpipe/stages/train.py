@@ -15,6 +15,8 @@ import numpy as np
 from vidpipe import tracking
 from vidpipe.datasets.features import FeatureCache, read_features
 from vidpipe.datasets.labelled import Dataset
+from vidpipe.datasets.pipeline import plain_clips
+from vidpipe.datasets.presets import PRESETS
 from vidpipe.datasets.splits import TRAIN, VALIDATION
 from vidpipe.evaluation.metrics import accepting_thresholds, evaluate
 from vidpipe.lake import layout
@@ -176,7 +178,9 @@ def _train(
     else:
         learner = model
         path = attempt.scratch / "clips.npy"
-        inputs = dataset.read_clips(lake, videos, sampling, path, tell("reading frames"))
+        moments = PRESETS[settings.augmentation].moments
+        read = dataclasses.replace(sampling, frames=sampling.frames * moments)
+        inputs = dataset.read_clips(lake, videos, read, path, tell("reading frames"))
 
     def on_epoch(epoch: Epoch) -> None:
         if mlflow_run:
@@ -199,7 +203,10 @@ def _train(
             replicas=replicas,
         )
     # What no validation video speaks of, none is accepted of; without any, all is.
-    scores = [learner.predict_on_batch(inputs[[row]]) for row in validation]
+    scores = [
+        learner.predict_on_batch(plain_clips(inputs, np.array([row]), sampling.frames))
+        for row in validation
+    ]
     thresholds = {}
     if scores:
         truth = [videos[row].label for row in validation]

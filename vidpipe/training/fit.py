@@ -25,6 +25,7 @@ from vidpipe.datasets.pipeline import (
     steps_per_epoch,
     training_batches,
 )
+from vidpipe.datasets.presets import Augmentation, repeats
 from vidpipe.errors import BadInputError, StoppedError, TemporaryError
 from vidpipe.training.checkpoints import Checkpoint, Checkpoints
 from vidpipe.training.distribution import Replicas, copy_variables
@@ -82,8 +83,9 @@ def fit(
 
     Args:
         model: An untrained network, on one device.
-        clips: What it is given: uint8 `(videos, frames, height, width, 3)`, or features of clips;
-            may be memory-mapped.
+        clips: What it is given: uint8 `(videos, frames, height, width, 3)`, of which an
+            augmentation that chooses moments wants more frames than a clip has, or features of
+            clips, which are not augmented; may be memory-mapped.
         labels: 1 where a video is of a class, `(videos, classes)`.
         train: Rows to learn from.
         validation: Rows to choose the best epoch by; none: the last is kept.
@@ -108,7 +110,10 @@ def fit(
     """
     replicas = replicas or Replicas()
     learner = replicas.replicate(model)
-    size = settings.batch_size
+    # Features were made of pictures as they are.
+    augmentation = settings.of_clips if clips.dtype == np.uint8 else Augmentation()
+    size, frames = settings.batch_size, model.input_shape[1]
+    train = np.repeat(train, repeats(labels[train], settings.oversampling))
     steps = steps_per_epoch(len(train), size)
     with replicas.scope():
         learner.compile(
@@ -133,8 +138,8 @@ def fit(
             labels[train],
             weights[train],
             batch_size=size,
-            # Features were made of pictures as they are.
-            augment=settings.augmentation and clips.dtype == np.uint8,
+            frames=frames,
+            augmentation=augmentation,
             seed=settings.seed,
             epochs=settings.epochs,
             first_step=loop.state.step,
@@ -144,7 +149,13 @@ def fit(
     ]
     validation_batches = [
         plain_batches(
-            clips, validation, labels[validation], weights[validation], batch_size=size, part=part
+            clips,
+            validation,
+            labels[validation],
+            weights[validation],
+            batch_size=size,
+            frames=frames,
+            part=part,
         )
         for part in parts
         if len(validation)
@@ -264,6 +275,7 @@ class _Loop:
             Part(number, settings.accumulation) for number in range(settings.accumulation)
         ]
         self._steps = steps
+        self._several = several
         self._hits = (
             keras.metrics.binary_accuracy if several else keras.metrics.categorical_accuracy
         )
@@ -447,7 +459,9 @@ class _Loop:
 
     def _growth(self, loss: tf.Tensor, labels: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
         count = _count(labels)
-        return tf.stack([loss * count, tf.reduce_sum(self._hits(labels, scores)), count])
+        # Of mixed clips that counts which is the larger part.
+        truth = tf.round(labels) if self._several else labels
+        return tf.stack([loss * count, tf.reduce_sum(self._hits(truth, scores)), count])
 
     def _row_weight(self, rows: tf.Tensor | None) -> tf.Tensor | float:
         return 1.0 if rows is None else row_weight(rows, self._replicas.count)

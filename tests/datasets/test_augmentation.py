@@ -42,7 +42,7 @@ def test_light_that_depends_on_the_picture_does_not_flicker():
 
 
 def test_half_of_the_clips_are_mirrored_where_left_and_right_mean_the_same_and_else_none():
-    clips = np.zeros((200, 1, HEIGHT, WIDTH, 3), np.uint8)
+    clips = np.zeros((60, 1, HEIGHT, WIDTH, 3), np.uint8)
     clips[:, 0, 26:34, 10:18] = 255  # left of the middle
 
     def are_left(augmentation: Augmentation) -> np.ndarray:
@@ -54,7 +54,7 @@ def test_half_of_the_clips_are_mirrored_where_left_and_right_mean_the_same_and_e
 
     for preset in ("light", "article"):
         assert are_left(Augmentation(preset)).all()
-        assert 70 < are_left(Augmentation(preset, mirrored=True)).sum() < 130
+        assert 18 < are_left(Augmentation(preset, mirrored=True)).sum() < 42
 
 
 def test_the_default_keeps_things_near_their_place():

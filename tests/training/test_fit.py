@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from vidpipe.datasets.pipeline import batch_rows
+from vidpipe.datasets.presets import repeats
 from vidpipe.errors import BadInputError, StoppedError
 from vidpipe.models.architectures import Network, Sampling
 from vidpipe.models.classification import build_model
@@ -49,14 +50,8 @@ def train(
     clips, labels = data()
     if wrong_validation:
         labels[16:] = 1 - labels[16:]
-    chosen = {
-        "epochs": 2,
-        "batch_size": 8,
-        "learning_rate": 3e-3,
-        "augmentation": "article",
-        "seed": 0,
-    }
-    fit_settings = FitSettings(**{**chosen, **settings})
+    chosen = {"augmentation": "article", "seed": 0, **settings}
+    fit_settings = FitSettings(**{"epochs": 2, "batch_size": 8, "learning_rate": 3e-3, **chosen})
     prepare(fit_settings)
     model = build_model(Network(architecture), SAMPLING, CLASSES)
     fit(
@@ -198,6 +193,39 @@ def test_the_learning_rate_goes_as_chosen(schedule, expected):
         optimizer.iterations.assign(step)
         found.append(float(optimizer.learning_rate) / 0.01)
     assert found == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("mix", ["mixup", "cutmix"])
+def test_it_learns_from_mixed_clips_of_which_the_larger_part_counts(mix):
+    epochs: list[Epoch] = []
+    model = train(epochs.append, architecture="cnn_rnn", epochs=12, mix=mix, balanced=True)
+    clips, labels = data()
+    assert (model.predict_on_batch(clips).argmax(1) == labels.argmax(1)).all()
+    assert epochs[-1].metrics["train_accuracy"] > 0.7
+
+
+def test_clips_of_rare_classes_come_more_often():
+    assert repeats(np.eye(3, dtype=np.float32)[[0] * 9 + [1] * 3 + [2]], 5).tolist() == (
+        [1] * 9 + [3] * 3 + [5]
+    )
+    several = np.array([[1, 0]] * 6 + [[1, 1]] * 2 + [[0, 0]], np.float32)
+    assert repeats(several, 9).tolist() == [1] * 6 + [4] * 2 + [1]
+    clips, labels = data()
+    labels = np.eye(CLASSES, dtype=np.float32)[[0] * 12 + [1] * 4 + [0, 1] * 4]
+    settings = FitSettings(1, 4, 1e-3, "none", 0, oversampling=3)
+    prepare(settings)
+    steps = []
+    fit(
+        build_model(Network("cnn"), SAMPLING, CLASSES),
+        clips,
+        labels,
+        train=np.arange(16),
+        validation=np.empty(0, int),
+        settings=settings,
+        on_epoch=lambda epoch: None,
+        stopping=lambda: bool(steps.append(1)),
+    )
+    assert len(steps) == 6 + 1  # 24 clips, and once more at the end
 
 
 def test_a_video_may_have_several_labels_or_none():

@@ -22,6 +22,7 @@ Light and colours are changed by Keras' preprocessing layers. What one has to kn
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -134,16 +135,20 @@ class Augmenter:
         return tf.cast(tf.round(pictures), clips.dtype)
 
     def _light(self, clip: tf.Tensor, operations: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        for number in range(self._preset.chance or len(self._names)):
+        if not self._preset.chance:
+            for number, name in enumerate(self._names):
+                clip = self._relit(clip, name, _fold_in(seed, number))
+            return clip
 
-            def done_by(name: str, clip=clip, number=number):
-                return lambda: self._relit(clip, name, _fold_in(seed, number))
+        def go_on(clip: tf.Tensor, operation: tf.Tensor) -> tf.Tensor:
+            # No operation comes twice.
+            seed_of = _fold_in(seed, operation)
+            return tf.switch_case(
+                operation,
+                [functools.partial(self._relit, clip, name, seed_of) for name in self._names],
+            )
 
-            if self._preset.chance:
-                clip = tf.switch_case(operations[number], [done_by(name) for name in self._names])
-            else:
-                clip = done_by(self._names[number])()
-        return clip
+        return tf.foldl(go_on, operations, initializer=clip)
 
     def _relit(self, clip: tf.Tensor, name: str, seed: tf.Tensor) -> tf.Tensor:
         if name in MOVES:

@@ -181,8 +181,8 @@ def _measure(
     result, videos = judgement.evaluation, [item.video for item in judgement.items]
     groups = [video.group or video.video_id for video in videos]
     intervals = {
-        name: bootstrap(lambda rows, name=name: getattr(result.take(rows), name), groups)
-        for name in (result.headline, "macro_f1")
+        result.headline: bootstrap(lambda rows: result.take(rows).value, groups),
+        "macro_f1": bootstrap(lambda rows: result.take(rows).macro_f1, groups),
     }
     return _Measured(
         bundle,

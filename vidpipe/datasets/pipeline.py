@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from vidpipe.datasets.augmentation import Augmenter, Mixer
-from vidpipe.datasets.presets import PRESETS, Augmentation, chance_moments, plain_moments
+from vidpipe.datasets.presets import Augmentation, chance_moments, plain_moments
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def training_batches(
         labels: For each of `rows` its classes, `(len(rows), classes)`.
         weights: For each of `rows` how much it counts.
         batch_size: Videos a batch.
-        frames: Of a clip; as many as there were read, or an odd part of them.
+        frames: Of a clip. Where more were read, an odd multiple, each time others of them are it.
         augmentation: What is done to clips; none may be done to features.
         seed: The same seed gives the same batches.
         epochs: Each holds every row once, in `steps_per_epoch` batches.
@@ -90,11 +90,10 @@ def training_batches(
         they are parts, how many rows the whole batch has comes fourth.
     """
     steps = steps_per_epoch(len(rows), batch_size)
-    by_chance = PRESETS[augmentation.preset].moments > 1
 
     def choose(number: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         chosen = batch_rows(len(rows), int(number), batch_size=batch_size, seed=seed)
-        if by_chance:
+        if array.shape[1] > frames:
             random = np.random.default_rng((seed, int(number), 1))
             return chosen, chance_moments(random, len(chosen), array.shape[1], frames)
         plain = plain_moments(array.shape[1], frames)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vidpipe.datasets.pipeline import Part, plain_batches, plain_clips, training_batches
+from vidpipe.datasets.pipeline import Order, Part, plain_batches, plain_clips, training_batches
 from vidpipe.datasets.presets import Augmentation, chance_moments, plain_moments
 
 RANDOM = np.random.default_rng(0)
@@ -25,12 +25,13 @@ def batches(dataset) -> list[tuple[np.ndarray, ...]]:
 
 
 def make(seed: int, augmentation: Augmentation, **chosen):
+    clips = MORE if augmentation.preset == "strong" else CLIPS
     return training_batches(
-        MORE if augmentation.preset == "strong" else CLIPS,
+        clips,
         ROWS,
         LABELS[ROWS],
         WEIGHTS[ROWS],
-        batch_size=5,
+        order=Order(clips, ROWS, batch_size=5, seed=seed),
         frames=FRAMES,
         augmentation=augmentation,
         seed=seed,
@@ -108,7 +109,7 @@ def test_a_mixed_clip_is_two_with_their_labels_and_weights_in_proportion(mix):
         np.arange(20),
         np.eye(20, dtype=np.float32),
         weights,
-        batch_size=20,
+        order=Order(clips, np.arange(20), batch_size=20, seed=3),
         frames=FRAMES,
         augmentation=Augmentation(mix=mix),
         seed=3,

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from vidpipe.datasets.pipeline import batch_rows
+from vidpipe.datasets.pipeline import Order
 from vidpipe.datasets.presets import repeats
 from vidpipe.errors import BadInputError, StoppedError
 from vidpipe.models.architectures import Network, Sampling
@@ -126,7 +126,7 @@ def test_a_loss_that_is_no_number_ends_it_with_advice_and_the_batch():
         )
     message = str(caught.value)
     step = int(re.search(r"since step (\d+), step \1 of epoch 1", message)[1])
-    rows = batch_rows(16, step - 1, batch_size=4, seed=0)
+    rows = Order(clips, np.arange(16), batch_size=4, seed=0).batch(step - 1)
     assert 5 in rows and message.endswith(", ".join(f"video-{n:02}" for n in rows))
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,10 @@ import tensorflow as tf
 
 from vidpipe.datasets.augmentation import Augmenter, Mixer
 from vidpipe.datasets.presets import Augmentation, chance_moments, plain_moments
+from vidpipe.datasets.streaming import StreamedClips
+
+# What has rows of clips.
+Pictures = np.ndarray | StreamedClips
 
 
 @dataclass(frozen=True)
@@ -47,18 +52,51 @@ def row_weight(rows: tf.Tensor, parts: int) -> tf.Tensor:
     return tf.where(rows < parts, 1 / parts, 1.0)
 
 
-def steps_per_epoch(rows: int, batch_size: int) -> int:
-    """Batches that hold every one of so many rows; the last may be smaller."""
-    return math.ceil(rows / batch_size)
+class Order:
+    """Which rows each batch of a training holds: a function of the seed and its number alone.
+
+    Where clips are streamed, row groups are shuffled, and then the rows of as many of them as are
+    in memory at a time.
+
+    Args:
+        clips: The clips.
+        rows: Those to train on.
+        batch_size: Rows a batch.
+        seed: The same gives the same.
+
+    Attributes:
+        steps: Batches that hold every row once; the last may be smaller.
+    """
+
+    def __init__(self, clips: Pictures, rows: np.ndarray, *, batch_size: int, seed: int):
+        self.steps = math.ceil(len(rows) / batch_size)
+        self._rows, self._size, self._seed = len(rows), batch_size, seed
+        self._groups = clips.groups[rows] if isinstance(clips, StreamedClips) else None
+        self._at_once = clips.groups_at_once if isinstance(clips, StreamedClips) else 0
+        self._of_epoch = functools.lru_cache(maxsize=2)(self._shuffle)
+
+    def batch(self, number: int) -> np.ndarray:
+        """The places, among the rows, of those in a batch, which is counted from the first."""
+        epoch, step = divmod(number, self.steps)
+        return self._of_epoch(epoch)[step * self._size : (step + 1) * self._size]
+
+    def _shuffle(self, epoch: int) -> np.ndarray:
+        random = np.random.default_rng((self._seed, epoch))
+        order = random.permutation(self._rows)
+        if self._groups is None:
+            return order
+        groups, which = np.unique(self._groups, return_inverse=True)
+        turns = random.permutation(len(groups)) // self._at_once
+        return order[np.argsort(turns[which[order]], kind="stable")]
 
 
 def training_batches(
-    array: np.ndarray,
+    clips: Pictures,
     rows: np.ndarray,
     labels: np.ndarray,
     weights: np.ndarray,
     *,
-    batch_size: int,
+    order: Order,
     frames: int,
     augmentation: Augmentation,
     seed: int,
@@ -72,16 +110,16 @@ def training_batches(
     anywhere: where it is in its data is a number.
 
     Args:
-        array: uint8 `(videos, frames read, height, width, 3)`, or features of clips; may be
-            memory-mapped.
-        rows: The rows of `array` to train on.
+        clips: uint8 `(clips, frames read, height, width, 3)`, or features of clips; may be
+            memory-mapped, or streamed.
+        rows: The rows of `clips` to train on.
         labels: For each of `rows` its classes, `(len(rows), classes)`.
         weights: For each of `rows` how much it counts.
-        batch_size: Videos a batch.
+        order: Of `rows`, by batch.
         frames: Of a clip. Where more were read, an odd multiple, each time others of them are it.
         augmentation: What is done to clips; none may be done to features.
         seed: The same seed gives the same batches.
-        epochs: Each holds every row once, in `steps_per_epoch` batches.
+        epochs: Each holds every row once.
         first_step: The number of the first batch, counted from the first of the first epoch.
         part: Only this part of each batch, its clips augmented as in the whole.
 
@@ -89,25 +127,24 @@ def training_batches(
         Batches of clips, labels and weights, from `first_step` to the end of the last epoch; where
         they are parts, how many rows the whole batch has comes fourth.
     """
-    steps = steps_per_epoch(len(rows), batch_size)
 
     def choose(number: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        chosen = batch_rows(len(rows), int(number), batch_size=batch_size, seed=seed)
-        if array.shape[1] > frames:
+        chosen = order.batch(int(number))
+        if clips.shape[1] > frames:
             random = np.random.default_rng((seed, int(number), 1))
-            return chosen, chance_moments(random, len(chosen), array.shape[1], frames)
-        plain = plain_moments(array.shape[1], frames)
+            return chosen, chance_moments(random, len(chosen), clips.shape[1], frames)
+        plain = plain_moments(clips.shape[1], frames)
         return chosen, np.broadcast_to(plain, (len(chosen), frames))
 
     augmenter = Augmenter(augmentation)
     mixer = Mixer(augmentation.mix) if augmentation.mix != "none" else None
-    read = _reader(array, rows, labels, weights, frames)
+    read = _reader(clips, rows, labels, weights, frames)
 
     def batch(number: tf.Tensor) -> tuple[tf.Tensor, ...]:
         chosen, moments = tf.numpy_function(choose, [number], (tf.int64, tf.int64))
         whole = tf.shape(chosen)[0]
         own = tf.range(whole) if part is None else part.take(tf.range(whole))
-        places, drawing = own, ((seed, number), whole, *array.shape[2:4])
+        places, drawing = own, ((seed, number), whole, *clips.shape[2:4])
         if mixer:
             mixing = mixer.draw(*drawing)
             partners = tf.gather(mixing.partners, own)
@@ -115,8 +152,8 @@ def training_batches(
             places, of_both = tf.unique(tf.concat([own, partners], axis=0))
         found = read(tf.gather(chosen, places), tf.gather(moments, places))
         if augmenter.does_something:
-            clips = augmenter.apply(found[0], augmenter.draw(*drawing).of(places))
-            found = clips, *found[1:]
+            drawn = augmenter.draw(*drawing).of(places)
+            found = augmenter.apply(found[0], drawn), *found[1:]
         if mixer:
             mine, theirs = (
                 tuple(tf.gather(values, of) for values in found) for of in tf.split(of_both, 2)
@@ -124,22 +161,11 @@ def training_batches(
             found = mixer.apply(tf.gather(mixing.own, own), mine, theirs)
         return found if part is None else (*found, whole)
 
-    return tf.data.Dataset.range(first_step, epochs * steps).map(batch).prefetch(2)
-
-
-def batch_rows(rows: int, number: int, *, batch_size: int, seed: int) -> np.ndarray:
-    """Which of so many rows are in a batch of `training_batches`, by its number."""
-    epoch, step = divmod(number, steps_per_epoch(rows, batch_size))
-    return _order(rows, seed, epoch)[step * batch_size : (step + 1) * batch_size]
-
-
-@functools.lru_cache(maxsize=4)
-def _order(rows: int, seed: int, epoch: int) -> np.ndarray:
-    return np.random.default_rng((seed, epoch)).permutation(rows)
+    return tf.data.Dataset.range(first_step, epochs * order.steps).map(batch).prefetch(2)
 
 
 def plain_batches(
-    array: np.ndarray,
+    clips: Pictures,
     rows: np.ndarray,
     labels: np.ndarray,
     weights: np.ndarray,
@@ -149,8 +175,8 @@ def plain_batches(
     part: Part | None = None,
 ) -> tf.data.Dataset:
     """Batches in order, as they are; arguments as of `training_batches`."""
-    read = _reader(array, rows, labels, weights, frames)
-    moments = tf.constant(plain_moments(array.shape[1], frames))
+    read = _reader(clips, rows, labels, weights, frames)
+    moments = tf.constant(plain_moments(clips.shape[1], frames))
 
     def batch(chosen: tf.Tensor) -> tuple[tf.Tensor, ...]:
         whole = tf.shape(chosen)[0]
@@ -161,34 +187,45 @@ def plain_batches(
     return tf.data.Dataset.range(len(rows)).batch(batch_size).map(batch).prefetch(2)
 
 
-def plain_clips(array: np.ndarray, rows: np.ndarray, frames: int) -> np.ndarray:
+def plain_clips(clips: Pictures, rows: np.ndarray, frames: int) -> np.ndarray:
     """The clips of rows as they are evaluated; arguments as of `training_batches`."""
-    return _take(array, rows, plain_moments(array.shape[1], frames)[None])
+    return _take(clips, rows, plain_moments(clips.shape[1], frames)[None])
 
 
 def _reader(
-    array: np.ndarray, rows: np.ndarray, labels: np.ndarray, weights: np.ndarray, frames: int
+    clips: Pictures, rows: np.ndarray, labels: np.ndarray, weights: np.ndarray, frames: int
 ) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
     """A step of a pipeline: numbers of rows and, for each, moments to clips, labels and weights."""
     weights = weights.astype(np.float32)
 
     def take(chosen, moments):
-        return _take(array, rows[chosen], moments), labels[chosen], weights[chosen]
+        return _take(clips, rows[chosen], moments), labels[chosen], weights[chosen]
 
     def read(chosen, moments):
-        clips, truth, counts = tf.numpy_function(
-            take, [chosen, moments], (array.dtype, labels.dtype, weights.dtype)
+        pictures, truth, counts = tf.numpy_function(
+            take, [chosen, moments], (clips.dtype, labels.dtype, weights.dtype)
         )
-        clips.set_shape((None, frames, *array.shape[2:]))
+        pictures.set_shape((None, frames, *clips.shape[2:]))
         truth.set_shape((None, labels.shape[1]))
         counts.set_shape((None,))
-        return clips, truth, counts
+        return pictures, truth, counts
 
     return read
 
 
-def _take(array: np.ndarray, rows: np.ndarray, moments: np.ndarray) -> np.ndarray:
+def _take(clips: Pictures, rows: np.ndarray, moments: np.ndarray) -> np.ndarray:
     # Only these frames of a memory-mapped array are read.
-    if moments.shape[1] == array.shape[1]:
-        return array[rows]
-    return array[rows[:, None], moments]
+    if moments.shape[1] == clips.shape[1]:
+        return clips[rows]
+    return clips[rows[:, None], moments]
+
+
+@contextlib.contextmanager
+def failures_of(clips: Pictures) -> Iterator[None]:
+    """Within it batches are asked for: what a read fails by is raised as it was."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        if isinstance(clips, StreamedClips) and clips.failure:
+            raise clips.failure from error
+        raise

@@ -18,11 +18,12 @@ import numpy as np
 import tensorflow as tf
 
 from vidpipe.datasets.pipeline import (
+    Order,
     Part,
-    batch_rows,
+    Pictures,
+    failures_of,
     plain_batches,
     row_weight,
-    steps_per_epoch,
     training_batches,
 )
 from vidpipe.datasets.presets import Augmentation, repeats
@@ -63,7 +64,7 @@ def prepare(settings: FitSettings) -> None:
 
 def fit(
     model: keras.Model,
-    clips: np.ndarray,
+    clips: Pictures,
     labels: np.ndarray,
     *,
     train: np.ndarray,
@@ -85,7 +86,7 @@ def fit(
         model: An untrained network, on one device.
         clips: What it is given: uint8 `(videos, frames, height, width, 3)`, of which an
             augmentation that chooses moments wants more frames than a clip has, or features of
-            clips, which are not augmented; may be memory-mapped.
+            clips, which are not augmented; may be memory-mapped, or streamed.
         labels: 1 where a video is of a class, `(videos, classes)`.
         train: Rows to learn from.
         validation: Rows to choose the best epoch by; none: the last is kept.
@@ -104,7 +105,7 @@ def fit(
 
     Raises:
         BadInputError: The loss is NaN or infinite: says since which step. The last checkpoint that
-            was kept is from before it.
+            was kept is from before it. A streamed frame is no JPEG.
         StoppedError: `stopping` said so.
         TemporaryError: Workers cannot go on from the same checkpoint.
     """
@@ -114,10 +115,11 @@ def fit(
     augmentation = settings.of_clips if clips.dtype == np.uint8 else Augmentation()
     size, frames = settings.batch_size, model.input_shape[1]
     train = np.repeat(train, repeats(labels[train], settings.oversampling))
-    steps = steps_per_epoch(len(train), size)
+    order = Order(clips, train, batch_size=size, seed=settings.seed)
     with replicas.scope():
         learner.compile(
-            make_optimizer(settings, settings.epochs * steps), loss=make_loss(settings, several)
+            make_optimizer(settings, settings.epochs * order.steps),
+            loss=make_loss(settings, several),
         )
         learner.optimizer.build(learner.trainable_variables)
     weights = np.ones(len(labels), np.float32)
@@ -125,10 +127,9 @@ def fit(
         weights[train] = balanced_weights(labels[train])
 
     def clips_of(step: int) -> list[str]:
-        rows = batch_rows(len(train), step - 1, batch_size=size, seed=settings.seed)
-        return [names[row] if names else str(row) for row in train[rows]]
+        return [names[row] if names else str(row) for row in train[order.batch(step - 1)]]
 
-    loop = _Loop(learner, settings, steps, several, clips_of, checkpoints, stopping, replicas)
+    loop = _Loop(learner, settings, order.steps, several, clips_of, checkpoints, stopping, replicas)
     loop.resume()
     parts = replicas.parts if replicas.count > 1 else [None]
     batches = [
@@ -137,7 +138,7 @@ def fit(
             train,
             labels[train],
             weights[train],
-            batch_size=size,
+            order=order,
             frames=frames,
             augmentation=augmentation,
             seed=settings.seed,
@@ -160,8 +161,9 @@ def fit(
         for part in parts
         if len(validation)
     ]
-    for epoch in loop.run(batches, validation_batches):
-        on_epoch(epoch)
+    with failures_of(clips):
+        for epoch in loop.run(batches, validation_batches):
+            on_epoch(epoch)
     if learner is not model:
         copy_variables(learner, model)
     return loop.state.history

@@ -11,7 +11,7 @@ import pytest
 
 from tests.datasets.test_clips import SAMPLING, frame, jpeg, table
 from vidpipe.datasets.clips import read_clips
-from vidpipe.datasets.pipeline import Order, training_batches
+from vidpipe.datasets.pipeline import Order, failures_of, plain_batches, training_batches
 from vidpipe.datasets.presets import Augmentation
 from vidpipe.datasets.streaming import StreamedClips
 from vidpipe.errors import BadInputError
@@ -65,7 +65,7 @@ def make(clips, rows: np.ndarray, first_step: int = 0):
         np.ones(len(rows)),
         order=Order(clips, rows, batch_size=4, seed=1),
         frames=4,
-        augmentation=Augmentation("strong", mix="cutmix"),
+        augmentation=Augmentation(mix="cutmix"),
         seed=1,
         epochs=2,
         first_step=first_step,
@@ -76,10 +76,7 @@ def make(clips, rows: np.ndarray, first_step: int = 0):
 def test_a_stream_goes_on_at_any_step(tmp_path):
     found, rows = frames(tmp_path), np.arange(2, VIDEOS)
     whole = make(StreamedClips(found, EXTRACTIONS, SAMPLING, finer=3), rows)
-    # With a buffer that holds next to nothing.
-    anew = StreamedClips(found, EXTRACTIONS, SAMPLING, finer=3)
-    anew._room = 1
-    rest = make(anew, rows, first_step=9)
+    rest = make(StreamedClips(found, EXTRACTIONS, SAMPLING, finer=3), rows, first_step=9)
     assert len(whole) == 14 and len(rest) == 5
     for batch, same in zip(whole[9:], rest, strict=True):
         for values, same_values in zip(batch, same, strict=True):
@@ -112,6 +109,10 @@ def test_a_frame_that_is_no_jpeg_is_named(tmp_path):
     clips = StreamedClips(broken, {"v": "w"}, SAMPLING)
     with pytest.raises(BadInputError, match="Frame 7 of video v is no JPEG"):
         _ = clips[[0]]
+    rows, one = np.array([0]), np.ones((1, 1), np.float32)
+    batches = plain_batches(clips, rows, one, one[0], batch_size=1, frames=4)
+    with pytest.raises(BadInputError, match="Frame 7 of video v"), failures_of(clips):
+        next(iter(batches))
 
 
 def test_without_any_frame_there_are_no_clips(tmp_path):

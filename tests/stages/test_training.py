@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import dataclasses
 import hashlib
 import os
 import random
@@ -26,6 +27,7 @@ from tests.runs import audit_and_publish, ingest, rows, shards, stage
 from tests.servers import new_lake
 from tests.weights_files import tensors_of, write_tfjs
 from vidpipe import tracking
+from vidpipe.config import TrainSettings
 from vidpipe.datasets.labelled import Dataset
 from vidpipe.errors import EXIT_TEMPORARY, BadInputError, NothingToDoError, UsageError
 from vidpipe.lake import layout
@@ -274,6 +276,17 @@ def test_architecture_defaults_hold_where_nothing_is_given(videos, task, tmp_pat
     plan = snapshot(lake, task, epochs=None, batch_size=None, learning_rate=None)
     config = Manifest.read(lake.store, plan.result["shards"][0]).config
     assert (config["epochs"], config["batch_size"], config["learning_rate"]) == (20, 16, 3e-3)
+
+
+def test_clips_that_do_not_fit_the_disk_are_streamed(videos, task, mlflow, tmp_path, capsys):
+    lake, named = videos
+    annotate(lake, tmp_path, task, two_classes(named))
+    plan = snapshot(lake, task)
+    settings = dataclasses.replace(lake.settings, train=TrainSettings(cache_gb=0))
+    manifest = Manifest.read(lake.store, plan.result["shards"][0])
+    report = run_stage(manifest, Lake(settings))
+    assert "more than [train] cache_gb = 0: they are decoded anew" in capsys.readouterr().out
+    assert report.result["model_version"] == "1"
 
 
 def test_what_is_mirrored_must_not_be_told_apart_by_its_labels(videos, task, tmp_path):

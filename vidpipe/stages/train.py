@@ -110,6 +110,7 @@ def _params(manifest: Manifest, dataset: Dataset) -> dict[str, Any]:
         **{name: value for name, value in config.items() if name != "dataset"},
         **{f"snapshot_{table}": snapshot for table, snapshot in dataset.snapshots.items()},
         **{f"{split}_videos": splits.count(split) for split in sorted(set(splits))},
+        "pseudo_labelled_videos": sum(bool(video.pseudo_label_of) for video in dataset.videos),
         "classes": len(dataset.labels),
     }
 

@@ -310,6 +310,15 @@ def _search_runs(client: mlflow.MlflowClient, ids: list[str], chosen: str) -> It
 
 def champion(task: str) -> Version | None:
     """The version that labels, or None while there is none."""
+    return _aliased(task, CHAMPION)
+
+
+def challenger(task: str) -> Version | None:
+    """The version that waits for somebody's decision, or None where none does."""
+    return _aliased(task, CHALLENGER)
+
+
+def _aliased(task: str, alias: str) -> Version | None:
     client = connect()
     with answering():
         try:
@@ -318,7 +327,7 @@ def champion(task: str) -> Version | None:
             if error.error_code in _MISSING:
                 return None
             raise
-        number = registered.aliases.get(CHAMPION)
+        number = registered.aliases.get(alias)
         if number is None:
             return None
         return _version(client.get_model_version(registered.name, number))

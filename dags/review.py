@@ -103,5 +103,4 @@ with DAG(
         stage="review",
         config={name: dag.param(name) for name in PARAMS},
     )
-    audit_and_publish(review)
-    review >> dag.get_task("audit")
+    review >> audit_and_publish(review)

@@ -81,7 +81,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         f" {review.files_uri}, with links that hold {wanted.links_valid.total_seconds() / 3600:g}"
         f" hours; `vidpipe reviews {wanted.task} --save FOLDER` fetches them"
     )
-    attempt.result |= {"files": review.files_uri, "base": snapshots, "counts": counts}
+    attempt.result |= {"files": review.files_uri, "base": snapshots, "counts": dict(counts)}
 
 
 @dataclass(frozen=True)

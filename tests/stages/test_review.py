@@ -1,0 +1,488 @@
+"""review: what is picked, how people get it, and what their answers tell and teach."""
+
+from __future__ import annotations
+
+import collections
+import colorsys
+import json
+import re
+import secrets
+from datetime import timedelta
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import requests
+from mlflow import MlflowClient
+
+from tests.lake.rows import DAY, publish_rows
+from tests.media_files import run_ffmpeg
+from tests.runs import audit_and_publish, ingest, rows, shards, stage
+from tests.servers import config_file
+from vidpipe import tracking
+from vidpipe.cli import cli
+from vidpipe.config import load_settings
+from vidpipe.datasets.clips import read_clips
+from vidpipe.datasets.formats import asking
+from vidpipe.errors import BadInputError, NothingToDoError, UsageError
+from vidpipe.lake.query import run_query
+from vidpipe.lake.tables import Lake
+from vidpipe.models.bundle import Bundle
+from vidpipe.stages.manifest import Report
+
+ANN = {"email": "ann@example.org"}
+
+
+@pytest.fixture
+def task(mlflow) -> str:
+    return f"t{secrets.token_hex(4)}"
+
+
+def register(task: str, alias: str) -> tracking.Version:
+    """A version without a model: its labels are made up."""
+    client, name = MlflowClient(tracking.connect().tracking_uri), tracking.model_name(task)
+    with tracking.training_run(task, "a run", secrets.token_hex(8), {}) as run:
+        pass
+    if not client.search_registered_models(f"name = '{name}'"):
+        client.create_registered_model(name)
+    client.create_model_version(name, f"runs:/{run.id}/model", run.id)
+    version = tracking.version_of_run(task, run.id)
+    tracking.set_alias(version, alias)
+    return version
+
+
+def video_id(number: int) -> str:
+    return f"{number:064x}"
+
+
+def labelled(lake: Lake, task: str, version: tracking.Version, scores: list[float]) -> None:
+    """Videos with made-up labels of a version: those with even numbers are `even`, others `odd`."""
+    ids = [video_id(number) for number in range(len(scores))]
+    model = {"task": task, "model": version.name, "model_version": version.version}
+    labels = [
+        {**model, "video_id": v, "label": ["even", "odd"][n % 2], "score": score}
+        for n, (v, score) in enumerate(zip(ids, scores, strict=True))
+    ]
+    uris = [f"s3://videos/made/{number}.mp4" for number in range(len(scores))]
+    videos = [
+        {"video_id": v, "source_uri": u, "duration_s": 1.0} for v, u in zip(ids, uris, strict=True)
+    ]
+    sources = [
+        {"video_id": v, "source_uri": u, "source_version": "1"}
+        for v, u in zip(ids, uris, strict=True)
+    ]
+    tables = {"videos": videos, "sources": sources, "labels": labels}
+    publish_rows(lake, f"made-{secrets.token_hex(4)}", "label", tables)
+
+
+def review(lake: Lake, task: str, **config) -> Report:
+    """A whole run of the DAG `review`."""
+    asked = {"max_videos": 8, "random_share": 0.5, "disagreeing_share": 0.0, "link_hours": 1}
+    run_key = f"review-{secrets.token_hex(4)}"
+    plan = stage(lake, run_key, "review", task=task, **{**asked, **config})
+    audit_and_publish(lake, run_key, plan)
+    return plan
+
+
+def picked(lake: Lake, plan: Report) -> dict[str, str]:
+    """What each video was picked for."""
+    of_run = [row for row in rows(lake, "reviews") if row["run_key"] == plan.run_key]
+    assert len({row["video_id"] for row in of_run}) == len(of_run)
+    return {row["video_id"]: row["picked_for"] for row in of_run}
+
+
+def tasks_of(lake: Lake, plan: Report) -> list[dict]:
+    return lake.store.get_json(f"{plan.result['files']}{asking.LABEL_STUDIO}")
+
+
+def answered(tasks: list[dict], answers: dict[str, str], by: dict = ANN) -> list[dict]:
+    """The tasks as Label Studio exports them, once somebody answered some."""
+    result = {"from_name": "label", "to_name": "video", "type": "choices"}
+    return [
+        {
+            "id": number,
+            **task,
+            "annotations": [
+                {"completed_by": by, "result": [{**result, "value": {"choices": [answer]}}]}
+                for answer in [answers.get(task["data"]["vidpipe_video_id"])]
+                if answer
+            ],
+        }
+        for number, task in enumerate(tasks, 1)
+    ]
+
+
+def annotate(lake: Lake, task: str, name: str, content: bytes, **config) -> Report:
+    run_key = f"annotate-{secrets.token_hex(4)}"
+    uri = f"{lake.uri}/annotations/{run_key}/{name}"
+    lake.store.put(uri, content)
+    plan = stage(lake, run_key, "annotate", task=task, file=uri, **config)
+    if not config.get("diff"):
+        audit_and_publish(lake, run_key, plan)
+    return plan
+
+
+def answer(lake: Lake, task: str, plan: Report, answers: dict[str, str], **config) -> Report:
+    tasks = answered(tasks_of(lake, plan), answers)
+    return annotate(lake, task, "project-1.json", json.dumps(tasks).encode(), **config)
+
+
+# === Picking ===
+
+
+def test_each_part_has_its_share_and_no_video_is_picked_twice(lake, task):
+    champion = register(task, "champion")
+    labelled(lake, task, champion, [0.5 + n / 100 for n in range(40)])
+    plan = review(lake, task, max_videos=10, seed=3)
+    found = picked(lake, plan)
+    assert collections.Counter(found.values()) == {"random": 5, "uncertain": 5}
+    left = [video_id(n) for n in range(40) if found.get(video_id(n)) != "random"]
+    assert [v for v in left if v in found] == left[:5], "the least sure of the others"
+    for row in rows(lake, "reviews"):
+        assert row["model_version"] == champion.version and row["challenger_version"] is None
+        assert row["links_until"] - row["picked_at"] == timedelta(hours=1)
+        assert row["files_uri"] == plan.result["files"]
+    assert plan.result["counts"] == {"random": 5, "uncertain": 5}
+    assert "there is no challenger" in plan.result["summary"]
+
+
+def test_the_even_draw_is_by_seed_and_whatever_else_is_picked(lake, task):
+    labelled(lake, task, register(task, "champion"), [0.5 + n / 100 for n in range(40)])
+
+    def drawn(**config) -> set[str]:
+        found = picked(lake, review(lake, task, **config))
+        return {video for video, of in found.items() if of == "random"}
+
+    first = drawn(seed=1, max_videos=10)
+    # Those that wait for an answer are drawn again: the sample would not be even without them.
+    assert drawn(seed=1, max_videos=5, random_share=1.0) == first
+    assert drawn(seed=2, max_videos=10) != first
+    assert drawn(max_videos=10) != drawn(max_videos=10), "another one for each run"
+    assert drawn(max_videos=1000, random_share=1.0) == {video_id(n) for n in range(40)}
+
+
+def test_what_people_looked_at_or_the_model_learnt_or_is_gone_is_not_picked(lake, task):
+    champion = register(task, "champion")
+    labelled(lake, task, champion, [0.9] * 12)
+    told = {"task": task, "label": "odd", "annotated_at": DAY}
+    box = {"box_x": 0.1, "box_y": 0.1, "box_width": 0.1, "box_height": 0.1}
+    split = {"dataset": task, "version": "1", "label": "odd"}
+    tables = {
+        "annotations": [
+            {**told, "video_id": video_id(0)},
+            {**told, "video_id": video_id(1), "start_s": 0.0, "end_s": 0.5},
+            {**told, "video_id": video_id(2), "task": "other"},
+            {**told, "video_id": video_id(3), **box, "start_s": 0.0, "end_s": 0.0},
+        ],
+        "splits": [
+            {**split, "video_id": video_id(4), "split": "train"},
+            {**split, "video_id": video_id(5), "split": "validation"},
+            {**split, "video_id": video_id(6), "split": "test"},
+        ],
+        "sources": [
+            {
+                "source_uri": f"s3://videos/made/{n}.mp4",
+                "source_version": "1",
+                "video_id": video_id(n),
+                "deleted": n == 7,
+                "seen_at": DAY + timedelta(hours=1),
+            }
+            for n in (7, 8)
+        ],
+    }
+    publish_rows(lake, "told", "annotate", tables)
+    found = picked(lake, review(lake, task, max_videos=100))
+    assert set(found) == {video_id(n) for n in (2, 3, 6, 8, 9, 10, 11)}
+
+
+def test_only_labels_of_the_champion_are_looked_at(lake, task):
+    old, new = register(task, "champion"), register(task, "challenger")
+    labelled(lake, task, old, [0.9] * 4)
+    tracking.set_alias(new, "champion")
+    with pytest.raises(NothingToDoError, match="version 2 of .* labelled"):
+        review(lake, task)
+    with pytest.raises(NothingToDoError, match="no champion"):
+        review(lake, "nothing")
+
+
+def test_those_on_which_two_models_disagree_are_the_surest_first(lake, task):
+    champion, challenger = register(task, "champion"), register(task, "challenger")
+    labelled(lake, task, champion, [0.9] * 20)
+    model = {"task": task, "model": challenger.name, "model_version": challenger.version}
+    others = [
+        {**model, "video_id": video_id(n), "label": "even", "score": 0.5 + n / 100}
+        for n in range(20)
+    ]
+    publish_rows(lake, "challenger", "label", {"labels": others})
+    found = picked(lake, review(lake, task, max_videos=4, random_share=0.0, disagreeing_share=0.75))
+    disagreeing = {video for video, of in found.items() if of == "disagreeing"}
+    assert disagreeing == {video_id(n) for n in (19, 17, 15)}
+    told = {row["video_id"]: row["challenger_label"] for row in rows(lake, "reviews")}
+    assert told[video_id(19)] == "even"
+
+
+def test_nobody_is_asked_twice_while_links_hold(lake, task):
+    labelled(lake, task, register(task, "champion"), [0.5 + n / 100 for n in range(20)])
+    first = picked(lake, review(lake, task, random_share=0.0))
+    second = picked(lake, review(lake, task, random_share=0.0))
+    assert set(first) == {video_id(n) for n in range(8)}
+    assert set(second) == {video_id(n) for n in range(8, 16)}
+    ended = {"task": task, "video_id": video_id(19), "links_until": DAY}
+    publish_rows(lake, "long ago", "review", {"reviews": [ended]})
+    assert video_id(19) in picked(lake, review(lake, task, random_share=0.0))
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"random_share": 0.8, "disagreeing_share": 0.4}, "together are 1 at most"),
+        ({"max_videos": 0}, "needs max_videos"),
+        ({"link_hours": 169}, "168 hours at most"),
+        ({"link_hours": 0}, "168 hours at most"),
+    ],
+)
+def test_what_cannot_be_is_one_line(lake, task, config, words):
+    with pytest.raises(UsageError, match=words):
+        review(lake, task, **config)
+
+
+# === What people get, and what they give back ===
+
+
+@pytest.fixture
+def real(lake, bucket, media, task) -> tuple[Lake, tracking.Version, dict[str, str]]:
+    """Two real videos with made-up labels; the id of each by its name."""
+    for number in range(2):
+        bucket.put(f"{number} & <{number}>.mp4", media.videos[number])
+    ingest(lake, "ingest", fps=1.0, short_side=32)
+    named = {Path(r["source_uri"]).name[0]: r["video_id"] for r in rows(lake, "videos")}
+    champion = register(task, "champion")
+    model = {"task": task, "model": champion.name, "model_version": champion.version}
+    said = [{**model, "video_id": v, "label": 'a & "b"', "score": 0.75} for v in named.values()]
+    publish_rows(lake, "labels", "label", {"labels": said})
+    return lake, champion, named
+
+
+def test_tasks_for_label_studio_hold_what_the_model_says_and_links(real, task, media, capsys):
+    lake, champion, named = real
+    plan = review(lake, task)
+    tasks = tasks_of(lake, plan)
+    assert {t["data"]["vidpipe_video_id"] for t in tasks} == set(named.values())
+    for asked in tasks:
+        (prediction,) = asked["predictions"]
+        assert prediction["model_version"] == f"{champion.name} version {champion.version}"
+        assert prediction["score"] == 0.75
+        (result,) = prediction["result"]
+        assert result["value"] == {"choices": ['a & "b"']}
+        number = int(asked["data"]["name"][0])
+        link = asked["data"]["video"]
+        assert requests.get(link, timeout=10).content == media.videos[number].read_bytes()
+        spoilt = re.sub("X-Amz-Signature=.", "X-Amz-Signature=g", link)
+        assert requests.get(spoilt, timeout=10).status_code == 403
+    config = lake.store.get(f"{plan.result['files']}{asking.LABEL_STUDIO_CONFIG}")
+    tree = ElementTree.fromstring(config)
+    assert tree.find("Video").get("value") == "$video"
+    choices = tree.find("Choices")
+    assert (choices.get("name"), choices.get("toName")) == (result["from_name"], "video")
+    assert [choice.get("value") for choice in choices] == ['a & "b"']
+    # Whoever has a link sees the video: it stands in the files alone.
+    elsewhere = capsys.readouterr().out + json.dumps(plan.result)
+    for stored in lake.store.list(f"{lake.uri}/runs/{plan.run_key}/"):
+        if not stored.uri.startswith(plan.result["files"]):
+            elsewhere += lake.store.get(stored.uri).decode()
+    elsewhere += str(rows(lake, "reviews")) + str(rows(lake, "outcomes"))
+    assert plan.result["files"] in elsewhere and "X-Amz" not in elsewhere
+
+
+def test_links_lead_to_where_browsers_reach_the_store(real, s3_server, task):
+    lake, _, named = real
+    settings = lake.settings
+    public = settings.s3.__class__(
+        **{**vars(settings.s3), "public_endpoint_url": "https://s3.example:9000"}
+    )
+    lake = Lake(settings.__class__(**{**vars(settings), "s3": public}))
+    for asked in tasks_of(lake, review(lake, task)):
+        assert asked["data"]["video"].startswith("https://s3.example:9000/videos/")
+        assert "X-Amz-Expires=3600" in asked["data"]["video"]
+
+
+def test_answers_find_their_video_whatever_its_link_says(real, task):
+    lake, _, named = real
+    plan = review(lake, task)
+    tasks = answered(tasks_of(lake, plan), {named["0"]: "left", named["1"]: "right"})
+    links = [t["data"]["video"] for t in tasks]
+    for asked, link in zip(tasks, reversed(links), strict=True):
+        asked["data"]["video"] = link
+    annotate(lake, task, "a.json", json.dumps(tasks).encode())
+    said = {r["video_id"]: (r["label"], r["annotator"]) for r in rows(lake, "annotations")}
+    ann = ANN["email"]
+    assert said == {named["0"]: ("left", ann), named["1"]: ("right", ann)}
+    tasks[0]["data"]["vidpipe_video_id"] = "0.mp4"
+    with pytest.raises(BadInputError, match=r"\[0\]: no video is called '0.mp4'"):
+        annotate(lake, task, "b.json", json.dumps(tasks).encode())
+
+
+def test_answers_of_cvat_come_back_as_tags_of_the_first_frame(real, task):
+    lake, _, named = real
+    plan = review(lake, task)
+    folder = f"{plan.result['files']}cvat/"
+    listed = lake.store.get_json(f"{folder}tasks.json")
+    assert {of["name"] for of in listed} == set(named.values())
+    labels = lake.store.get_json(f"{folder}labels.json")
+    assert labels == [{"name": 'a & "b"', "type": "tag", "attributes": []}]
+    for of in listed:
+        given = lake.store.get(f"{folder}{of['annotations']}")
+        annotate(lake, task, of["annotations"], given)
+    assert {(r["video_id"], r["label"], r["start_s"]) for r in rows(lake, "annotations")} == {
+        (video, 'a & "b"', None) for video in named.values()
+    }
+    # As CVAT exports it: all frames, and where it got the video from.
+    later = '<image id="1" name="f"><tag label="b"/><box xtl="0"/></image></annotations>'
+    changed = given.replace(b"</name><mode>", b"</name><source>1 and 2.mp4</source><mode>")
+    changed = changed.replace(b"</annotations>", later.encode())
+    again = annotate(lake, task, "again.xml", changed)
+    assert again.result["changes"]["unchanged"] == 1
+
+
+def test_what_is_forgotten_is_in_no_file_of_a_review(real, task, monkeypatch):
+    lake, _, named = real
+    plan = review(lake, task)
+    assert list(lake.store.list(plan.result["files"]))
+    stage(lake, "forget", "forget", video=named["0"])
+    left = [lake.store.get(found.uri).decode() for found in lake.store.list(plan.result["files"])]
+    assert left and not any(named["0"] in content for content in left)
+    assert {row["video_id"] for row in rows(lake, "reviews")} == {named["1"]}
+
+
+# === What the answers tell ===
+
+
+def test_precision_is_measured_on_the_even_draw(lake, task, tmp_path, monkeypatch, capsys):
+    champion = register(task, "champion")
+    labelled(lake, task, champion, [0.5 + n / 100 for n in range(40)])
+    plan = review(lake, task, max_videos=20)
+    found = picked(lake, plan)
+    drawn = sorted(video for video, of in found.items() if of == "random")
+    truth = {v: ["even", "odd"][int(v, 16) % 2] for v in found}
+    # All wrong where it is unsure; of those that tell, nine are judged, and two are wrong.
+    told = {v: truth[v] if of == "random" else "other" for v, of in found.items()}
+    told |= dict.fromkeys(drawn[:2], "other")
+    del told[drawn[9]]
+    shown = answer(lake, task, plan, told, diff=True)
+    expected = "labels of version 1: precision 0.778 (0.453 to 0.937), 9 of 10 random labels"
+    assert expected in shown.result["summary"]
+    run = MlflowClient(tracking.connect().tracking_uri).get_run
+    assert "review_precision" not in run(champion.run_id).data.metrics, "only shown"
+    assert expected in answer(lake, task, plan, told).result["summary"]
+    metrics = run(champion.run_id).data.metrics
+    assert metrics["review_precision"] == pytest.approx(7 / 9)
+    assert metrics["review_precision_low"] == pytest.approx(0.4526, abs=1e-4)
+    assert metrics["review_precision_high"] == pytest.approx(0.9368, abs=1e-4)
+    assert metrics["review_judged"] == 9
+
+    (asked,) = run_query(
+        "select count(*) filter (agreeing * 2 > people) as right,"
+        " count(*) filter (agreeing * 2 <> people) as judged"
+        f" from current_reviews where picked_for = 'random' and task = '{task}'",
+        lake.settings,
+    ).to_pylist()
+    assert asked == {"right": 7, "judged": 9}
+
+    monkeypatch.setenv("VIDPIPE_CONFIG", str(config_file(lake, tmp_path / "vidpipe.toml")))
+    load_settings.cache_clear()
+    capsys.readouterr()
+    cli.main(["reviews", task], standalone_mode=False)
+    line = capsys.readouterr().out.splitlines()[1].split()
+    assert line[2:] == ["1", "10", "0", "10", "19", "0.778", "0.453", "0.937", "9"]
+    folder = tmp_path / "review"
+    cli.main(["reviews", task, "--save", str(folder)], standalone_mode=False)
+    assert json.loads((folder / asking.LABEL_STUDIO).read_text()) == tasks_of(lake, plan)
+    assert len(list((folder / "cvat").glob("*.xml"))) == 20
+    assert folder.stat().st_mode & 0o077 == 0
+    with pytest.raises(UsageError, match="cannot be written"):
+        cli.main(["reviews", task, "--save", str(folder)], standalone_mode=False)
+    with pytest.raises(UsageError, match="no review yet"):
+        cli.main(["reviews", "nothing"], standalone_mode=False)
+    load_settings.cache_clear()
+
+
+# === The whole round ===
+
+ROUND = {
+    **{"architecture": "cnn", "frames": 2, "height": 16, "width": 16, "near_duplicate_bits": 0},
+    **{"seed": 0, "test_share": 0.3, "epochs": 30, "batch_size": 8, "learning_rate": 0.01},
+}
+FIXED = 16  # videos that are only measured on
+
+
+@pytest.fixture
+def colours(lake, bucket, tmp_path) -> dict[str, str]:
+    """Videos of one colour each, `warm` or `cold`: what each is, by its id."""
+    draw = np.random.default_rng(0)
+    truth = {}
+    for number in range(48 + FIXED):
+        label = ("warm", "cold")[number % 2]
+        spread = 8 if number < 8 else 75  # the first ones are red and blue
+        hue = {"warm": 20, "cold": 200}[label] + draw.uniform(-spread, spread)
+        red, green, blue = colorsys.hsv_to_rgb(hue % 360 / 360, 0.9, draw.uniform(0.6, 1))
+        colour = f"0x{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}"
+        path = tmp_path / f"{number:02d}.mp4"
+        run_ffmpeg("-f", "lavfi", "-i", f"color={colour}:s=32x32:r=4:d=0.5", path)
+        bucket.put(path.name, path)
+        truth[path.name] = label
+    ingest(lake, "ingest", fps=4.0, short_side=32)
+    return {r["video_id"]: truth[Path(r["source_uri"]).name] for r in rows(lake, "videos")}
+
+
+def test_a_round_of_label_review_import_retrain_makes_it_better(lake, colours, task):
+    """The test is the person: it knows the truth."""
+    names = {r["video_id"]: Path(r["source_uri"]).name for r in rows(lake, "videos")}
+    fixed = {video for video, name in names.items() if int(name[:2]) >= 48}
+    first = {video for video, name in names.items() if int(name[:2]) < 8}
+
+    def teach(**config) -> Report:
+        plan = stage(
+            lake, f"train-{secrets.token_hex(4)}", "snapshot", task=task, **{**ROUND, **config}
+        )
+        *_, promoted = shards(lake, plan)
+        audit_and_publish(lake, plan.run_key, plan)
+        return promoted
+
+    def accuracy(version: str) -> float:
+        bundle = Bundle.load(f"models:/{tracking.model_name(task)}/{version}")
+        of = {r["video_id"]: r["work_key"] for r in rows(lake, "videos") if r["video_id"] in fixed}
+        path = lake.settings.lake.catalog_uri.partition("///")[2].partition("?")[0]
+        clips = read_clips(
+            lake.dataset("frames"), of, bundle.sampling, Path(f"{path}-{version}.npy")
+        )
+        best = bundle.predict(clips.array).argmax(axis=1)
+        told = [bundle.labels[n] for n in best]
+        return float(np.mean([colours[v] == t for v, t in zip(clips.video_ids, told, strict=True)]))
+
+    lines = ["video,label", *(f"{names[v]},{colours[v]}" for v in sorted(first))]
+    annotate(lake, task, "first.csv", "\n".join(lines).encode())
+    assert teach().result["promoted"]
+    assert not teach(margin=1.0, learning_rate=0.003).result["promoted"]
+    night = stage(lake, "night", "label", task=task)
+    shards(lake, night)
+    audit_and_publish(lake, "night", night)
+
+    plan = review(lake, task, max_videos=24, random_share=0.5, disagreeing_share=0.25, seed=1)
+    found = picked(lake, plan)
+    assert not first & set(found)
+    assert all(r["challenger_label"] for r in rows(lake, "reviews") if r["picked_for"] == "random")
+    told = {video: colours[video] for video in found if video not in fixed}
+    imported = answer(lake, task, plan, told)
+    assert "labels of version 1: precision" in imported.result["summary"]
+
+    learnt = teach()
+    print(
+        accuracy("1"),
+        accuracy(learnt.result["model_version"]),
+        found,
+        imported.result,
+        learnt.result,
+    )
+    assert accuracy(learnt.result["model_version"]) > accuracy("1")
+    assert learnt.result["promoted"]

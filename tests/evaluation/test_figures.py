@@ -124,7 +124,7 @@ def test_slices_are_drawn_with_their_names():
     result, _ = doubtful()
     described = [{"duration": HOSTILE[n % 2], "source": "all the same"} for n in range(40)]
     slices = slice_up(result, described, [str(n) for n in range(40)])
-    figure = draw_slices(slices, "motion")
+    figure = draw_slices(slices, "accuracy", "motion")
     assert [label.partition(":")[0] for label in texts(figure) if ":" in label] == [
         "all",
         "duration",

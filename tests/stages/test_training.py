@@ -257,10 +257,10 @@ def test_what_holds_is_learned_and_contradictions_are_counted(videos, task, tmp_
     )
     plan = snapshot(lake, task)
     (uri,) = {Manifest.read(lake.store, u).config.get("dataset") for u in plan.result["shards"][:2]}
-    labels = {v.video_id: v.label for v in Dataset.from_json(lake.store.get_json(uri)).videos}
-    expected = {named[name]: label for name, label, *_ in two_classes(named)}
+    labels = {v.video_id: v.labels for v in Dataset.from_json(lake.store.get_json(uri)).videos}
+    expected = {named[name]: (label,) for name, label, *_ in two_classes(named)}
     del expected[named[first]], expected[named[second]]
-    assert labels == {**expected, named[third]: "b"}
+    assert labels == {**expected, named[third]: ("b",)}
     assert plan.result["counts"]["tied"] == 1
 
 

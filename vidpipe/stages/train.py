@@ -16,7 +16,7 @@ from vidpipe import tracking
 from vidpipe.datasets.features import FeatureCache, read_features
 from vidpipe.datasets.labelled import Dataset
 from vidpipe.datasets.splits import TRAIN, VALIDATION
-from vidpipe.evaluation.metrics import accepting_thresholds, evaluate
+from vidpipe.evaluation.judging import judge
 from vidpipe.lake import layout
 from vidpipe.lake.tables import Lake
 from vidpipe.models.architectures import Network, Sampling, chosen
@@ -87,6 +87,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
                 architecture=config["architecture"],
                 labels=dataset.labels,
                 sampling=chosen(Sampling, config),
+                several=dataset.several,
                 thresholds=thresholds,
             ).log(mlflow_run.id)
             version = tracking.version_of_run(dataset.task, mlflow_run.id)
@@ -145,7 +146,7 @@ def _train(
     )
     labels, videos = dataset.labels, dataset.of(TRAIN, VALIDATION)
     prepare(settings)
-    model = build_model(network, sampling, len(labels))
+    model = build_model(network, sampling, len(labels), several=dataset.several)
     key = _load_weights(model, config, attempt, lake, mlflow_run)
 
     def tell(what: str) -> Callable[[int, int], None]:
@@ -155,12 +156,9 @@ def _train(
 
         return progress
 
-    train, validation = (
-        np.flatnonzero([video.split == split for video in videos]) for split in (TRAIN, VALIDATION)
-    )
     if network.frozen:
         learner = model.get_layer("head")
-        inputs = read_features(
+        clips = read_features(
             FeatureCache(lake, key),
             dataset,
             lake,
@@ -172,11 +170,18 @@ def _train(
             worker=replicas.workers.index,
             workers=replicas.workers.count,
         )
-        standardise(learner, inputs, train)
     else:
         learner = model
         path = attempt.scratch / "clips.npy"
-        inputs = dataset.read_clips(lake, videos, sampling, path, tell("reading frames"))
+        clips = dataset.read_clips(lake, videos, sampling, path, tell("reading frames"))
+    video_of = {video.video_id: video for video in videos}
+    of_clip = [video_of[video_id] for video_id in clips.video_ids]
+    truth = [dataset.truth(*pair) for pair in zip(of_clip, clips.windows, strict=True)]
+    train, validation = (
+        np.flatnonzero([video.split == split for video in of_clip]) for split in (TRAIN, VALIDATION)
+    )
+    if network.frozen:
+        standardise(learner, clips.array, train)
 
     def on_epoch(epoch: Epoch) -> None:
         if mlflow_run:
@@ -187,25 +192,32 @@ def _train(
     with stops_deferred() as stopping, replicas.watching():
         fit(
             learner,
-            inputs,
-            np.eye(len(labels), dtype=np.float32)[[labels.index(v.label) for v in videos]],
+            clips.array,
+            np.array([[label in of for label in labels] for of in truth], np.float32),
             train=train,
             validation=validation,
             settings=settings,
             on_epoch=on_epoch,
-            names=[video.video_id for video in videos],
+            several=dataset.several,
+            names=clips.video_ids,
             checkpoints=checkpoints,
             stopping=stopping,
             replicas=replicas,
         )
     # What no validation video speaks of, none is accepted of; without any, all is.
-    scores = [learner.predict_on_batch(inputs[[row]]) for row in validation]
+    scores = [learner.predict_on_batch(clips.array[[row]]) for row in validation]
     thresholds = {}
     if scores:
-        truth = [videos[row].label for row in validation]
-        result = evaluate(np.concatenate(scores), labels, truth)
-        thresholds = accepting_thresholds(result, config["accept_precision"])
-    return _in_full_precision(model, network, sampling, len(labels)), thresholds
+        result = judge(
+            dataset,
+            [of_clip[row] for row in validation],
+            [clips.windows[row] for row in validation],
+            np.concatenate(scores),
+            labels,
+        )
+        thresholds = result.evaluation.accepting_thresholds(config["accept_precision"])
+    whole = _in_full_precision(model, network, sampling, len(labels), several=dataset.several)
+    return whole, thresholds
 
 
 def _load_weights(
@@ -235,12 +247,12 @@ def _load_weights(
 
 
 def _in_full_precision(
-    model: keras.Model, network: Network, sampling: Sampling, classes: int
+    model: keras.Model, network: Network, sampling: Sampling, classes: int, *, several: bool
 ) -> keras.Model:
     """The same network computing in float32, as it is evaluated and labels, on any machine."""
     keras.config.set_dtype_policy("float32")
     if model.dtype_policy.compute_dtype == "float32":
         return model
-    whole = build_model(network, sampling, classes)
+    whole = build_model(network, sampling, classes, several=several)
     whole.set_weights(model.get_weights())
     return whole

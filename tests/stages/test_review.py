@@ -349,7 +349,7 @@ def test_what_is_forgotten_is_in_no_file_of_a_review(real, task, monkeypatch):
     lake, _, named = real
     plan = review(lake, task)
     assert list(lake.store.list(plan.result["files"]))
-    stage(lake, "forget", "forget", video=named["0"])
+    stage(lake, "forget", "forget", video=named["0"], idle_hours=0)
     left = [lake.store.get(found.uri).decode() for found in lake.store.list(plan.result["files"])]
     assert left and not any(named["0"] in content for content in left)
     assert {row["video_id"] for row in rows(lake, "reviews")} == {named["1"]}
@@ -370,7 +370,7 @@ def test_precision_is_measured_on_the_even_draw(lake, task, tmp_path, monkeypatc
     told |= dict.fromkeys(drawn[:2], "other")
     del told[drawn[9]]
     shown = answer(lake, task, plan, told, diff=True)
-    expected = "labels of version 1: precision 0.778 (0.453 to 0.937), 9 of 10 random labels"
+    expected = "labels of version 1: precision 0.778 (0.453 to 0.937), 9 of 10 judged;"
     assert expected in shown.result["summary"]
     run = MlflowClient(tracking.connect().tracking_uri).get_run
     assert "review_precision" not in run(champion.run_id).data.metrics, "only shown"
@@ -410,7 +410,7 @@ def test_precision_is_measured_on_the_even_draw(lake, task, tmp_path, monkeypatc
 # === The whole round ===
 
 ROUND = {
-    **{"architecture": "cnn", "frames": 2, "height": 16, "width": 16, "near_duplicate_bits": 0},
+    **{"architecture": "cnn", "frames": 2, "height": 48, "width": 48, "near_duplicate_bits": 0},
     **{"seed": 0, "test_share": 0.3, "epochs": 30, "batch_size": 8, "learning_rate": 0.01},
 }
 FIXED = 16  # videos that are only measured on

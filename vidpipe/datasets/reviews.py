@@ -23,6 +23,14 @@ Labels = Mapping[str, float]  # what a model says of a video: labels with their 
 Answers = Mapping[tuple[str, str], "Answer"]  # by video and label
 
 
+def best_scores(found: Iterable[tuple[str, float]]) -> Labels:
+    """What a model says of a video, by all that it says of it and of its parts."""
+    labels: dict[str, float] = {}
+    for label, score in found:
+        labels[label] = max(score, labels.get(label, 0.0))
+    return labels
+
+
 def draw(videos: Iterable[str], count: int, seed: int) -> list[str]:
     """Draws so many videos evenly; the same seed draws the same of the same videos."""
     among = sorted(videos)
@@ -56,7 +64,7 @@ class Answer:
     """What people say of a label of a video.
 
     Attributes:
-        people: How many say something of the whole video.
+        people: How many say something of the video, or of a range of it.
         agreeing: How many of them say this label.
     """
 
@@ -76,15 +84,17 @@ def answers_to(
 ) -> dict[tuple[str, str], Answer]:
     """What people say of labels, as the view `current_reviews` has it.
 
+    Who says it of a range says it of the video: of labels with times it is asked whether the video
+    shows them at all.
+
     Args:
         picked: Video and label.
         current: What people say of the task.
     """
     said: dict[str, dict[str, set[str | None]]] = collections.defaultdict(dict)
     for key, statements in current.items():
-        labels = {s.label for s in statements if s.box is None}
-        if key.start_s is None and labels:
-            said[key.video_id][key.annotator] = labels
+        if labels := {s.label for s in statements if s.box is None}:
+            said[key.video_id].setdefault(key.annotator, set()).update(labels)
     return {
         (video_id, label): Answer(
             len(said[video_id]), sum(label in labels for labels in said[video_id].values())
@@ -95,42 +105,59 @@ def answers_to(
 
 
 @dataclass(frozen=True)
-class Precision:
-    """Which share of a model's labels is right, by the even draw of a review.
+class Share:
+    """How many of some labels are right.
 
     Attributes:
-        model: The model.
-        model_version: Its version.
         asked: Labels that people were asked about.
         judged: Those that they settled.
         right: Those of them that are right.
     """
 
-    model: str
-    model_version: str
     asked: int
     judged: int
     right: int
 
+    @classmethod
+    def of(cls, verdicts: Iterable[bool | None]) -> Share:
+        """Of labels that are right, wrong, or not settled (None)."""
+        counts = collections.Counter(verdicts)
+        return cls(counts.total(), counts[True] + counts[False], counts[True])
+
     @property
-    def share(self) -> float:
-        """The precision; there are judged ones."""
+    def value(self) -> float:
+        """The share; there are judged ones."""
         return self.right / self.judged
 
     @property
     def interval(self) -> Interval:
-        """Where that of all labels lies of which the draw was made; there are judged ones."""
+        """Where it lies for all labels of which the draw was made; there are judged ones."""
         return wilson(self.right, self.judged)
 
     def __str__(self) -> str:
-        told = f"{self.judged} of {self.asked} random labels are judged"
         if not self.judged:
-            return told
-        return f"precision {self.share:.3f} ({self.interval}), {told}"
+            return f"none of {self.asked} judged"
+        return f"{self.value:.3f} ({self.interval}), {self.judged} of {self.asked} judged"
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Which share of a model's labels is right, by the even draw of a review.
+
+    Attributes:
+        labels: Of all labels.
+        accepted: Of those that reached their threshold.
+    """
+
+    labels: Share
+    accepted: Share
+
+    def __str__(self) -> str:
+        return f"precision {self.labels}; of accepted ones {self.accepted}"
 
 
 def measure(rows: Iterable[Mapping[str, Any]], answers: Answers) -> Precision | None:
-    """Measures the precision of a model by one review.
+    """Measures how precise a model is by one review.
 
     Args:
         rows: Rows of the table `reviews`, all of one review.
@@ -139,11 +166,15 @@ def measure(rows: Iterable[Mapping[str, Any]], answers: Answers) -> Precision | 
     Returns:
         None where the review has no even draw.
     """
-    drawn = [row for row in rows if row["picked_for"] == RANDOM]
+    nobody = Answer(0, 0)
+    drawn = [
+        (row["accepted"], answers.get((row["video_id"], row["label"]), nobody).is_right)
+        for row in rows
+        if row["picked_for"] == RANDOM
+    ]
     if not drawn:
         return None
-    found = (answers.get((row["video_id"], row["label"])) for row in drawn)
-    verdicts = [answer.is_right for answer in found if answer is not None]
-    judged = [is_right for is_right in verdicts if is_right is not None]
-    first = drawn[0]
-    return Precision(first["model"], first["model_version"], len(drawn), len(judged), sum(judged))
+    return Precision(
+        Share.of(is_right for _, is_right in drawn),
+        Share.of(is_right for accepted, is_right in drawn if accepted),
+    )

@@ -77,13 +77,13 @@ join (
     on ranked.work_key = annotations.work_key
     and ranked.source = annotations.source
 where ranked.newest = 1 and not annotations.withdrawn""",
-    # What people were asked about, with how many of them say something of the whole video by now,
-    # and how many say what the model said.
+    # What people were asked about, with how many of them say something of the video by now, and how
+    # many say what the model said. A box tells of a thing in it, and not of the video.
     "current_reviews": f"""\
 with said as (
     select task, video_id, annotator, label
     from current_annotations
-    where start_s is null and box_x is null
+    where box_x is null
 ),
 answered as (
     select

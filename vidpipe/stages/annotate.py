@@ -39,7 +39,7 @@ from vidpipe.errors import DeniedError, NotFoundError, UsageError
 from vidpipe.lake import layout
 from vidpipe.lake.store import ObjectStore
 from vidpipe.lake.tables import Lake
-from vidpipe.stages.answers import Review, note_precision, read_reviews
+from vidpipe.stages.answers import note_precision, read_reviews
 from vidpipe.stages.attempt import Attempt
 from vidpipe.stages.manifest import Manifest
 from vidpipe.text import printable
@@ -125,13 +125,9 @@ def _answered(
     reviews = read_reviews(lake, snapshots, task, current)
     answered = [review for review in reviews if not videos.isdisjoint(review.drawn)]
     if note:
-        versions = set(map(_version, answered))
-        note_precision(task, [r for r in reviews if _version(r) in versions])
-    return [f"labels of version {_version(r)}: {r.precision}" for r in answered]
-
-
-def _version(review: Review) -> str:
-    return review.rows[0]["model_version"]
+        versions = {review.model_version for review in answered}
+        note_precision(task, [r for r in reviews if r.model_version in versions])
+    return [f"labels of version {r.model_version}: {r.precision}" for r in answered]
 
 
 def _fetch(store: ObjectStore, uri: str) -> Given:

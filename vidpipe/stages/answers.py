@@ -23,6 +23,7 @@ from vidpipe.datasets.reviews import (
     RANDOM,
     UNCERTAIN,
     Precision,
+    Share,
     answers_to,
     measure,
 )
@@ -48,6 +49,11 @@ class Review:
     rows: list[dict[str, Any]]
     answered: set[str]
     precision: Precision | None
+
+    @property
+    def model_version(self) -> str:
+        """Whose labels are looked at."""
+        return self.rows[0]["model_version"]
 
     @property
     def drawn(self) -> set[str]:
@@ -94,20 +100,22 @@ def note_precision(task: str, reviews: Iterable[Review]) -> None:
     """
     newest: dict[str, Precision] = {}
     for review in reviews:
-        if review.precision and review.precision.judged:
-            newest.setdefault(review.precision.model_version, review.precision)
+        if review.precision and review.precision.labels.judged:
+            newest.setdefault(review.model_version, review.precision)
     if not newest:
         return
     from vidpipe import tracking  # MLflow takes seconds, and most imports answer no review
 
     for number, precision in newest.items():
-        low, high = precision.interval
-        metrics = {
-            "review_precision": precision.share,
-            "review_precision_low": low,
-            "review_precision_high": high,
-            "review_judged": precision.judged,
-        }
+        metrics = {"review_judged": precision.labels.judged}
+        for name, share in (("", precision.labels), ("_accepted", precision.accepted)):
+            if share.judged:
+                low, high = share.interval
+                metrics |= {
+                    f"review_precision{name}": share.value,
+                    f"review_precision{name}_low": low,
+                    f"review_precision{name}_high": high,
+                }
         try:
             if version := tracking.find_version(task, number):
                 tracking.open_run(version.run_id).log_metrics(metrics)
@@ -150,19 +158,19 @@ def print_reviews(task: str, save: Path | None = None, settings: Settings | None
 
 
 def _shown(review: Review) -> list[Any]:
-    first, precision = review.rows[0], review.precision
+    labels = review.precision.labels if review.precision else Share(0, 0, 0)
     picked = {row["video_id"]: row["picked_for"] for row in review.rows}
     counts = collections.Counter(picked.values())
     measured: list[Any] = [None] * 3
-    if precision and precision.judged:
-        measured = [round(value, 3) for value in (precision.share, *precision.interval)]
+    if labels.judged:
+        measured = [round(value, 3) for value in (labels.value, *labels.interval)]
     return [
-        f"{first['picked_at']:%Y-%m-%d %H:%M}",
-        first["model_version"],
+        f"{review.rows[0]['picked_at']:%Y-%m-%d %H:%M}",
+        review.model_version,
         *(counts[of] for of in (RANDOM, DISAGREEING, UNCERTAIN)),
         len(review.answered),
         *measured,
-        precision.judged if precision else 0,
+        labels.judged,
     ]
 
 

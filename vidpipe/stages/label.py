@@ -233,7 +233,7 @@ def _keep(
         "run_key": manifest.run_key,
     }
     accepts_all_from = config["threshold"]
-    for found in _say(bundle, windows, scores, item["duration_s"]):
+    for found in say(bundle, windows, scores, item["duration_s"]):
         threshold = accepts_all_from
         if threshold is None:
             threshold = bundle.thresholds.get(found.label, 0.0)
@@ -241,7 +241,7 @@ def _keep(
     rows.done(work_key, video_id=item["video_id"])
 
 
-def _say(
+def say(
     bundle: Bundle, windows: list[Window], scores: np.ndarray, duration_s: float
 ) -> list[Segment]:
     """What a model says of a video: its label; where there may be several, those that it sees, and

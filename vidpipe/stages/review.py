@@ -23,6 +23,7 @@ from vidpipe.datasets.reviews import (
     RANDOM,
     UNCERTAIN,
     Labels,
+    best_scores,
     draw,
     least_sure,
     most_at_odds,
@@ -32,6 +33,7 @@ from vidpipe.lake import layout
 from vidpipe.lake.store import MAX_LINK_HOURS
 from vidpipe.lake.tables import Lake
 from vidpipe.stages.attempt import Attempt
+from vidpipe.stages.label import say
 from vidpipe.stages.manifest import Manifest
 from vidpipe.stages.reviewable import Reviewable, read_reviewable
 from vidpipe.text import printable
@@ -199,9 +201,13 @@ class _Review:
             ),
         )
         scores = bundle.predict(clips.array)
-        for video, of_video in zip(clips.video_ids, scores, strict=True):
-            best = int(of_video.argmax())
-            self._other[video] = {bundle.labels[best]: float(of_video[best])}
+        places = collections.defaultdict(list)
+        for place, video in enumerate(clips.video_ids):
+            places[video].append(place)
+        for video, of_video in places.items():
+            windows = [clips.windows[place] for place in of_video]
+            segments = say(bundle, windows, scores[of_video], rows[video]["duration_s"])
+            self._other[video] = best_scores((s.label, s.score) for s in segments)
 
     def files(self) -> dict[str, bytes]:
         """The files for other tools, by path."""

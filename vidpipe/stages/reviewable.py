@@ -9,13 +9,13 @@ import pyarrow.dataset as ds
 from pyiceberg.expressions import EqualTo
 
 from vidpipe.datasets.annotations import current_labels
-from vidpipe.datasets.reviews import Labels
+from vidpipe.datasets.reviews import Labels, best_scores
 from vidpipe.datasets.splits import TEST
 from vidpipe.lake.tables import Lake
 from vidpipe.stages.manifest import now
 
 _SAID = ["video_id", "label", "score", "accepted", "labelled_at", "work_key", "model_version"]
-_VIDEO = ["video_id", "width", "height", "work_key", "run_key", "ingested_at"]
+_VIDEO = ["video_id", "width", "height", "duration_s", "work_key", "run_key", "ingested_at"]
 
 
 @dataclass(frozen=True)
@@ -99,11 +99,7 @@ def _newest_rows(
 
 
 def _labels(rows: list[dict[str, Any]]) -> Labels:
-    """Each label with the highest of its scores."""
-    labels: dict[str, float] = {}
-    for row in rows:
-        labels[row["label"]] = max(row["score"], labels.get(row["label"], 0.0))
-    return labels
+    return best_scores((row["label"], row["score"]) for row in rows)
 
 
 def _of_people(lake: Lake, snapshots: dict[str, int], task: str) -> list[tuple[str, set[str]]]:

@@ -430,6 +430,11 @@ STAGES = (
         "Pick videos that are worth a person's minute.",
         '{"task": "motion", "max_videos": 100, "link_hours": 72}',
     ),
+    (
+        "relabel",
+        "Plan the labelling of what a new champion makes stale.",
+        '{"task": "motion", "dry_run": true}',
+    ),
     ("audit", "Prove that a run may be published.", '{"plan": "s3://…/plan/A.json"}'),
     ("publish", "Publish what was audited.", '{"publication": "s3://…/publish/A.json"}'),
     ("maintain", "Remove checkpoints of trainings that are over.", '{"checkpoint_days": 7}'),

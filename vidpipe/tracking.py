@@ -140,6 +140,16 @@ class Run:
         with answering():
             return self._client.get_run(self.id).data.params.get(name)
 
+    def params(self) -> dict[str, str]:
+        """All parameters that were noted."""
+        with answering():
+            return dict(self._client.get_run(self.id).data.params)
+
+    def metric(self, name: str) -> float | None:
+        """What was noted last of a metric, or None."""
+        with answering():
+            return self._client.get_run(self.id).data.metrics.get(name)
+
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Notes parameters; the same again is harmless."""
         with answering():

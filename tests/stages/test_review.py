@@ -506,3 +506,24 @@ def test_a_round_of_label_review_import_retrain_makes_it_better(lake, colours, t
     assert learnt["promoted"], learnt["why"]
     before, after = accuracy(champion["model_version"]), accuracy(learnt["model_version"])
     assert before < 0.8 < after, (before, after)
+
+    def relabel(**config) -> Report:
+        run_key = f"relabel-{secrets.token_hex(4)}"
+        plan = stage(lake, run_key, "relabel", task=task, **config)
+        shards(lake, plan)
+        audit_and_publish(lake, run_key, plan)
+        return plan
+
+    def current() -> collections.Counter:
+        found = run_query("select model_version from current_labels", lake.settings)
+        return collections.Counter(found["model_version"].to_pylist())
+
+    told = relabel(dry_run=True).result["counts"]
+    assert told["stale"] == len(extracted) and told["cpu_hours"] > 0
+    assert current() == {champion["model_version"]: len(extracted)}
+    relabel(max_videos=20)
+    half = {learnt["model_version"]: 20, champion["model_version"]: len(extracted) - 20}
+    assert current() == half, "one label a video, the new champion's where there is one"
+    assert relabel().result["counts"]["selected"] == len(extracted) - 20
+    assert current() == {learnt["model_version"]: len(extracted)}
+    assert relabel().result["counts"]["stale"] == 0

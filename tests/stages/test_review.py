@@ -63,17 +63,16 @@ def labelled(lake: Lake, task: str, version: tracking.Version, scores: list[floa
     ids = [video_id(number) for number in range(len(scores))]
     model = {"task": task, "model": version.name, "model_version": version.version}
     labels = [
-        {**model, "video_id": v, "label": ["even", "odd"][n % 2], "score": score}
+        {**model, "video_id": v, "end_s": 1.0, "label": ["even", "odd"][n % 2], "score": score}
         for n, (v, score) in enumerate(zip(ids, scores, strict=True))
     ]
-    uris = [f"s3://videos/made/{number}.mp4" for number in range(len(scores))]
-    videos = [
-        {"video_id": v, "source_uri": u, "duration_s": 1.0} for v, u in zip(ids, uris, strict=True)
-    ]
-    sources = [
-        {"video_id": v, "source_uri": u, "source_version": "1"}
-        for v, u in zip(ids, uris, strict=True)
-    ]
+    videos, sources = [], []
+    for number, video in enumerate(ids):
+        row = {"video_id": video, "source_uri": f"{lake.uri}/made/{number}.mp4"}
+        lake.store.put(row["source_uri"], bytes([number]))
+        version_there = lake.store.head(row["source_uri"]).version
+        videos.append({**row, "duration_s": 1.0})
+        sources.append({**row, "source_version": version_there})
     tables = {"videos": videos, "sources": sources, "labels": labels}
     publish_rows(lake, f"made-{secrets.token_hex(4)}", "label", tables)
 
@@ -160,7 +159,7 @@ def test_the_even_draw_is_by_seed_and_whatever_else_is_picked(lake, task):
     # Those that wait for an answer are drawn again: the sample would not be even without them.
     assert drawn(seed=1, max_videos=5, random_share=1.0) == first
     assert drawn(seed=2, max_videos=10) != first
-    assert drawn(max_videos=10) != drawn(max_videos=10), "another one for each run"
+    assert drawn(max_videos=10) != first, "another one for each run"
     assert drawn(max_videos=1000, random_share=1.0) == {video_id(n) for n in range(40)}
 
 
@@ -184,8 +183,8 @@ def test_what_people_looked_at_or_the_model_learnt_or_is_gone_is_not_picked(lake
         ],
         "sources": [
             {
-                "source_uri": f"s3://videos/made/{n}.mp4",
-                "source_version": "1",
+                "source_uri": f"{lake.uri}/made/{n}.mp4",
+                "source_version": lake.store.head(f"{lake.uri}/made/{n}.mp4").version,
                 "video_id": video_id(n),
                 "deleted": n == 7,
                 "seen_at": DAY + timedelta(hours=1),
@@ -196,6 +195,18 @@ def test_what_people_looked_at_or_the_model_learnt_or_is_gone_is_not_picked(lake
     publish_rows(lake, "told", "annotate", tables)
     found = picked(lake, review(lake, task, max_videos=100))
     assert set(found) == {video_id(n) for n in (2, 3, 6, 8, 9, 10, 11)}
+
+
+def test_what_is_replaced_or_gone_since_it_was_listed_is_left_out(lake, task, capsys):
+    labelled(lake, task, register(task, "champion"), [0.9] * 4)
+    lake.store.put(f"{lake.uri}/made/0.mp4", b"another")
+    lake.store.delete(f"{lake.uri}/made/1.mp4")
+    assert set(picked(lake, review(lake, task))) == {video_id(2), video_id(3)}
+    assert "left out, as their object is gone, replaced or denied: 2" in capsys.readouterr().out
+    for number in (2, 3):
+        lake.store.delete(f"{lake.uri}/made/{number}.mp4")
+    with pytest.raises(NothingToDoError, match="run ingest"):
+        review(lake, task)
 
 
 def test_only_labels_of_the_champion_are_looked_at(lake, task):
@@ -261,7 +272,11 @@ def real(lake, bucket, media, task) -> tuple[Lake, tracking.Version, dict[str, s
     named = {Path(r["source_uri"]).name[0]: r["video_id"] for r in rows(lake, "videos")}
     champion = register(task, "champion")
     model = {"task": task, "model": champion.name, "model_version": champion.version}
-    said = [{**model, "video_id": v, "label": 'a & "b"', "score": 0.75} for v in named.values()]
+    said = [
+        {**model, "video_id": r["video_id"], "label": 'a & "b"', "score": 0.75}
+        | {"end_s": r["duration_s"]}
+        for r in rows(lake, "videos")
+    ]
     publish_rows(lake, "labels", "label", {"labels": said})
     return lake, champion, named
 
@@ -295,6 +310,44 @@ def test_tasks_for_label_studio_hold_what_the_model_says_and_links(real, task, m
             elsewhere += lake.store.get(stored.uri).decode()
     elsewhere += str(rows(lake, "reviews")) + str(rows(lake, "outcomes"))
     assert plan.result["files"] in elsewhere and "X-Amz" not in elsewhere
+
+
+def test_labels_with_times_are_ranges_of_frames(real, task):
+    lake, champion, named = real
+    (fps,) = (r["fps"] for r in rows(lake, "videos") if r["video_id"] == named["0"])
+    ranges = [(0.0, 4 / fps, "left", 0.9), (2 / fps, 6 / fps, "up", 0.6)]
+    work = {"work_key": "ranges", "labelled_at": DAY + timedelta(hours=1)}
+    model = {"task": task, "model": champion.name, "model_version": champion.version}
+    for number, (start_s, end_s, label, score) in enumerate(ranges):
+        row = {**model, **work, "video_id": named["0"], "label": label, "score": score}
+        row |= {"start_s": start_s, "end_s": end_s}
+        publish_rows(lake, f"range-{number}", f"label{number}", {"labels": [row]})
+    plan = review(lake, task)
+    of_video = {asked["data"]["vidpipe_video_id"]: asked for asked in tasks_of(lake, plan)}
+    (prediction,) = of_video[named["0"]]["predictions"]
+    assert prediction["score"] == 0.6 and of_video[named["0"]]["data"]["fps"] == fps
+    assert [(r["type"], r["value"]) for r in prediction["result"]] == [
+        ("timelinelabels", {"ranges": [{"start": 1, "end": 4}], "timelinelabels": ["left"]}),
+        ("timelinelabels", {"ranges": [{"start": 3, "end": 6}], "timelinelabels": ["up"]}),
+    ]
+    config = lake.store.get(f"{plan.result['files']}{asking.LABEL_STUDIO_CONFIG}")
+    tree = ElementTree.fromstring(config)
+    assert tree.find("Video").get("frameRate") == "$fps"
+    assert [label.get("value") for label in tree.find("TimelineLabels")] == [
+        'a & "b"',
+        "left",
+        "up",
+    ]
+    # Somebody agrees with the first, and sees nothing of the second.
+    of_video[named["0"]]["annotations"] = [
+        {"completed_by": ANN, "result": prediction["result"][:1]}
+    ]
+    of_video[named["1"]]["annotations"] = []
+    imported = annotate(lake, task, "a.json", json.dumps(list(of_video.values())).encode())
+    (said,) = rows(lake, "annotations")
+    assert (said["label"], said["start_s"]) == ("left", 0.0)
+    assert said["end_s"] == pytest.approx(4 / fps)
+    assert "precision 0.500 (0.095 to 0.905), 2 of 3 judged" in imported.result["summary"]
 
 
 def test_links_lead_to_where_browsers_reach_the_store(real, s3_server, task):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import hashlib
 from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -28,7 +29,8 @@ from vidpipe.datasets.reviews import (
     least_sure,
     most_at_odds,
 )
-from vidpipe.errors import NothingToDoError, UsageError
+from vidpipe.datasets.video_names import VideoFacts
+from vidpipe.errors import DeniedError, NotFoundError, NothingToDoError, UsageError
 from vidpipe.lake import layout
 from vidpipe.lake.store import MAX_LINK_HOURS
 from vidpipe.lake.tables import Lake
@@ -38,6 +40,7 @@ from vidpipe.stages.manifest import Manifest
 from vidpipe.stages.reviewable import Reviewable, read_reviewable
 from vidpipe.text import printable
 
+READERS = 16
 JUDGED_PER_PICK = 10  # videos that the challenger judges for each that is to be found
 
 
@@ -72,6 +75,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         )
     review = _Review(attempt, lake, snapshots, wanted, champion, challenger, found)
     review.pick()
+    review.leave_out_what_is_gone()
     for path, content in review.files().items():
         lake.store.put(f"{review.files_uri}{path}", content)
     attempt.write("reviews", review.rows())
@@ -173,6 +177,27 @@ class _Review:
         rest = least_sure(self._left(), wanted.total - len(self.picked))
         self.picked |= dict.fromkeys(rest, UNCERTAIN)
 
+    def leave_out_what_is_gone(self) -> None:
+        """Nobody is asked about what they cannot see, or about bytes that are others by now."""
+        with ThreadPoolExecutor(READERS) as pool:
+            there = dict(zip(self.picked, pool.map(self._is_there, self.picked), strict=True))
+        gone = [video for video, is_there in there.items() if not is_there]
+        for video in gone:
+            del self.picked[video]
+        if gone:
+            print(f"left out, as their object is gone, replaced or denied: {len(gone)} videos")
+        if not self.picked:
+            raise NothingToDoError(
+                "None of the videos that were picked is where it was: run ingest first."
+            )
+
+    def _is_there(self, video: str) -> bool:
+        uri, version = self._found.sources[video]
+        try:
+            return self._lake.store.head(uri).version == version
+        except (NotFoundError, DeniedError):
+            return False
+
     def _left(self) -> dict[str, Labels]:
         """Those that may still be picked; nobody is asked for the same twice at a time."""
         gone = self.picked.keys() | self._found.waiting
@@ -215,15 +240,14 @@ class _Review:
         questions = []
         # In an order that does not tell what for: people may stop half way.
         for video_id in draw(self.picked, len(self.picked), self._wanted.seed):
-            uri, row = found.uris[video_id], found.videos[video_id]
+            (uri, _), row = found.sources[video_id], found.videos[video_id]
             questions.append(
                 Question(
                     video_id,
                     printable(uri.rpartition("/")[2]),
                     store.link(uri, self._wanted.links_valid),
-                    found.said[video_id],
-                    row["width"],
-                    row["height"],
+                    VideoFacts(row["duration_s"], row["fps"] or None, row["width"], row["height"]),
+                    found.segments[video_id],
                 )
             )
         of_models = {label for of in (*found.said.values(), *self._other.values()) for label in of}

@@ -11,11 +11,12 @@ from pyiceberg.expressions import EqualTo
 from vidpipe.datasets.annotations import current_labels
 from vidpipe.datasets.reviews import Labels, best_scores
 from vidpipe.datasets.splits import TEST
+from vidpipe.evaluation.timeline import Segment
 from vidpipe.lake.tables import Lake
 from vidpipe.stages.manifest import now
 
-_SAID = ["video_id", "label", "score", "accepted", "labelled_at", "work_key", "model_version"]
-_VIDEO = ["video_id", "width", "height", "duration_s", "work_key", "run_key", "ingested_at"]
+_SAID = ["video_id", "start_s", "end_s", "label", "score", "accepted", "model_version"]
+_VIDEO = ["video_id", "width", "height", "fps", "duration_s", "work_key", "run_key", "ingested_at"]
 
 
 @dataclass(frozen=True)
@@ -24,20 +25,22 @@ class Reviewable:
 
     Attributes:
         said: What the champion says of each video that may be picked.
+        segments: The same, with the times.
         accepted: Which of that reached its threshold.
         other: What the challenger says of videos, where it labelled any.
         videos: The row of `videos` of the newest extraction of each that may be picked.
-        uris: Where the bytes of each are now.
+        sources: Where the bytes of each are now: URI and version of the object.
         waiting: Videos that an earlier review asks for by links that still hold.
         answers: The labels that people give in this task.
-        several: Whether they give some videos several at once.
+        several: Whether some videos have several at once, as they or the champion say.
     """
 
     said: dict[str, Labels]
+    segments: dict[str, list[Segment]]
     accepted: dict[str, set[str]]
     other: dict[str, Labels]
     videos: dict[str, dict[str, Any]]
-    uris: dict[str, str]
+    sources: dict[str, tuple[str, str]]
     waiting: set[str]
     answers: set[str]
     several: bool
@@ -64,20 +67,23 @@ def read_reviewable(
     learnt = lake.dataset("splits", where=EqualTo("dataset", task), snapshots=snapshots).to_table(
         columns=["video_id"], filter=(ds.field("dataset") == task) & (ds.field("split") != TEST)
     )
-    uris = _uris(lake, snapshots)
+    sources = _sources(lake, snapshots)
     extracted = lake.dataset("videos", snapshots=snapshots).to_table(columns=_VIDEO)
     videos = {row["video_id"]: row for row in extracted.sort_by("ingested_at").to_pylist()}
-    may = rows[champion].keys() & uris.keys() & videos.keys()
+    may = rows[champion].keys() & sources.keys() & videos.keys()
     may -= looked_at | set(learnt["video_id"].to_pylist())
+    labels = {video_id: _labels(rows[champion][video_id]) for video_id in may}
+    several = any(len(of) > 1 for of in (*labels.values(), *(of for _, of in of_people)))
     return Reviewable(
-        {video_id: _labels(rows[champion][video_id]) for video_id in may},
+        labels,
+        {v: [Segment(*(r[n] for n in Segment._fields)) for r in rows[champion][v]] for v in may},
         {v: {r["label"] for r in rows[champion][v] if r["accepted"]} for v in may},
         {v: _labels(of) for v, of in rows.get(challenger, {}).items() if v in may},
         {video_id: videos[video_id] for video_id in may},
-        {video_id: uris[video_id] for video_id in may},
+        {video_id: sources[video_id] for video_id in may},
         _waiting(lake, snapshots, task),
-        {label for _, labels in of_people for label in labels},
-        any(len(labels) > 1 for _, labels in of_people),
+        {label for _, of in of_people for label in of},
+        several,
     )
 
 
@@ -86,7 +92,7 @@ def _newest_rows(
 ) -> dict[str, dict[str, list[dict[str, Any]]]]:
     """The rows of each version and video, those of its newest work."""
     rows = lake.dataset("labels", where=EqualTo("task", task), snapshots=snapshots).to_table(
-        columns=_SAID,
+        columns=[*_SAID, "labelled_at", "work_key"],
         filter=(ds.field("task") == task) & ds.field("model_version").isin(sorted(versions)),
     )
     newest: dict[str, dict[str, list[dict[str, Any]]]] = {version: {} for version in versions}
@@ -113,17 +119,16 @@ def _of_people(lake: Lake, snapshots: dict[str, int], task: str) -> list[tuple[s
     ]
 
 
-def _uris(lake: Lake, snapshots: dict[str, int]) -> dict[str, str]:
+def _sources(lake: Lake, snapshots: dict[str, int]) -> dict[str, tuple[str, str]]:
     """Where the bytes of each video lie now: of copies the same one each time."""
-    rows = lake.dataset("sources", snapshots=snapshots).to_table(
-        columns=["source_uri", "video_id", "deleted", "seen_at", "run_key"]
-    )
+    columns = ["source_uri", "source_version", "video_id", "deleted", "seen_at", "run_key"]
+    rows = lake.dataset("sources", snapshots=snapshots).to_table(columns=columns)
     by_uri = {
         row["source_uri"]: row
         for row in rows.sort_by([("seen_at", "ascending"), ("run_key", "ascending")]).to_pylist()
     }
     return {
-        row["video_id"]: uri
+        row["video_id"]: (uri, row["source_version"])
         for uri, row in sorted(by_uri.items(), reverse=True)
         if row["video_id"] and not row["deleted"]
     }

@@ -31,7 +31,7 @@ from vidpipe.datasets.formats.shape import (
 )
 from vidpipe.datasets.video_names import UnknownVideoError, VideoFacts, VideoNames
 
-VIDEO, CHOICES = "video", "label"  # the tags of the labelling configuration
+VIDEO, CHOICES, TIMELINE = "video", "label", "timeline"  # the tags of the labelling configuration
 VIDEO_ID = "vidpipe_video_id"  # in `data`: the video, whatever its address says
 _UPLOADED = re.compile(r"[0-9a-f]{8}-(.+)")
 _VIDEO_MEMBERS = ("video", "video_url", "url", "file")
@@ -421,17 +421,7 @@ def _write_results(annotations: list[Annotation], facts: VideoFacts) -> Iterator
         if said.box is not None:
             boxes[said.track, said.label].append(annotation)
         elif key.start_s is not None:
-            first = facts.frame_of(key.start_s)
-            last = max(first, facts.frame_of(key.end_s) - 1)
-            yield {
-                **to_video,
-                "from_name": "timeline",
-                "type": "timelinelabels",
-                "value": {
-                    "ranges": [{"start": first + 1, "end": last + 1}],
-                    "timelinelabels": [said.label],
-                },
-            }
+            yield timeline(said.label, key.start_s, key.end_s, facts)
     for (track, label), of_track in boxes.items():
         yield {
             **to_video,
@@ -440,6 +430,21 @@ def _write_results(annotations: list[Annotation], facts: VideoFacts) -> Iterator
             "type": "videorectangle",
             "value": {"labels": [label], "sequence": list(_write_sequence(of_track, facts))},
         }
+
+
+def timeline(label: str, start_s: float, end_s: float, facts: VideoFacts) -> dict[str, Any]:
+    """A label of a range of frames, as a result; the frame rate must be known."""
+    first = facts.frame_of(start_s)
+    last = max(first, facts.frame_of(end_s) - 1)
+    return {
+        "to_name": VIDEO,
+        "from_name": TIMELINE,
+        "type": "timelinelabels",
+        "value": {
+            "ranges": [{"start": first + 1, "end": last + 1}],
+            "timelinelabels": [label],
+        },
+    }
 
 
 def _write_sequence(boxes: list[Annotation], facts: VideoFacts) -> Iterator[dict[str, Any]]:

@@ -140,6 +140,16 @@ class Run:
         with answering():
             return self._client.get_run(self.id).data.params.get(name)
 
+    def params(self) -> dict[str, str]:
+        """All parameters that were noted."""
+        with answering():
+            return dict(self._client.get_run(self.id).data.params)
+
+    def metric(self, name: str) -> float | None:
+        """What was noted last of a metric, or None."""
+        with answering():
+            return self._client.get_run(self.id).data.metrics.get(name)
+
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Notes parameters; the same again is harmless."""
         with answering():
@@ -310,6 +320,15 @@ def _search_runs(client: mlflow.MlflowClient, ids: list[str], chosen: str) -> It
 
 def champion(task: str) -> Version | None:
     """The version that labels, or None while there is none."""
+    return _aliased(task, CHAMPION)
+
+
+def challenger(task: str) -> Version | None:
+    """The version that waits for somebody's decision, or None where none does."""
+    return _aliased(task, CHALLENGER)
+
+
+def _aliased(task: str, alias: str) -> Version | None:
     client = connect()
     with answering():
         try:
@@ -318,7 +337,7 @@ def champion(task: str) -> Version | None:
             if error.error_code in _MISSING:
                 return None
             raise
-        number = registered.aliases.get(CHAMPION)
+        number = registered.aliases.get(alias)
         if number is None:
             return None
         return _version(client.get_model_version(registered.name, number))

@@ -185,6 +185,55 @@ def test_label_nightly_without_champion_is_skipped(airflow_home: Path, stages: P
     assert names(stages) == ["label"]
 
 
+def test_review_picks_and_publishes(airflow_home: Path, stages: PretendStages):
+    run = run_dag(airflow_home, "review", task="motion", max_videos=20, seed=1)
+
+    assert run.state == "success"
+    assert names(stages) == ["review", "audit", "publish"]
+    assert stages.calls[0]["config"] == {
+        "task": "motion",
+        "max_videos": 20,
+        "random_share": 0.5,
+        "disagreeing_share": 0.25,
+        "link_hours": 72,
+        "seed": 1,
+    }
+
+
+def test_review_without_champion_is_skipped(airflow_home: Path, stages: PretendStages):
+    stages.tell(review={"exits": [99]})
+
+    run = run_dag(airflow_home, "review", task="motion")
+
+    assert run.state == "success"
+    assert set(run.tasks.values()) == {"skipped"}
+
+
+def test_relabel_only_tells_unless_asked(airflow_home: Path, stages: PretendStages):
+    stages.tell(relabel={"shards": []})
+
+    run = run_dag(airflow_home, "relabel", task="motion", max_videos=7)
+
+    assert run.state == "success"
+    assert names(stages) == ["relabel", "audit", "publish"]
+    assert stages.calls[0]["config"] == {
+        "task": "motion",
+        "dry_run": True,
+        "max_videos": 7,
+        "max_hours": 6,
+    }
+
+
+def test_relabel_labels_shards(airflow_home: Path, stages: PretendStages):
+    stages.tell(relabel={"shards": ["label"]}, **{"label/00000": {"result": {"rows": 1}}})
+
+    run = run_dag(airflow_home, "relabel", task="motion", dry_run=False)
+
+    assert run.state == "success"
+    assert [call["name"] for call in stages.calls] == ["relabel", "label/00000", "audit", "publish"]
+    assert stages.calls[0]["config"]["dry_run"] is False
+
+
 def test_forget_only_tells_unless_asked(airflow_home: Path, stages: PretendStages):
     video = "s3://videos/anna.mp4"
     assert run_dag(airflow_home, "forget", video=video).state == "success"

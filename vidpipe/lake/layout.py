@@ -10,6 +10,7 @@ runs/RUN/publish/ATTEMPT.json                             what audit found fit t
 runs/RUN/given-up/STAGE/SHARD.json                        why a try of it left no report
 runs/RUN/usage/DAY                                        this run had pods that began that day
 usage/DAY/RUN/POD~…                                       from when to when it had a pod
+runs/RUN/review/ATTEMPT/…                                 tasks for people, with links that end
 features/KEY/VIDEO_ID/EXTRACTION.npz                      what a frozen backbone makes of a video
 features/KEY/used                                         when a training last used them
 annotations/DIGEST/NAME                                   label files that were uploaded
@@ -81,6 +82,11 @@ def checkpoints_uri(lake_uri: str, run_key: str, stage: str, shard: str, manifes
     """
     folder = f"{run_uri(lake_uri, run_key)}/checkpoints/{stage}/{shard}"
     return f"{folder}/{manifest_hash[:32]}/"
+
+
+def review_uri(lake_uri: str, run_key: str, attempt: str) -> str:
+    """The folder of what people are asked to look at; ends in a slash."""
+    return f"{run_uri(lake_uri, run_key)}/review/{attempt}/"
 
 
 def given_up_uri(lake_uri: str, run_key: str, stage: str = "", shard: str = "") -> str:

@@ -118,7 +118,9 @@ def pod_params() -> dict[str, Param]:
     }
 
 
-def budget_params(max_videos: int, max_hours: float) -> dict[str, Param]:
+def budget_params(
+    max_videos: int, max_hours: float, first: str = "The newest come first"
+) -> dict[str, Param]:
     """How much a run takes on; the rest is left to the runs after it."""
     return {
         "max_videos": Param(
@@ -126,7 +128,7 @@ def budget_params(max_videos: int, max_hours: float) -> dict[str, Param]:
             type=["null", "integer"],
             minimum=1,
             title="At most so many videos",
-            description="The newest come first; later runs take the others. Empty: no limit.",
+            description=f"{first}; later runs take the others. Empty: no limit.",
             section="Budget",
         ),
         "max_hours": Param(

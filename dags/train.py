@@ -35,13 +35,18 @@ Where all examples of a class are one group or look alike, label some that are n
 
 from __future__ import annotations
 
-from airflow.sdk import DAG
+from airflow.sdk import DAG, task_group
 
 from vidpipe.orchestration import notify
-from vidpipe.orchestration.common import audit_what_is_done, dag_settings, training_settings
+from vidpipe.orchestration.common import (
+    SHARD_NAME,
+    audit_what_is_done,
+    dag_settings,
+    training_settings,
+)
 from vidpipe.orchestration.operator import StageOperator
 from vidpipe.orchestration.params import (
-    architecture_param,
+    architectures_param,
     dataset_params,
     gate_params,
     network_params,
@@ -53,7 +58,7 @@ from vidpipe.orchestration.params import (
 
 PARAMS = {
     "task": task_param(),
-    "architecture": architecture_param(),
+    "architectures": architectures_param(),
     **dataset_params(),
     **network_params(),
     **training_params(),
@@ -76,23 +81,25 @@ with DAG(
         stage="snapshot",
         config={name: dag.param(name) for name in PARAMS},
     )
-    train, evaluate, promote = (
-        StageOperator(
-            task_id=stage,
-            stage=stage,
-            shard=f"{{{{ ti.xcom_pull('snapshot')[{number}] }}}}",
-            **settings,
+
+    @task_group(prefix_group_id=False)
+    def family(train: str, evaluate: str) -> None:
+        """What is done for each of the architectures."""
+        pod = {name: dag.param(name) for name in POD}
+        training = StageOperator(
+            task_id="train", stage="train", shard=train, pod=pod, **training_settings()
         )
-        for number, (stage, settings) in enumerate(
-            {
-                "train": {
-                    "pod": {name: dag.param(name) for name in POD},
-                    **training_settings(),
-                },
-                "evaluate": {},
-                "promote": notify.waiting_promotion(),
-            }.items()
+        training >> StageOperator(
+            task_id="evaluate", stage="evaluate", shard=evaluate, map_index_template=SHARD_NAME
         )
+
+    promote = StageOperator(
+        task_id="promote",
+        stage="promote",
+        shard="{{ ti.xcom_pull('snapshot', key='last') }}",
+        # Of what there is: a family that failed does not take the others with it.
+        trigger_rule="all_done_min_one_success",
+        **notify.waiting_promotion(),
     )
-    snapshot >> train >> evaluate >> promote
-    audit_what_is_done(snapshot, promote)
+    family.expand_kwargs(snapshot.output) >> promote
+    audit_what_is_done(snapshot, promote, needed="promote")

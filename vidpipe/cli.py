@@ -190,7 +190,7 @@ def run(dag: str, params: tuple[str, ...]) -> None:
 
     \b
     Example:
-        vidpipe run train --param task=motion --param architecture=attention
+        vidpipe run train --param task=motion --param architectures=cnn,attention
     """
     from vidpipe.local import airflow_api
 
@@ -395,7 +395,7 @@ STAGES = (
     (
         "snapshot",
         "Pin a dataset and plan a training.",
-        '{"task": "motion", "architecture": "attention"}',
+        '{"task": "motion", "architectures": ["attention"]}',
     ),
     ("train", "Train the model of a shard.", None),
     ("evaluate", "Evaluate a trained model beside the champion.", None),

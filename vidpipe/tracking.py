@@ -140,6 +140,11 @@ class Run:
         with answering():
             return self._client.get_run(self.id).data.params.get(name)
 
+    def metrics(self) -> dict[str, float]:
+        """The metrics that were noted, each as of its last step."""
+        with answering():
+            return dict(self._client.get_run(self.id).data.metrics)
+
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Notes parameters; the same again is harmless."""
         with answering():

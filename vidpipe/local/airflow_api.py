@@ -242,7 +242,8 @@ def run_dag(
 
     Args:
         dag_id: The DAG.
-        params: `NAME=VALUE` each; values are JSON where the DAG's parameter is no string.
+        params: `NAME=VALUE` each; values are JSON where the DAG's parameter is no string, or words
+            with commas between them where it is a choice of several.
         root: Folder of the stack.
         console: Where to show it: live on a terminal, else a line for each change.
 
@@ -275,11 +276,12 @@ def parse_params(params: Iterable[str], known: dict[str, dict[str, Any]]) -> dic
         if name not in known:
             names = ", ".join(sorted(known)) or "none"
             raise UsageError(f"There is no such parameter; there are: {names}. Received: {name}")
-        conf[name] = _parse_value(name, text, (known[name].get("schema") or {}).get("type", []))
+        conf[name] = _parse_value(name, text, known[name].get("schema") or {})
     return conf
 
 
-def _parse_value(name: str, text: str, types: str | list[str]) -> Any:
+def _parse_value(name: str, text: str, schema: dict[str, Any]) -> Any:
+    types = schema.get("type", [])
     types = [types] if isinstance(types, str) else types
     if not set(types) - {"string", "null"}:
         return None if text == "null" and "null" in types else text
@@ -288,6 +290,8 @@ def _parse_value(name: str, text: str, types: str | list[str]) -> Any:
     except ValueError as error:
         if "string" in types:
             return text
+        if "array" in types and "enum" in (schema.get("items") or {}):
+            return [word.strip() for word in text.split(",")]
         kinds = " or ".join(types)
         raise UsageError(f"{name} must be a JSON {kinds}. Received: {text!r}") from error
 
@@ -492,7 +496,8 @@ def _print_summaries(client: AirflowClient, dag_id: str, run_id: str, console: C
     for ti in sorted(instances, key=lambda ti: ti["start_date"] or "9999"):
         if ti["map_index"] < 0 and ti["state"] in ("success", "skipped") and ti["start_date"]:
             if summary := client.xcom(ti, "summary"):
-                console.print(f"  {ti['task_id']}: {summary}", markup=False, soft_wrap=True)
+                told = summary.replace("\n", "\n    ")
+                console.print(f"  {ti['task_id']}: {told}", markup=False, soft_wrap=True)
 
 
 def _print_spent(dag_id: str, run_id: str, console: Console) -> None:

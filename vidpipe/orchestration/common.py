@@ -59,10 +59,19 @@ def shard_settings() -> dict[str, Any]:
 
 
 def training_settings() -> dict[str, Any]:
-    """Arguments of a task that may take GPUs."""
+    """Arguments of a task that trains one of several models, and may take GPUs."""
+    settings = load_settings()
+    in_pods = settings.runtime == "kubernetes"
     # It takes one slot, however many GPUs: slots are fixed before anybody fills in the form.
-    pool = {"pool": GPU_POOL} if load_settings().runtime == "kubernetes" else {}
-    return {"execution_timeout": timedelta(hours=12), **pool}
+    pool = {"pool": GPU_POOL} if in_pods else {}
+    return {
+        "map_index_template": SHARD_NAME,
+        # One machine trains them one after the other: each takes all of it, and none the time of
+        # another.
+        "max_active_tis_per_dagrun": settings.kubernetes.max_active if in_pods else 1,
+        "execution_timeout": timedelta(hours=12),
+        **pool,
+    }
 
 
 def audit_and_publish(plan: StageOperator, **config: Any) -> StageOperator:

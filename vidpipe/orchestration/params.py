@@ -301,15 +301,21 @@ def dataset_params() -> dict[str, Param]:
     }
 
 
-def architecture_param() -> Param:
-    """Which network is trained."""
+def architectures_param() -> Param:
+    """Which networks are trained."""
     return Param(
-        "attention",
-        type="string",
-        enum=list(CLASSIFICATION),
+        ["attention"],
+        type="array",
+        items={"type": "string", "enum": list(CLASSIFICATION)},
+        minItems=1,
+        uniqueItems=True,
+        examples=list(CLASSIFICATION),
         values_display={key: f"{key}: {spec.description}" for key, spec in CLASSIFICATION.items()},
-        title="Architecture",
-        description="The kind of network.",
+        title="Architectures",
+        description=(
+            "The kinds of network. Several are trained each by itself and ranked; the best on the"
+            " validation videos meets the champion."
+        ),
     )
 
 

@@ -1,5 +1,7 @@
 """snapshot: pins what a training learns from, and plans its train, evaluate and promote.
 
+Several families (architectures) learn from the same dataset: each has its own train and evaluate.
+
 The labels are the annotations that hold; where several of one video contradict, the majority. Which
 videos are in which split, `vidpipe/datasets/splits.py` says: what was published of the same task,
 seed and shares before stays as it is.
@@ -19,21 +21,21 @@ from vidpipe.errors import BadInputError, UsageError
 from vidpipe.evaluation.gates import Gate
 from vidpipe.lake import layout
 from vidpipe.lake.tables import Lake
+from vidpipe.models.architectures import CLASSIFICATION
 from vidpipe.stages.attempt import Attempt
 from vidpipe.stages.manifest import Manifest
 from vidpipe.stages.splitting import Planned, plan_splits
 from vidpipe.training.settings import complete
 
-SHARD = "00000"
-
 
 def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     """Writes the rows of `splits` and the manifests of the stages that follow.
 
-    Config: task, seed, test_share, near_duplicate_bits (null: the default), the fields of `Gate`,
-    and what `vidpipe.training.settings.complete` takes.
+    Config: task, architectures (their names), seed, test_share, near_duplicate_bits (null: the
+    default), the fields of `Gate`, and what `vidpipe.training.settings.complete` takes.
 
-    Result: `shards` (URIs of the manifests of train, evaluate and promote), `dataset` (version),
+    Result: `shards` (URIs of all manifests), `mapped` (those of train and evaluate of each family),
+    `last` (that of promote), `dataset` (version),
     `base` (snapshot ids read) and counts: train, validation, test, tied, without_frames, units,
     near_pairs, without_hash, left_out.
 
@@ -44,7 +46,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     task = config.get("task")
     if not task:
         raise UsageError("A training needs a task, such as motion.")
-    training = complete(config)
+    trainings = _complete(config)
     # What a form leaves empty is null.
     given = {f.name: config.get(f.name) for f in dataclasses.fields(Gate)}
     gate = Gate(**{name: value for name, value in given.items() if value is not None})
@@ -75,34 +77,29 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     _write_splits(attempt, lake, dataset, planned)
     dataset_uri = f"{layout.run_uri(lake.uri, manifest.run_key)}/datasets/{attempt.name}.json"
     lake.store.put_json(dataset_uri, dataset.to_json())
-    train = {
-        "task": task,
-        "dataset": dataset_uri,
-        "dataset_version": dataset.version,
-        "accept_precision": gate.accept_precision,
-        **training,
+    plan = _Plan(manifest, attempt, lake)
+    families = []
+    for architecture, training in trainings.items():
+        train = {
+            "task": task,
+            "dataset": dataset_uri,
+            "dataset_version": dataset.version,
+            "accept_precision": gate.accept_precision,
+            **training,
+        }
+        train_uri = plan.add("train", architecture, train)
+        evaluate = {"dataset": dataset_uri, "train": train_uri, "margin": gate.margin}
+        evaluate_uri = plan.add("evaluate", architecture, evaluate)
+        families.append({"train": train_uri, "evaluate": evaluate_uri})
+    promote = {
+        "evaluated": [family["evaluate"] for family in families],
+        "margin": gate.margin,
+        "confidence": gate.confidence,
+        "slice_limit": gate.slice_limit,
     }
-    train_uri = _plan(manifest, attempt, lake, "train", train)
-    evaluate_uri = _plan(
-        manifest,
-        attempt,
-        lake,
-        "evaluate",
-        {"dataset": dataset_uri, "train": train_uri, "margin": gate.margin},
-    )
-    promote_uri = _plan(
-        manifest,
-        attempt,
-        lake,
-        "promote",
-        {
-            "evaluate": evaluate_uri,
-            "margin": gate.margin,
-            "confidence": gate.confidence,
-            "slice_limit": gate.slice_limit,
-        },
-    )
-    attempt.announce("train", training["epochs"], unit="epochs")
+    promote_uri = plan.add("promote", "+".join(trainings), promote)
+    epochs = sum(training["epochs"] for training in trainings.values())
+    attempt.announce("train", epochs, unit="epochs")
     counts = {
         **collections.Counter(planned.assignment.splits.values()),
         "tied": len(tied),
@@ -114,11 +111,24 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         + f"; {planned.summary}"
     )
     attempt.result |= {
-        "shards": [train_uri, evaluate_uri, promote_uri],
+        "shards": plan.uris,
+        "mapped": families,
+        "last": promote_uri,
         "dataset": dataset.version,
         "base": snapshots,
         "counts": {**counts, **planned.counts},
     }
+
+
+def _complete(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The training of each architecture, in full."""
+    names = config.get("architectures") or []
+    if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
+        raise UsageError(
+            f"A training needs architectures, one or more of {', '.join(CLASSIFICATION)}."
+            f" Received: {names!r}"
+        )
+    return {name: complete({**config, "architecture": name}) for name in names}
 
 
 def _votes(lake: Lake, snapshots: dict[str, int], task: str) -> list[tuple[str, str]]:
@@ -183,17 +193,32 @@ def _write_splits(attempt: Attempt, lake: Lake, dataset: Dataset, planned: Plann
     )
 
 
-def _plan(
-    manifest: Manifest, attempt: Attempt, lake: Lake, stage: str, config: dict[str, Any]
-) -> str:
-    """Writes the manifest of a stage that has one item: the model."""
-    item = f"{manifest.config['task']}/{manifest.config['architecture']}"
-    uri = layout.manifest_uri(lake.uri, manifest.run_key, stage, attempt.name, SHARD)
-    dataclasses.replace(
-        manifest,
-        stage=stage,
-        shard=SHARD,
-        config=config,
-        items=[{"item": item, "work_key": layout.make_work_key(manifest.run_key, stage, item)}],
-    ).write(lake.store, uri)
-    return uri
+class _Plan:
+    """The manifests of stages that have one item each: a model.
+
+    Attributes:
+        uris: Of those that were written.
+    """
+
+    def __init__(self, manifest: Manifest, attempt: Attempt, lake: Lake):
+        self.uris: list[str] = []
+        self._manifest = manifest
+        self._attempt = attempt
+        self._lake = lake
+        self._shards: collections.Counter[str] = collections.Counter()
+
+    def add(self, stage: str, name: str, config: dict[str, Any]) -> str:
+        """Writes the manifest of a stage for the model of this name; returns its URI."""
+        run_key, item = self._manifest.run_key, f"{self._manifest.config['task']}/{name}"
+        shard = f"{self._shards[stage]:05d}"
+        self._shards[stage] += 1
+        uri = layout.manifest_uri(self._lake.uri, run_key, stage, self._attempt.name, shard)
+        dataclasses.replace(
+            self._manifest,
+            stage=stage,
+            shard=shard,
+            config=config,
+            items=[{"item": item, "work_key": layout.make_work_key(run_key, stage, item)}],
+        ).write(self._lake.store, uri)
+        self.uris.append(uri)
+        return uri

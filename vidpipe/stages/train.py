@@ -6,7 +6,9 @@ Several workers (see `vidpipe.training.distribution`) run the same command; the 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -53,8 +55,8 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     if not workers.first:
         attempt.helps = True
         if workers.meet():
-            checkpoints = _checkpoints(manifest, attempt, lake)
-            _train(config, dataset, attempt, lake, open_replicas(workers), checkpoints)
+            checkpoints = open_checkpoints(manifest, attempt, lake)
+            learn(config, dataset, attempt, lake, open_replicas(workers), checkpoints)
         return
     tags = {
         "vidpipe.run_key": manifest.run_key,
@@ -68,26 +70,28 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         # An earlier attempt may have ended between registering its model and its report.
         if workers.meet(version is None):
             replicas = open_replicas(workers)
-            mlflow_run.log_params(_params(manifest, dataset))
+            mlflow_run.log_params(told_params(config, dataset))
             # No parameters, which MLflow never changes: the next attempt may have others.
             mlflow_run.set_tags(
                 {"vidpipe.workers": workers.count, "vidpipe.devices": replicas.devices}
             )
-            checkpoints = _checkpoints(manifest, attempt, lake)
-            model, thresholds = _train(
-                config, dataset, attempt, lake, replicas, checkpoints, mlflow_run
-            )
-            mlflow_run.log_json(thresholds, "thresholds.json")
+            checkpoints = open_checkpoints(manifest, attempt, lake)
+            learnt = learn(config, dataset, attempt, lake, replicas, checkpoints, mlflow_run)
+            mlflow_run.log_json(learnt.thresholds, "thresholds.json")
             mlflow_run.log_metrics(
-                {"parameters": model.count_params(), "flops_per_clip": count_flops(model)}
+                {
+                    **{f"best_{name}": value for name, value in learnt.best.items()},
+                    "parameters": learnt.model.count_params(),
+                    "flops_per_clip": count_flops(learnt.model),
+                }
             )
             Bundle.pack(
-                model,
+                learnt.model,
                 task=dataset.task,
                 architecture=config["architecture"],
                 labels=dataset.labels,
                 sampling=chosen(Sampling, config),
-                thresholds=thresholds,
+                thresholds=learnt.thresholds,
             ).log(mlflow_run.id)
             version = tracking.version_of_run(dataset.task, mlflow_run.id)
             checkpoints.clear()
@@ -102,8 +106,8 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     }
 
 
-def _params(manifest: Manifest, dataset: Dataset) -> dict[str, Any]:
-    config = manifest.config
+def told_params(config: dict[str, Any], dataset: Dataset) -> dict[str, Any]:
+    """What MLflow is told of a training: its configuration, and of what the dataset is."""
     splits = [video.split for video in dataset.videos]
     return {
         **{name: value for name, value in config.items() if name != "dataset"},
@@ -113,7 +117,8 @@ def _params(manifest: Manifest, dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _checkpoints(manifest: Manifest, attempt: Attempt, lake: Lake) -> Checkpoints:
+def open_checkpoints(manifest: Manifest, attempt: Attempt, lake: Lake) -> Checkpoints:
+    """Those of the training that a manifest asks for."""
     folder_uri = layout.checkpoints_uri(
         lake.uri, manifest.run_key, manifest.stage, manifest.shard, manifest.hash
     )
@@ -122,11 +127,26 @@ def _checkpoints(manifest: Manifest, attempt: Attempt, lake: Lake) -> Checkpoint
         folder_uri,
         attempt.scratch,
         every_s=lake.settings.train.checkpoint_every_s,
-        tell=lambda line: print(f"train: {line}", flush=True),
+        tell=lambda line: print(f"{manifest.stage}: {line}", flush=True),
     )
 
 
-def _train(
+@dataclass(frozen=True)
+class Learnt:
+    """What comes of a training.
+
+    Attributes:
+        model: With the weights of its best epoch.
+        thresholds: The score from which on each label is accepted.
+        best: The validation metrics of that epoch; none where no video validates.
+    """
+
+    model: keras.Model
+    thresholds: dict[str, float]
+    best: dict[str, float]
+
+
+def learn(
     config: dict[str, Any],
     dataset: Dataset,
     attempt: Attempt,
@@ -134,11 +154,11 @@ def _train(
     replicas: Replicas,
     checkpoints: Checkpoints,
     mlflow_run: tracking.Run | None = None,
-) -> tuple[keras.Model, dict[str, float]]:
+    judge: Callable[[Epoch], None] = lambda epoch: None,
+) -> Learnt:
     """Trains; the first worker, which has the MLflow run, tells how far it is.
 
-    Returns:
-        The model, and the score from which on each label is accepted.
+    `judge` is called after each epoch, and may end it all by an exception.
     """
     network, sampling, settings = (
         chosen(kind, config) for kind in (Network, Sampling, FitSettings)
@@ -180,12 +200,14 @@ def _train(
 
     def on_epoch(epoch: Epoch) -> None:
         if mlflow_run:
-            mlflow_run.log_metrics(epoch.metrics, epoch.number, once=True)
+            told = {**epoch.metrics, "training_seconds": epoch.trained_s}
+            mlflow_run.log_metrics(told, epoch.number, once=True)
             shown = ", ".join(f"{name} {value:.3f}" for name, value in epoch.metrics.items())
             attempt.progress(epoch.number, settings.epochs, f"{shown}, {epoch.left_s:.0f} s left")
+        judge(epoch)
 
     with stops_deferred() as stopping, replicas.watching():
-        fit(
+        history = fit(
             learner,
             inputs,
             np.eye(len(labels), dtype=np.float32)[[labels.index(v.label) for v in videos]],
@@ -205,7 +227,14 @@ def _train(
         truth = [videos[row].label for row in validation]
         result = evaluate(np.concatenate(scores), labels, truth)
         thresholds = accepting_thresholds(result, config["accept_precision"])
-    return _in_full_precision(model, network, sampling, len(labels)), thresholds
+    model = _in_full_precision(model, network, sampling, len(labels))
+    return Learnt(model, thresholds, _best(history))
+
+
+def _best(history: list[dict[str, float]]) -> dict[str, float]:
+    """The validation metrics of the epoch whose weights are kept."""
+    best = min(history, key=lambda epoch: epoch.get("validation_loss", math.inf))
+    return {name: value for name, value in best.items() if name.startswith("validation_")}
 
 
 def _load_weights(

@@ -15,6 +15,11 @@ champion on the same clips; `promote` gives it the alias `champion` if its accur
 margin, surely enough, and no large slice of the videos is worse than it may be, else `challenger`
 (table `promotions`); `audit` and `publish` make the tables show it.
 
+**Several architectures** learn from the same dataset, each by itself. `promote` ranks them, in its
+log and in the MLflow run to which it links (`ranking.png`, `ranking.json`): the best on the
+validation videos meets the champion, the others are kept in MLflow. One that fails is told of there
+and leaves the others as they are.
+
 **Which architecture?** `cnn` sees one frame at a time: enough where one picture tells the class,
 and blind to motion. The others see the frames in their order; docs/models.md tells which to take
 when. With few labels, a backbone with weights from other pictures is worth more than anything else.

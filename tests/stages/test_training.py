@@ -203,7 +203,7 @@ def test_families_are_ranked_and_one_that_failed_takes_none_with_it(videos, task
         result = evaluated[of["mlflow_run_id"]]
         assert of["validation_loss"] == logged["validation_loss"]  # of its only epoch
         assert of["test_accuracy"] == result["metrics"]["accuracy"]
-        assert of["test_interval"] == result["intervals"]["accuracy"]
+        assert of["test_interval"] == list(result["intervals"]["accuracy"])
         assert of["cpu_seconds_per_clip"] > 0 and of["training_seconds"] > 0
         assert of["parameters"] == logged["parameters"] > 0
     assert ranking["failed"] == {"cnn": "train ended with 65: no luck"}

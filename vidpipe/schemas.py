@@ -183,7 +183,8 @@ TABLES: dict[str, Table] = {
             ("dataset", pa.string()),  # the task it is for
             ("version", pa.string()),  # hash of what is in it
             ("video_id", pa.string()),
-            ("label", pa.string()),
+            ("label", pa.string(), True),  # null where a video may have several
+            ("labels", pa.string(), True),  # these, as a JSON list; null where it has one
             ("split", pa.string()),  # train, validation or test
             ("group", pa.string()),  # its unit: what belongs together and is in one split
             ("weight", pa.float64()),

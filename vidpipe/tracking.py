@@ -436,10 +436,11 @@ def print_models(task: str | None = None) -> None:
             print(f"There are models of: {', '.join(others)}.")
         return
     table = Table(box=None, pad_edge=False)
-    for heading in ("task", "version", "alias", "architecture", "accuracy", "macro F1", "created"):
+    metrics = {"accuracy": "test_accuracy", "mAP": "test_map", "macro F1": "test_macro_f1"}
+    for heading in ("task", "version", "alias", "architecture", *metrics, "created"):
         table.add_column(heading, no_wrap=True)
     for model in models:
-        shown = (model["metrics"].get(name) for name in ("test_accuracy", "test_macro_f1"))
+        shown = (model["metrics"].get(name) for name in metrics.values())
         table.add_row(
             model["task"],
             model["version"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 
 import numpy as np
@@ -11,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from vidpipe.datasets.clips import read_clips
+from vidpipe.datasets.clips import average_clips, read_clips
 from vidpipe.errors import BadInputError
 from vidpipe.models.architectures import Sampling
 from vidpipe.schemas import TABLES
@@ -108,3 +109,30 @@ def test_a_frame_that_is_no_jpeg_is_named(tmp_path, content):
     frames = table(tmp_path, frame("v", 7, 0.0, 1, jpeg=content))
     with pytest.raises(BadInputError, match="Frame 7 of video v is no JPEG"):
         read_clips(frames, {"v": "w"}, SAMPLING, tmp_path / "clips.npy")
+
+
+def test_of_a_long_video_each_window_has_a_clip(tmp_path):
+    frames = table(tmp_path, *(frame("v", n, n / 10, 10 * n) for n in range(21)))
+    sampling = dataclasses.replace(SAMPLING, window_s=1.0, sliding=True)
+    clips = read_clips(frames, {"v": "w"}, sampling, tmp_path / "clips.npy")
+    assert clips.video_ids == ["v"] * 3
+    assert [(w.start_s, w.end_s) for w in clips.windows] == [(0.0, 1.0), (0.5, 1.5), (1.0, 2.0)]
+    assert levels(clips.array[0]) == pytest.approx([10, 40, 60, 90], abs=12)
+    assert levels(clips.array[2]) == pytest.approx([110, 140, 160, 190], abs=12)
+
+
+def test_crops_keep_the_shape_of_things(tmp_path):
+    picture = np.zeros((20, 60, 3), np.uint8)
+    picture[:, :20], picture[:, 20:40], picture[:, 40:] = 40, 120, 200
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "JPEG", quality=95)
+    frames = table(tmp_path, frame("v", 0, 0.0, 0, jpeg=file.getvalue()))
+    sampling = Sampling(frames=1, height=10, width=10, crops=3)
+    clips = read_clips(frames, {"v": "w"}, sampling, tmp_path / "clips.npy")
+    assert [levels(clip)[0] for clip in clips.array] == pytest.approx([40, 120, 200], abs=4)
+
+
+def test_what_is_said_of_clips_is_averaged_for_each_video():
+    values = np.array([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5], [0.2, 0.8]])
+    found = average_clips(values, ["b", "b", "a", "c"])
+    np.testing.assert_allclose(found, [[0.5, 0.5], [0.5, 0.5], [0.2, 0.8]])

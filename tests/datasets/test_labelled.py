@@ -1,20 +1,23 @@
-"""A dataset has a version by content; several annotations of a video settle by majority."""
+"""A dataset has a version by content, travels as JSON, and knows what a window shows."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 
+import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from vidpipe.datasets.labelled import Dataset, LabelledVideo, agree
+from vidpipe.datasets.consensus import Span
+from vidpipe.datasets.labelled import Dataset, LabelledVideo
 from vidpipe.datasets.near_duplicates import find_near_pairs
 from vidpipe.datasets.proof import Proof, prove
+from vidpipe.datasets.windows import Window
 from vidpipe.errors import BadInputError
 
-VIDEOS = [LabelledVideo(v, label, "train", f"w-{v}", "r") for v, label in (("a", "x"), ("b", "y"))]
+VIDEOS = [
+    LabelledVideo(v, (label,), "train", f"w-{v}", "r") for v, label in (("a", "x"), ("b", "y"))
+]
 
 
 def prove_all(bits: int) -> Proof:
@@ -24,21 +27,10 @@ def prove_all(bits: int) -> Proof:
     return prove(splits, {}, looks, bits, find_near_pairs(looks, bits))
 
 
-def test_the_majority_counts_and_a_tie_is_told():
-    votes = [("a", "x"), ("a", "y"), ("a", "y"), ("b", "x"), ("b", "y"), ("c", "z")]
-    assert agree(votes) == ({"a": "y", "c": "z"}, ["b"])
-
-
-@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xyz"))))
-def test_every_video_is_either_agreed_on_or_tied(votes):
-    agreed, tied = agree(votes)
-    assert sorted([*agreed, *tied]) == sorted({video_id for video_id, _ in votes})
-
-
 def test_the_version_is_that_of_the_content():
     dataset = Dataset("t", VIDEOS, {"frames": 1})
     assert Dataset("t", VIDEOS[::-1], {"frames": 2}).version == dataset.version
-    for change in ({"label": "z"}, {"split": "test"}, {"extraction": "other"}, {"group": "g"}):
+    for change in ({"labels": ("z",)}, {"split": "test"}, {"extraction": "other"}, {"group": "g"}):
         other = [dataclasses.replace(VIDEOS[0], **change), VIDEOS[1]]
         assert Dataset("t", other, {"frames": 1}).version != dataset.version
     assert Dataset("u", VIDEOS, {"frames": 1}).version != dataset.version
@@ -61,10 +53,48 @@ def test_its_splits_are_verified():
         dataclasses.replace(dataset, videos=moved).verify_splits()
 
 
-def test_one_of_an_older_version_is_as_it_was_and_has_no_proof():
+def test_one_of_an_older_version_is_refused_and_one_without_proof_is_not_trusted():
     document = Dataset("t", VIDEOS, {"frames": 1}).to_json()
-    del document["proof"]
     dataset = Dataset.from_json(document)
+    # As it was before there were several labels and proofs.
     assert dataset.version == "96baacacf1a548c9"
     with pytest.raises(BadInputError, match="has no proof of its splits.*Run train again"):
         dataset.verify_splits()
+    del document["kind"]
+    with pytest.raises(BadInputError, match="of an older version.*Run train again"):
+        Dataset.from_json(document)
+
+
+SPANS = (Span(0.0, 3.0, "long"), Span(5.0, 5.4, "short"), Span(7.0, 7.0, "frame"))
+TIMED = LabelledVideo("v", ("frame", "long", "short"), "train", "w", "r", spans=SPANS)
+
+
+@pytest.mark.parametrize(
+    ("window", "shown"),
+    [
+        ((0.0, 2.0), {"long"}),
+        ((2.0, 4.0), {"long"}),  # half of it
+        ((2.1, 4.1), set()),
+        ((4.0, 6.0), {"short"}),
+        ((3.2, 5.2), {"short"}),  # half of what is told of
+        ((3.1, 5.1), set()),
+        ((6.0, 8.0), {"frame"}),
+        ((8.0, 9.0), set()),
+    ],
+)
+def test_a_window_shows_what_lasts_for_half_of_it(window, shown):
+    dataset = Dataset("t", [TIMED], {}, kind="timed")
+    assert dataset.truth(TIMED, Window(*window)) == shown
+    assert dataset.labels == ["frame", "long", "short"]
+
+
+def test_moments_show_what_is_told_of_them():
+    shown = TIMED.labels_at(np.array([1.0, 3.5, 5.2, 7.0]))
+    assert shown == [{"long"}, set(), {"short"}, {"frame"}]
+
+
+def test_spans_travel_as_json():
+    dataset = Dataset("t", [TIMED], {"frames": 1}, kind="timed")
+    assert Dataset.from_json(json.loads(json.dumps(dataset.to_json()))) == dataset
+    other = dataclasses.replace(TIMED, spans=SPANS[:2])
+    assert Dataset("t", [other], {}, kind="timed").version != dataset.version

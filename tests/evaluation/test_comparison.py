@@ -43,7 +43,7 @@ def test_a_slice_on_which_it_is_worse_is_told_with_both():
         ("north", 40, 0.5, 1.0),
         ("south", 80, 1.0, 0.25),
     ]
-    figure = draw_comparison(found, "motion: version $2 and 1")
+    figure = draw_comparison(found, "accuracy", "motion: version $2 and 1")
     assert "better by +0.333" in figure.axes[0].get_title()
     figure.savefig("/dev/null", format="png")
 

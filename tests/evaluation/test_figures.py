@@ -127,7 +127,7 @@ def test_slices_are_drawn_with_their_names():
     result, _ = doubtful()
     described = [{"duration": HOSTILE[n % 2], "source": "all the same"} for n in range(40)]
     slices = slice_up(result, described, [str(n) for n in range(40)])
-    figure = draw_slices(slices, "motion")
+    figure = draw_slices(slices, "accuracy", "motion")
     assert [label.partition(":")[0] for label in texts(figure) if ":" in label] == [
         "all",
         "duration",
@@ -140,7 +140,7 @@ def test_slices_are_drawn_with_their_names():
 def test_a_ranking_shows_each_family_at_its_cost_with_its_interval(models):
     ranking = [
         Ranked(
-            f"family {n}", 0.9, 0.1, 0.8 - n / 10, Interval(0.7 - n / 10, 0.9), 0.8,
+            f"family {n}", "accuracy", 0.9, 0.1, 0.8 - n / 10, Interval(0.7 - n / 10, 0.9), 0.8,
             10.0 ** (n + 3), 1e9, 0.01 * (n + 1), 60.0, "run",
         )
         for n in range(models)

@@ -8,12 +8,8 @@ import sklearn.metrics
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vidpipe.evaluation.metrics import (
-    SeveralLabels,
-    accepting_thresholds,
-    average_precision,
-    evaluate,
-)
+from vidpipe.evaluation.metrics import average_precision, evaluate
+from vidpipe.evaluation.several import SeveralLabels
 
 CLASSES = ["a", "b", "c", "d", "e"]
 
@@ -80,7 +76,7 @@ def test_of_a_class_without_a_video_there_is_no_average_precision():
     truth = np.array([[True, False], [False, False]])
     result = SeveralLabels(["a", "b"], truth, np.array([[0.9, 0.8], [0.1, 0.7]]), np.full(2, 0.5))
     assert np.isnan(result.average_precisions[1])
-    assert result.metrics() == {"map": 1.0, "macro_f1": 1.0}
+    assert result.metrics() == {"map": 1.0, "macro_f1": 1.0, "ece": pytest.approx(0.425)}
     assert [row["label"] for row in result.per_class()] == ["a"]
 
 
@@ -113,7 +109,7 @@ def test_confidence_that_is_met_is_no_calibration_error_and_one_that_is_not_is()
 def test_what_is_accepted_is_right_as_often_as_asked(truth, seed):
     scores = np.random.default_rng(seed).dirichlet(np.ones(5), len(truth)).astype(np.float32)
     result = evaluate(scores, CLASSES, truth)
-    thresholds = accepting_thresholds(result, 0.7)
+    thresholds = result.accepting_thresholds(0.7)
     assert thresholds.keys() == set(result.labels)
     best = scores.max(axis=1)
     for index, label in enumerate(result.labels):
@@ -125,8 +121,8 @@ def test_what_is_accepted_is_right_as_often_as_asked(truth, seed):
 def test_thresholds_are_the_lowest_that_will_do():
     scores = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4], [0.4, 0.6]])
     result = evaluate(scores, ["a", "b"], ["a", "a", "b", "a", "a"])
-    assert accepting_thresholds(result, 0.75) == {"a": pytest.approx(0.6), "b": 1.0}
-    assert accepting_thresholds(result, 0.9) == {"a": pytest.approx(0.8), "b": 1.0}
+    assert result.accepting_thresholds(0.75) == {"a": pytest.approx(0.6), "b": 1.0}
+    assert result.accepting_thresholds(0.9) == {"a": pytest.approx(0.8), "b": 1.0}
 
 
 def test_a_label_that_all_speaks_against_is_suspected_first():

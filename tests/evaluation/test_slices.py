@@ -41,7 +41,7 @@ def test_each_slice_is_measured_by_itself_and_what_all_share_is_none():
     scores = np.array([[0.9, 0.1], [0.1, 0.9]] * 10 + [[0.9, 0.1]] * 20)
     described = [{"duration": "short" if n < 20 else "long", "source": "one"} for n in range(40)]
     found = slice_up(evaluate(scores, ["a", "b"], truth), described, [str(n) for n in range(40)])
-    assert [(s.name, s.value, s.videos, s.accuracy) for s in found] == [
+    assert [(s.name, s.value, s.videos, s.metric) for s in found] == [
         ("all", "all", 40, 0.75),
         ("duration", "short", 20, 1.0),
         ("duration", "long", 20, 0.5),

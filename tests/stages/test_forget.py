@@ -419,7 +419,7 @@ def test_pictures_in_mlflow_go_and_models_that_learnt_are_listed(trained, mlflow
 def test_what_a_backbone_made_of_it_goes(two):
     lake, uri, video_id = two
     of_it, of_another = (
-        f"{layout.features_uri(lake.uri, 'key')}{name}/extraction.npy"
+        f"{layout.features_uri(lake.uri, 'key')}{name}/extraction.npz"
         for name in (video_id, "b" * 64)
     )
     for name in (of_it, of_another):

@@ -196,13 +196,14 @@ def test_families_are_ranked_and_one_that_failed_takes_none_with_it(videos, task
     assert first["mlflow_run_id"] == version.run_id
     assert first["family"] == promoted.result["architecture"]
     assert {first["family"], second["family"]} == {"cnn_rnn", "attention"}
-    assert first["validation_accuracy"] >= second["validation_accuracy"]
+    assert first["validation"] >= second["validation"]
     evaluated = {r.result["mlflow_run_id"]: r.result for r in reports if "metrics" in r.result}
     for of in (first, second):
         logged = client.get_run(of["mlflow_run_id"]).data.metrics
         result = evaluated[of["mlflow_run_id"]]
         assert of["validation_loss"] == logged["validation_loss"]  # of its only epoch
-        assert of["test_accuracy"] == result["metrics"]["accuracy"]
+        assert of["validation"] == logged["best_validation_accuracy"]
+        assert of["test"] == result["metrics"]["accuracy"]
         assert of["test_interval"] == list(result["intervals"]["accuracy"])
         assert of["cpu_seconds_per_clip"] > 0 and of["training_seconds"] > 0
         assert of["parameters"] == logged["parameters"] > 0
@@ -324,10 +325,10 @@ def test_what_holds_is_learned_and_contradictions_are_counted(videos, task, tmp_
     )
     plan = snapshot(lake, task)
     (uri,) = {Manifest.read(lake.store, u).config.get("dataset") for u in plan.result["shards"][:2]}
-    labels = {v.video_id: v.label for v in Dataset.from_json(lake.store.get_json(uri)).videos}
-    expected = {named[name]: label for name, label, *_ in two_classes(named)}
+    labels = {v.video_id: v.labels for v in Dataset.from_json(lake.store.get_json(uri)).videos}
+    expected = {named[name]: (label,) for name, label, *_ in two_classes(named)}
     del expected[named[first]], expected[named[second]]
-    assert labels == {**expected, named[third]: "b"}
+    assert labels == {**expected, named[third]: ("b",)}
     assert plan.result["counts"]["tied"] == 1
 
 

@@ -6,8 +6,9 @@ exactly what it was evaluated on.
 
 from __future__ import annotations
 
+import collections
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ import numpy as np
 import pyarrow.dataset as ds
 from PIL import Image
 
+from vidpipe.datasets.windows import Window, windows_of
 from vidpipe.errors import BadInputError
 from vidpipe.models.architectures import Sampling
 
@@ -22,15 +24,17 @@ BATCH_ROWS = 64
 
 
 class Clips(NamedTuple):
-    """Clips of some videos.
+    """Clips of some videos; those of one follow each other.
 
     Attributes:
-        video_ids: The videos, in the order of the array.
-        array: uint8 `(videos, frames, height, width, 3)`, memory-mapped.
+        array: uint8 `(clips, frames, height, width, 3)`, memory-mapped.
+        video_ids: The video of each clip.
+        windows: What of it each shows.
     """
 
-    video_ids: list[str]
     array: np.ndarray
+    video_ids: list[str]
+    windows: list[Window]
 
 
 def read_clips(
@@ -43,13 +47,13 @@ def read_clips(
 ) -> Clips:
     """Samples the frames of videos into an array.
 
-    The moments are the middles of `sampling.frames` equal parts of a video; of each the nearest
+    The moments are the middles of `sampling.frames` equal parts of a window; of each the nearest
     frame is taken, so that a video with few frames repeats some.
 
     Args:
         frames: The table `frames`.
         extractions: For each video the work key of the extraction whose frames are meant.
-        sampling: How many frames, how large.
+        sampling: Which windows of a video, how many frames, how large.
         path: A file that does not exist yet, which will hold the array.
         progress: Called with the number of frames done and of all.
 
@@ -59,51 +63,80 @@ def read_clips(
     Raises:
         BadInputError: A frame is no JPEG.
     """
-    wanted = _choose(frames, extractions, sampling)
-    video_ids = [video_id for video_id in extractions if video_id in wanted]
-    if not video_ids:
-        return Clips(
-            [], np.empty((0, sampling.frames, sampling.height, sampling.width, 3), "uint8")
-        )
-    row_of = {video_id: row for row, video_id in enumerate(video_ids)}
-    array = np.lib.format.open_memmap(
-        path,
-        mode="w+",
-        dtype=np.uint8,
-        shape=(len(video_ids), sampling.frames, sampling.height, sampling.width, 3),
-    )
-    done, of = 0, len(video_ids) * sampling.frames
+    times = _times(frames, extractions)
+    video_ids: list[str] = []
+    windows: list[Window] = []
+    wanted: dict[str, dict[int, list[tuple[int, int]]]] = {}
+    for video_id in extractions:
+        if video_id not in times:
+            continue
+        times_s, indexes = times[video_id]
+        places = wanted.setdefault(video_id, collections.defaultdict(list))
+        for window in windows_of(sampling, times_s[0], times_s[-1]):
+            nearest = _nearest(times_s, window.moments(sampling.frames))
+            for moment, frame_index in enumerate(indexes[nearest]):
+                places[int(frame_index)].append((len(windows), moment))
+            video_ids.append(video_id)
+            windows.append(window)
+    shape = (len(windows), *sampling.shape)
+    if not windows:
+        return Clips(np.empty(shape, np.uint8), [], [])
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    done, of = 0, len(windows) * sampling.frames
     for video_id, frame_index, jpeg in _scan(frames, extractions, ["frame_index", "jpeg"]):
-        moments = np.flatnonzero(wanted[video_id] == frame_index)
-        if not moments.size:
+        places = wanted[video_id].get(frame_index)
+        if not places:
             continue
         try:
-            array[row_of[video_id], moments] = _decode(jpeg, sampling)
+            pictures = _decode(jpeg, sampling)
         except OSError as error:
             raise BadInputError(
                 f"Frame {frame_index} of video {video_id} is no JPEG: {error}"
             ) from error
-        done += moments.size
+        for row, moment in places:
+            array[row, moment] = pictures[windows[row].crop]
+        done += len(places)
         if progress:
             progress(done, of)
-    return Clips(video_ids, array)
+    return Clips(array, video_ids, windows)
 
 
-def _choose(
-    frames: ds.Dataset, extractions: Mapping[str, str], sampling: Sampling
-) -> dict[str, np.ndarray]:
-    """Index of the frame for each moment of each video."""
+def average_clips(values: np.ndarray, video_ids: Sequence[str]) -> np.ndarray:
+    """The mean over the clips of each video.
+
+    Args:
+        values: `(clips, …)`.
+        video_ids: The video of each clip; those of one follow each other.
+
+    Returns:
+        `(videos, …)`, in the order of their first clips.
+    """
+    _, first, counts = np.unique(np.asarray(video_ids, str), return_index=True, return_counts=True)
+    order = np.argsort(first)
+    sums = np.add.reduceat(values, first[order], axis=0)
+    return sums / counts[order].reshape(-1, *[1] * (values.ndim - 1))
+
+
+def _times(
+    frames: ds.Dataset, extractions: Mapping[str, str]
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Times and indexes of the frames of each video, by time."""
     found: dict[str, list[tuple[float, int]]] = {}
     for video_id, time_s, frame_index in _scan(frames, extractions, ["time_s", "frame_index"]):
         found.setdefault(video_id, []).append((time_s, frame_index))
-    middles = (np.arange(sampling.frames) + 0.5) / sampling.frames
-    chosen = {}
-    for video_id, moments in found.items():
-        times_s, indexes = map(np.asarray, zip(*sorted(moments), strict=True))
-        targets_s = times_s[0] + middles * (times_s[-1] - times_s[0])
-        nearest = np.abs(times_s[None, :] - targets_s[:, None]).argmin(axis=1)
-        chosen[video_id] = indexes[nearest]
-    return chosen
+    return {
+        video_id: tuple(map(np.asarray, zip(*sorted(of), strict=True)))
+        for video_id, of in found.items()
+    }
+
+
+def _nearest(times_s: np.ndarray, targets_s: np.ndarray) -> np.ndarray:
+    """The place of the time nearest to each target; of two equally near ones the earlier."""
+    after = np.clip(np.searchsorted(times_s, targets_s), 1, max(len(times_s) - 1, 1))
+    before = after - 1
+    after = np.minimum(after, len(times_s) - 1)
+    earlier = targets_s - times_s[before] <= times_s[after] - targets_s
+    return np.where(earlier, before, after)
 
 
 def _scan(
@@ -123,9 +156,26 @@ def _scan(
         yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
 
-def _decode(jpeg: bytes, sampling: Sampling) -> np.ndarray:
-    size = sampling.width, sampling.height
+def _decode(jpeg: bytes, sampling: Sampling) -> list[np.ndarray]:
+    """The picture of each crop."""
     with Image.open(io.BytesIO(jpeg), formats=["JPEG"]) as image:
+        size = sampling.width, sampling.height
+        if sampling.crops > 1:
+            # As large as it must be to cover the crops, in its own shape.
+            scale = max(size[0] / image.width, size[1] / image.height)
+            size = tuple(
+                max(round(side * scale), least)
+                for side, least in zip(image.size, size, strict=True)
+            )
         # Lets the decoder skip detail that the resize would throw away.
         image.draft("RGB", size)
-        return np.asarray(image.convert("RGB").resize(size, Image.Resampling.BILINEAR))
+        picture = np.asarray(image.convert("RGB").resize(size, Image.Resampling.BILINEAR))
+    rows, columns = picture.shape[0] - sampling.height, picture.shape[1] - sampling.width
+    crops = np.linspace(0, 1, sampling.crops) if sampling.crops > 1 else [0.5]
+    return [
+        picture[
+            round(rows * place) : round(rows * place) + sampling.height,
+            round(columns * place) : round(columns * place) + sampling.width,
+        ]
+        for place in crops
+    ]

@@ -1,6 +1,8 @@
 """What a frozen backbone makes of clips: computed once for each video, and kept in the lake.
 
-    features/KEY/VIDEO_ID/EXTRACTION.npy    float16 `(frames, rows, columns, features)`
+    features/KEY/VIDEO_ID/EXTRACTION.npz
+        features: float16 `(clips, frames, rows, columns, features)`
+        windows: of each clip, `(clips, 4)`
 
 KEY stands for the backbone with its weights and for what it is given of a video, so that every
 training that sees frames alike finds them. Removing any of them is always safe.
@@ -9,14 +11,18 @@ training that sees frames alike finds them. Removing any of them is always safe.
 from __future__ import annotations
 
 import io
+import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from zipfile import BadZipFile
 
 import keras
 import numpy as np
 
+from vidpipe.datasets.clips import Clips
 from vidpipe.datasets.labelled import Dataset, LabelledVideo
+from vidpipe.datasets.windows import Window
 from vidpipe.errors import BadInputError, TemporaryError
 from vidpipe.lake import layout
 from vidpipe.lake.tables import Lake
@@ -46,27 +52,30 @@ class FeatureCache:
         known = {found.uri for found in self._lake.store.list(self._folder_uri)}
         return [video for video in videos if self._uri(video) not in known]
 
-    def put(self, video: LabelledVideo, features: np.ndarray) -> None:
-        """Keeps the features of a video."""
+    def put(self, video: LabelledVideo, features: np.ndarray, windows: Sequence[Window]) -> None:
+        """Keeps the features of a video: of each of its clips."""
         file = io.BytesIO()
-        np.save(file, np.clip(features, -_LARGEST, _LARGEST).astype(np.float16))
+        features = np.clip(features, -_LARGEST, _LARGEST).astype(np.float16)
+        np.savez(file, features=features, windows=np.array(windows))
         self._lake.store.put(self._uri(video), file.getvalue())
 
-    def get(self, video: LabelledVideo) -> np.ndarray:
-        """The features of a video.
+    def get(self, video: LabelledVideo) -> tuple[np.ndarray, list[Window]]:
+        """The features of a video, and the window of each clip.
 
         Raises:
             TemporaryError: They were damaged, and are removed: the next attempt makes them.
         """
         uri = self._uri(video)
         try:
-            return np.load(io.BytesIO(self._lake.store.get(uri)), allow_pickle=False)
-        except (ValueError, EOFError, OSError) as error:
+            with np.load(io.BytesIO(self._lake.store.get(uri)), allow_pickle=False) as kept:
+                windows = [Window(*of[:3], int(of[3])) for of in kept["windows"].tolist()]
+                return kept["features"], windows
+        except (ValueError, KeyError, TypeError, EOFError, OSError, BadZipFile) as error:
             self._lake.store.delete(uri)
             raise TemporaryError(f"{uri} was damaged and is removed: try again.") from error
 
     def _uri(self, video: LabelledVideo) -> str:
-        return f"{self._folder_uri}{video.video_id}/{video.extraction}.npy"
+        return f"{self._folder_uri}{video.video_id}/{video.extraction}.npz"
 
 
 def read_features(
@@ -81,7 +90,7 @@ def read_features(
     progress: Callable[[int, int], None],
     worker: int = 0,
     workers: int = 1,
-) -> np.ndarray:
+) -> Clips:
     """Returns the features of videos; those that are not kept yet are computed, and kept.
 
     Args:
@@ -97,7 +106,8 @@ def read_features(
         workers: How many there are.
 
     Returns:
-        float16 `(videos, frames, rows, columns, features)`, memory-mapped.
+        Features in place of pictures: float16 `(clips, frames, rows, columns, features)`,
+        memory-mapped.
 
     Raises:
         TemporaryError: The other workers bring nothing.
@@ -107,28 +117,52 @@ def read_features(
     for start in range(0, len(own), BATCH_VIDEOS):
         batch = own[start : start + BATCH_VIDEOS]
         clips = dataset.read_clips(lake, batch, sampling, scratch / "batch.npy")
-        size = max(1, BATCH_PIXELS // (sampling.frames * sampling.height * sampling.width))
-        for first in range(0, len(batch), size):
-            found = encoder.predict_on_batch(clips[first : first + size])
-            for video, features in zip(batch[first : first + size], found, strict=True):
-                cache.put(video, features)
-                done += 1
-                progress(done, len(videos))
+        for video, features, windows in _encode(encoder, batch, clips):
+            cache.put(video, features, windows)
+            done += 1
+            progress(done, len(videos))
         (scratch / "batch.npy").unlink()
     if workers > 1:
         _wait(cache, videos, progress)
-    array = np.lib.format.open_memmap(
-        scratch / "features.npy", "w+", np.float16, (len(videos), *encoder.output_shape[1:])
-    )
-    for row, video in enumerate(videos):
-        features = cache.get(video)
-        if features.shape != array.shape[1:]:
-            raise BadInputError(
-                f"The features kept of video {video.video_id} have the shape {features.shape}, not"
-                f" {array.shape[1:]}. Remove the folder of its key below features/."
-            )
-        array[row] = features
-    return array
+    return _gather(cache, videos, encoder.output_shape[1:], scratch / "features")
+
+
+def _encode(
+    encoder: keras.Model, videos: Sequence[LabelledVideo], clips: Clips
+) -> Iterator[tuple[LabelledVideo, np.ndarray, list[Window]]]:
+    """Yields the features of each video with its windows."""
+    video_of = {video.video_id: video for video in videos}
+    size = max(1, BATCH_PIXELS // math.prod(clips.array.shape[1:-1]))
+    found: list[np.ndarray] = []
+    for first in range(0, len(clips.array), size):
+        batch = encoder.predict_on_batch(clips.array[first : first + size])
+        for row, features in enumerate(batch, first):
+            found.append(features)
+            if clips.video_ids[row + 1 : row + 2] != clips.video_ids[row : row + 1]:
+                windows = clips.windows[row + 1 - len(found) : row + 1]
+                yield video_of[clips.video_ids[row]], np.stack(found), windows
+                found = []
+
+
+def _gather(
+    cache: FeatureCache, videos: Sequence[LabelledVideo], shape: tuple[int, ...], path: Path
+) -> Clips:
+    """What is kept of videos, as one array in a file, which it grows clip by clip."""
+    video_ids: list[str] = []
+    windows: list[Window] = []
+    with path.open("wb") as file:
+        for video in videos:
+            features, of_video = cache.get(video)
+            if features.shape != (len(of_video), *shape):
+                raise BadInputError(
+                    f"The features kept of video {video.video_id} have the shape {features.shape},"
+                    f" not {(len(of_video), *shape)}. Remove the folder of its key below features/."
+                )
+            file.write(features.tobytes())
+            video_ids += [video.video_id] * len(of_video)
+            windows += of_video
+    array = np.memmap(path, np.float16, "r", shape=(len(windows), *shape))
+    return Clips(array, video_ids, windows)
 
 
 def _wait(

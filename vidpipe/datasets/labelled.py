@@ -5,7 +5,8 @@ from __future__ import annotations
 import collections
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,11 @@ from typing import Any
 import numpy as np
 from pyiceberg.expressions import In
 
-from vidpipe.datasets.clips import read_clips
+from vidpipe.datasets.clips import Clips, read_clips
+from vidpipe.datasets.consensus import Span
+from vidpipe.datasets.kinds import SINGLE, TIMED
 from vidpipe.datasets.proof import Proof, verify
+from vidpipe.datasets.windows import Window
 from vidpipe.errors import BadInputError
 from vidpipe.lake.tables import Lake
 from vidpipe.models.architectures import Sampling
@@ -25,17 +29,41 @@ class LabelledVideo:
     """One video of a dataset.
 
     Attributes:
+        labels: Sorted. One; where a video may have several, any number.
         extraction: Work key of the extraction whose frames are meant.
         extraction_run: The run that published them.
         group: The unit that it is in; empty where nobody has looked.
+        spans: When it shows what, if labels are told of moments.
+        duration_s: Its length; 0 where it does not matter.
     """
 
     video_id: str
-    label: str
+    labels: tuple[str, ...]
     split: str
     extraction: str
     extraction_run: str
     group: str = ""
+    spans: tuple[Span, ...] = ()
+    duration_s: float = 0.0
+
+    def labels_at(self, moments_s: np.ndarray) -> list[frozenset[str]]:
+        """What is true at some moments."""
+        return [
+            frozenset(span.label for span in self.spans if span.start_s <= at <= span.end_s)
+            for at in moments_s
+        ]
+
+    def labels_within(self, window: Window) -> frozenset[str]:
+        """What a window shows for half of its length, or half of what is told of."""
+        shown: dict[str, float] = collections.defaultdict(float)
+        enough: dict[str, float] = collections.defaultdict(lambda: math.inf)
+        for start_s, end_s, label in self.spans:
+            shared_s = min(end_s, window.end_s) - max(start_s, window.start_s)
+            if shared_s >= 0:
+                shown[label] += shared_s
+                length_s = min(end_s - start_s, window.end_s - window.start_s)
+                enough[label] = min(enough[label], length_s / 2)
+        return frozenset(label for label in shown if shown[label] >= enough[label])
 
 
 @dataclass(frozen=True)
@@ -47,28 +75,49 @@ class Dataset:
         videos: Sorted by `video_id`.
         snapshots: Snapshot id of each table.
         proof: That nothing which belongs together is in two splits; older ones have none.
+        kind: A key of `vidpipe.datasets.kinds.KINDS`.
     """
 
     task: str
     videos: list[LabelledVideo]
     snapshots: dict[str, int]
     proof: Proof | None = None
+    kind: str = SINGLE
 
     @property
     def version(self) -> str:
         """Hash of what is in it: the same videos, labels, splits, extractions and proof have the
         same."""
-        # Without the group where there is none, as before there were any.
-        lines = sorted(
-            repr(dataclasses.astuple(video)[: None if video.group else -1]) for video in self.videos
-        )
+        lines = []
+        for video in self.videos:
+            *facts, group, spans, _ = dataclasses.astuple(video)
+            # As it was written before there were groups, several labels, and times of them.
+            facts[1] = video.labels if self.kind != SINGLE else video.labels[0]
+            facts += [group] if group else []
+            facts += [tuple(map(tuple, spans))] if spans else []
+            lines.append(repr(tuple(facts)))
+        lines.sort()
         lines += [self.proof.summary] if self.proof else []
         return hashlib.sha256("\n".join([self.task, *lines]).encode()).hexdigest()[:16]
 
     @property
     def labels(self) -> list[str]:
         """The classes, sorted."""
-        return sorted({video.label for video in self.videos})
+        return sorted({label for video in self.videos for label in video.labels})
+
+    @property
+    def several(self) -> bool:
+        """Whether a clip may have several labels at once, or none."""
+        return self.kind != SINGLE
+
+    @property
+    def timed(self) -> bool:
+        """Whether labels are told of moments, and not of whole videos."""
+        return self.kind == TIMED
+
+    def truth(self, video: LabelledVideo, window: Window) -> Collection[str]:
+        """What a clip of a video shows."""
+        return video.labels_within(window) if self.timed else video.labels
 
     def to_json(self) -> dict[str, Any]:
         """As a document; `from_json` reads it."""
@@ -77,9 +126,23 @@ class Dataset:
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Dataset:
         """What `to_json` wrote."""
-        videos = [LabelledVideo(**video) for video in document["videos"]]
+        if "kind" not in document:
+            raise BadInputError(
+                "This dataset is of an older version of vidpipe. Run train again from its task"
+                " snapshot."
+            )
+        videos = [
+            LabelledVideo(
+                **{
+                    **video,
+                    "labels": tuple(video["labels"]),
+                    "spans": tuple(Span(*span) for span in video["spans"]),
+                }
+            )
+            for video in document["videos"]
+        ]
         proof = Proof.from_json(document.get("proof"))
-        return cls(document["task"], videos, document["snapshots"], proof)
+        return cls(document["task"], videos, document["snapshots"], proof, document["kind"])
 
     def verify_splits(self) -> None:
         """Proves once more that nothing which belongs together is in two splits.
@@ -106,13 +169,13 @@ class Dataset:
         sampling: Sampling,
         path: Path,
         progress: Callable[[int, int], None] | None = None,
-    ) -> np.ndarray:
+    ) -> Clips:
         """Reads the clips of some videos.
 
         Args:
             lake: Where the frames are.
             videos: The videos.
-            sampling: How many frames, how large.
+            sampling: Which windows of a video, how many frames, how large.
             path: A file that does not exist yet, for the array.
             progress: Called with the number of frames done and of all.
 
@@ -135,26 +198,4 @@ class Dataset:
                 f"{len(missing)} videos of the dataset have no frames in the table frames,"
                 f" such as {min(missing)}. Ingest them again."
             )
-        return clips.array
-
-
-def agree(votes: Iterable[tuple[str, str]]) -> tuple[dict[str, str], list[str]]:
-    """Settles what several annotations say of one video, by majority.
-
-    Args:
-        votes: Video and label of each annotation.
-
-    Returns:
-        The label of each video, and the videos without a majority.
-    """
-    counts: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
-    for video_id, label in votes:
-        counts[video_id][label] += 1
-    agreed, tied = {}, []
-    for video_id, of_video in counts.items():
-        (label, most), *others = of_video.most_common(2)
-        if others and others[0][1] == most:
-            tied.append(video_id)
-        else:
-            agreed[video_id] = label
-    return agreed, tied
+        return clips

@@ -280,7 +280,8 @@ def _check_input(
             f"{_counted(empty, 'video')} with a label that has no name. Give it one, or withdraw it"
             " (column `delete`)."
         )
-    if len(classes) < 2:
+    # Of a single class one can tell which videos have it, if some have not.
+    if len(classes) + (bool(classes) and not all(labels.values())) < 2:
         raise BadInputError(
             "Telling classes apart takes at least two. Received:"
             f" {classes[0] + ' only' if classes else 'no label at all'}. Annotate more videos with"

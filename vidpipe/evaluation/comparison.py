@@ -9,6 +9,7 @@ import numpy as np
 
 from vidpipe.evaluation.intervals import Interval, bootstrap, share_above
 from vidpipe.evaluation.metrics import Evaluation
+from vidpipe.evaluation.several import SeveralLabels
 from vidpipe.evaluation.slices import slice_up
 
 
@@ -28,7 +29,7 @@ class Comparison:
     """By how much a challenger is better.
 
     Attributes:
-        difference: Its accuracy less that of the champion.
+        difference: Its headline metric, such as the accuracy, less that of the champion.
         interval: Of the difference.
         sureness: Share of resamples in which it is better by more than the margin asked for.
         slices: Both on each slice, all videos first.
@@ -41,8 +42,8 @@ class Comparison:
 
 
 def compare(
-    challenger: Evaluation,
-    champion: Evaluation,
+    challenger: Evaluation | SeveralLabels,
+    champion: Evaluation | SeveralLabels,
     described: Sequence[Mapping[str, str]],
     groups: Sequence[str],
     *,
@@ -57,21 +58,16 @@ def compare(
         groups: What each belongs together with.
         margin: By how much it has to be better.
     """
-    gains = _right(challenger).astype(float) - _right(champion)
 
     def difference(rows: np.ndarray) -> float:
-        return float(gains[rows].mean())
+        return challenger.take(rows).value - champion.take(rows).value
 
     pairs = zip(
         slice_up(challenger, described, groups), slice_up(champion, described, groups), strict=True
     )
     return Comparison(
-        float(gains.mean()),
+        challenger.value - champion.value,
         bootstrap(difference, groups),
         share_above(difference, groups, margin),
-        [SlicePair(a.name, a.value, a.videos, a.accuracy, b.accuracy) for a, b in pairs],
+        [SlicePair(a.name, a.value, a.videos, a.metric, b.metric) for a, b in pairs],
     )
-
-
-def _right(evaluation: Evaluation) -> np.ndarray:
-    return evaluation.predicted == evaluation.truth

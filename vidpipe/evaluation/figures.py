@@ -10,7 +10,10 @@ from matplotlib.figure import Figure
 from vidpipe.evaluation.comparison import Comparison
 from vidpipe.evaluation.metrics import Evaluation, average_precision
 from vidpipe.evaluation.ranking import Ranked
+from vidpipe.evaluation.several import SeveralLabels
 from vidpipe.evaluation.slices import Slice
+
+AnyEvaluation = Evaluation | SeveralLabels
 
 LABEL_CHARS = 24
 SHEET_CLIPS = 12
@@ -49,39 +52,36 @@ def draw_confusion(evaluation: Evaluation, title: str) -> Figure:
     return figure
 
 
-def find_mistakes(evaluation: Evaluation) -> np.ndarray:
-    """The misclassified clips that `draw_mistakes` shows, the most confident first."""
-    wrong = np.flatnonzero(evaluation.predicted != evaluation.truth)
-    confidence = evaluation.scores[wrong, evaluation.predicted[wrong]]
-    return wrong[np.argsort(-confidence)][:SHEET_CLIPS]
+def find_mistakes(evaluation: AnyEvaluation) -> np.ndarray:
+    """The mistakes that `draw_mistakes` shows, the most confident first."""
+    return evaluation.mistakes()[:SHEET_CLIPS]
 
 
 def draw_mistakes(
-    evaluation: Evaluation, clips: np.ndarray, names: Sequence[str], title: str
+    evaluation: AnyEvaluation, clips: Sequence[np.ndarray], names: Sequence[str], title: str
 ) -> Figure:
     """A row of frames for each misclassified clip, the most confident first.
 
     Args:
         evaluation: Of these clips.
-        clips: uint8 `(videos, frames, height, width, 3)`, in the order of the evaluation.
-        names: Of the clips' videos.
+        clips: uint8 `(frames, height, width, 3)` each, in the order of the evaluation.
+        names: What to call the clips.
         title: What is evaluated.
     """
-    wrong = np.count_nonzero(evaluation.predicted != evaluation.truth)
-    shown = find_mistakes(evaluation)
-    heading = f"{title}: {wrong} of {len(evaluation.truth)} misclassified"
+    wrong, shown = len(evaluation.mistakes()), find_mistakes(evaluation)
+    heading = f"{title}: {wrong} of {len(evaluation.scores)} misclassified"
     if len(shown) < wrong:
         heading += f", the {len(shown)} most confident"
     return _draw_strips(evaluation, clips, names, shown, heading, "No clip is misclassified.")
 
 
-def find_suspects(evaluation: Evaluation) -> np.ndarray:
+def find_suspects(evaluation: AnyEvaluation) -> np.ndarray:
     """The clips that `draw_suspects` shows, the most doubtful first."""
     return evaluation.suspects()[:SHEET_CLIPS]
 
 
 def draw_suspects(
-    evaluation: Evaluation, clips: np.ndarray, names: Sequence[str], title: str
+    evaluation: AnyEvaluation, clips: Sequence[np.ndarray], names: Sequence[str], title: str
 ) -> Figure:
     """A row of frames for each clip whose label may be wrong; arguments as of `draw_mistakes`."""
     shown = find_suspects(evaluation)
@@ -90,8 +90,8 @@ def draw_suspects(
 
 
 def _draw_strips(
-    evaluation: Evaluation,
-    clips: np.ndarray,
+    evaluation: AnyEvaluation,
+    clips: Sequence[np.ndarray],
     names: Sequence[str],
     shown: np.ndarray,
     heading: str,
@@ -102,20 +102,19 @@ def _draw_strips(
     if not len(shown):
         figure.text(0.5, 0.4, none, ha="center", size="large")
         return figure
-    columns = min(SHEET_FRAMES, clips.shape[1])
-    moments = np.linspace(0, clips.shape[1] - 1, columns).round().astype(int)
+    frames = len(clips[shown[0]])
+    columns = min(SHEET_FRAMES, frames)
+    moments = np.linspace(0, frames - 1, columns).round().astype(int)
     grid = figure.subplots(len(shown), columns, squeeze=False)
-    for row, video in zip(grid, shown, strict=True):
+    for row, number in zip(grid, shown, strict=True):
         for axes, moment in zip(row, moments, strict=True):
-            axes.imshow(clips[video, moment])
+            axes.imshow(clips[number][moment])
             axes.set_xticks([])
             axes.set_yticks([])
             axes.spines[:].set_visible(False)
-        truth = evaluation.labels[evaluation.truth[video]]
-        predicted = evaluation.labels[evaluation.predicted[video]]
-        score = evaluation.scores[video, evaluation.predicted[video]]
+        truth, predicted = evaluation.told(number)
         row[0].set_ylabel(
-            f"{_short(names[video])}\n{_short(truth)}\ntaken for {_short(predicted)} {score:.2f}",
+            f"{_short(names[number])}\n{_short(truth)}\ntaken for {_short(predicted)}",
             rotation=0,
             ha="right",
             va="center",
@@ -125,7 +124,7 @@ def _draw_strips(
     return figure
 
 
-def draw_reliability(evaluation: Evaluation, title: str) -> Figure:
+def draw_reliability(evaluation: AnyEvaluation, title: str) -> Figure:
     """Accuracy over confidence, where they should be the same, and how many videos stand for it."""
     bins = evaluation.reliability()
     figure = Figure(figsize=(5, 6), layout="constrained", dpi=120)
@@ -135,7 +134,7 @@ def draw_reliability(evaluation: Evaluation, title: str) -> Figure:
     above.plot(confidence, accuracy, marker="o", label=f"ECE {evaluation.ece:.3f}")
     above.set_xlim(0, 1)
     above.set_ylim(0, 1)
-    above.set_ylabel("accuracy")
+    above.set_ylabel("share that is right")
     above.set_title(title, parse_math=False)
     above.legend(loc="upper left")
     below.bar(confidence, [b.videos for b in bins], width=0.05)
@@ -144,9 +143,9 @@ def draw_reliability(evaluation: Evaluation, title: str) -> Figure:
     return figure
 
 
-def draw_precision_recall(evaluation: Evaluation, title: str) -> Figure:
+def draw_precision_recall(evaluation: AnyEvaluation, title: str) -> Figure:
     """Precision over recall of each class against all others; the hardest, where there are many."""
-    truth = evaluation.truth[:, None] == np.arange(len(evaluation.labels))
+    truth = evaluation.is_true
     classes = [index for index in range(len(evaluation.labels)) if truth[:, index].any()]
     of_class = {c: average_precision(truth[:, c], evaluation.scores[:, c]) for c in classes}
     shown = sorted(sorted(classes, key=of_class.__getitem__)[:CURVES])
@@ -171,27 +170,27 @@ def draw_precision_recall(evaluation: Evaluation, title: str) -> Figure:
     return figure
 
 
-def draw_slices(slices: Sequence[Slice], title: str) -> Figure:
-    """Accuracy of each slice with its interval; the line is that of all videos."""
+def draw_slices(slices: Sequence[Slice], headline: str, title: str) -> Figure:
+    """The headline metric of each slice with its interval; the line is that of all videos."""
     figure = Figure(figsize=(7, 1.2 + 0.35 * len(slices)), layout="constrained", dpi=120)
     axes = figure.add_subplot()
     names = [f"{_short(s.name)}: {_short(s.value)} ({s.videos})" for s in slices]
     for row, of in enumerate(slices):
         axes.plot([of.interval.low, of.interval.high], [row, row], color="C0", linewidth=2)
-        axes.plot(of.accuracy, row, marker="o", color="C0")
+        axes.plot(of.metric, row, marker="o", color="C0")
     axes.set_yticks(range(len(slices)), names)
     for text in axes.get_yticklabels():
         text.set_parse_math(False)
-    axes.axvline(slices[0].accuracy, color="0.7", linestyle="--")
+    axes.axvline(slices[0].metric, color="0.7", linestyle="--")
     axes.invert_yaxis()
     axes.set_xlim(-0.02, 1.02)
-    axes.set_xlabel("accuracy")
+    axes.set_xlabel(headline)
     axes.set_title(title, parse_math=False)
     return figure
 
 
-def draw_comparison(comparison: Comparison, title: str) -> Figure:
-    """Accuracies of challenger and champion on each slice, joined by a line."""
+def draw_comparison(comparison: Comparison, headline: str, title: str) -> Figure:
+    """The headline metrics of challenger and champion on each slice, joined by a line."""
     pairs = comparison.slices
     figure = Figure(figsize=(7, 1.6 + 0.35 * len(pairs)), layout="constrained", dpi=120)
     axes = figure.add_subplot()
@@ -206,7 +205,7 @@ def draw_comparison(comparison: Comparison, title: str) -> Figure:
         text.set_parse_math(False)
     axes.invert_yaxis()
     axes.set_xlim(-0.02, 1.02)
-    axes.set_xlabel("accuracy")
+    axes.set_xlabel(headline)
     axes.set_title(
         f"{title}\nbetter by {comparison.difference:+.3f} ({comparison.interval})", parse_math=False
     )
@@ -215,7 +214,7 @@ def draw_comparison(comparison: Comparison, title: str) -> Figure:
 
 
 def draw_ranking(ranking: Sequence[Ranked], title: str) -> Figure:
-    """Test accuracy with its interval over CPU time a clip; the area tells the weights."""
+    """The headline metric with its interval over CPU time a clip; the area tells the weights."""
     figure = Figure(figsize=(7, 5), layout="constrained", dpi=120)
     axes = figure.add_subplot()
     largest = max(of.parameters for of in ranking)
@@ -225,7 +224,7 @@ def draw_ranking(ranking: Sequence[Ranked], title: str) -> Figure:
         axes.plot([seconds, seconds], low_high, color=colour, linewidth=2)
         axes.scatter(
             seconds,
-            of.test_accuracy,
+            of.test,
             s=40 + 360 * of.parameters / max(largest, 1),
             color=colour,
             alpha=0.6,
@@ -233,7 +232,7 @@ def draw_ranking(ranking: Sequence[Ranked], title: str) -> Figure:
         )
         axes.annotate(
             f"{place + 1}. {_short(of.family)}, {_count(of.parameters)}",
-            (seconds, of.test_accuracy),
+            (seconds, of.test),
             xytext=(12, 6),
             textcoords="offset points",
             parse_math=False,
@@ -242,8 +241,8 @@ def draw_ranking(ranking: Sequence[Ranked], title: str) -> Figure:
     axes.margins(x=0.3)
     axes.set_ylim(-0.02, 1.02)
     axes.set_xlabel("CPU seconds a clip")
-    axes.set_ylabel("accuracy on the test videos")
-    axes.set_title(f"{title}, by validation accuracy", parse_math=False)
+    axes.set_ylabel(f"{ranking[0].headline} on the test videos")
+    axes.set_title(f"{title}, ranked by validation", parse_math=False)
     return figure
 
 

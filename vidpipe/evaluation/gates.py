@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 SLICE_VIDEOS = 30  # a slice of fewer says too little
+# The metric by which models are compared: of one label a video, and of several.
+HEADLINES = {"accuracy": "accuracy", "map": "mean average precision"}
 
 
 @dataclass(frozen=True)
@@ -12,7 +14,7 @@ class Gate:
     """When a model becomes the champion, and when its labels are accepted.
 
     Attributes:
-        margin: By more than this its accuracy must be above that of the champion.
+        margin: By more than this its headline metric must be above that of the champion.
         confidence: In which share of resamples of the test videos that must be so.
         slice_limit: By how much it may be worse on a slice of at least `SLICE_VIDEOS`.
         accept_precision: Share of the labels with a score of the threshold or more that are right.

@@ -37,7 +37,8 @@ def bootstrap(
     """
     values = [metric(rows) for rows in _resamples(groups, seed)]
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(values, [tail, 1 - tail])
+    # Where nothing that was drawn is of any class, there is nothing to measure.
+    low, high = np.nanquantile(values, [tail, 1 - tail])
     return Interval(float(low), float(high))
 
 

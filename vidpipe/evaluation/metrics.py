@@ -42,6 +42,18 @@ class Evaluation:
     truth: np.ndarray
     scores: np.ndarray
 
+    headline = "accuracy"
+
+    @property
+    def value(self) -> float:
+        """The metric by which models are compared."""
+        return self.accuracy
+
+    @property
+    def is_true(self) -> np.ndarray:
+        """Whether a video is of a class, `(videos, classes)`."""
+        return self.truth[:, None] == np.arange(len(self.labels))
+
     @cached_property
     def predicted(self) -> np.ndarray:
         """The class with the highest score, for each video."""
@@ -103,21 +115,17 @@ class Evaluation:
 
         The reliability diagram of Guo et al. 2017 (On Calibration of Modern Neural Networks).
         """
-        confidence = self.scores[np.arange(len(self.truth)), self.predicted]
-        number = np.minimum((confidence * BINS).astype(int), BINS - 1)
-        right = self.predicted == self.truth
-        return [
-            Bin(int(of.sum()), float(confidence[of].mean()), float(right[of].mean()))
-            for of in (number == bin_ for bin_ in range(BINS))
-            if of.any()
-        ]
+        return reliability_bins(self.confidence, self.predicted == self.truth)
+
+    @property
+    def confidence(self) -> np.ndarray:
+        """The score of the predicted class, for each video."""
+        return self.scores[np.arange(len(self.truth)), self.predicted]
 
     @property
     def ece(self) -> float:
         """Expected calibration error: how far confidence and accuracy are apart, on average."""
-        return sum(
-            bin_.videos * abs(bin_.confidence - bin_.accuracy) for bin_ in self.reliability()
-        ) / len(self.truth)
+        return calibration_error(self.reliability())
 
     def metrics(self) -> dict[str, float]:
         """The numbers by name; top-k only where it says more than the accuracy."""
@@ -130,6 +138,36 @@ class Evaluation:
         """The evaluation of these videos alone, of which some may be there several times."""
         return dataclasses.replace(self, truth=self.truth[rows], scores=self.scores[rows])
 
+    def accepting_thresholds(self, precision: float) -> dict[str, float]:
+        """For each class the lowest score from which on its predictions are right often enough.
+
+        To be asked of videos that the model did not learn from, nor are its metrics told of.
+
+        Args:
+            precision: Share of the predictions with such a score or a higher one that are right.
+
+        Returns:
+            The threshold by label; 1 where no score is high enough, or none was predicted.
+        """
+        right, thresholds = self.predicted == self.truth, {}
+        for index, label in enumerate(self.labels):
+            rows = np.flatnonzero(self.predicted == index)
+            thresholds[label] = lowest_accepted(self.confidence[rows], right[rows], precision)
+        return thresholds
+
+    def mistakes(self) -> np.ndarray:
+        """The misclassified videos, the most confident first."""
+        wrong = np.flatnonzero(self.predicted != self.truth)
+        return wrong[np.argsort(-self.confidence[wrong])]
+
+    def told(self, row: int) -> tuple[str, str]:
+        """In words the truth of a video, and what it is taken for."""
+        predicted = self.predicted[row]
+        return (
+            self.labels[self.truth[row]],
+            f"{self.labels[predicted]} {self.scores[row, predicted]:.2f}",
+        )
+
     def suspects(self) -> np.ndarray:
         """Videos whose label is doubtful, the most doubtful first.
 
@@ -141,7 +179,7 @@ class Evaluation:
         usual = np.bincount(self.truth, of_label, minlength=len(self.labels)) / np.maximum(
             videos, 1
         )
-        best = self.scores[np.arange(len(self.truth)), self.predicted]
+        best = self.confidence
         doubtful = (self.predicted != self.truth) & (best >= usual[self.predicted])
         # Of a class without a video nothing is usual.
         doubtful &= videos[self.predicted] > 0
@@ -164,89 +202,34 @@ def evaluate(scores: np.ndarray, model_labels: Sequence[str], truth: Sequence[st
     return Evaluation(labels, np.array([labels.index(label) for label in truth]), aligned)
 
 
-def accepting_thresholds(result: Evaluation, precision: float) -> dict[str, float]:
-    """For each class the lowest score from which on its predictions are right often enough.
-
-    Args:
-        result: Of videos that the model did not learn from, nor are its metrics told of.
-        precision: Share of the predictions with such a score or a higher one that are right.
-
-    Returns:
-        The threshold by label; 1 where no score is high enough, or none was predicted.
-    """
-    thresholds = {}
-    confidence = result.scores[np.arange(len(result.truth)), result.predicted]
-    right = result.predicted == result.truth
-    for index, label in enumerate(result.labels):
-        rows = np.flatnonzero(result.predicted == index)
-        rows = rows[np.argsort(-confidence[rows], kind="stable")]
-        good = right[rows].cumsum() / np.arange(1, len(rows) + 1) >= precision
-        # Of equal scores all are accepted or none.
-        ends = np.append(np.diff(confidence[rows]) != 0, True)[: len(rows)]
-        last = np.flatnonzero(good & ends)
-        thresholds[label] = float(confidence[rows[last[-1]]]) if len(last) else 1.0
-    return thresholds
+# === What other evaluations have as well ===
 
 
-@dataclass(frozen=True)
-class SeveralLabels:
-    """Scores beside the truth where a video may have several labels, or none.
+def lowest_accepted(scores: np.ndarray, right: np.ndarray, precision: float) -> float:
+    """The lowest score from which on so large a share is right; 1 where there is none."""
+    order = np.argsort(-scores, kind="stable")
+    scores, right = scores[order], right[order]
+    good = right.cumsum() / np.arange(1, len(scores) + 1) >= precision
+    # Of equal scores all are accepted or none.
+    ends = np.append(np.diff(scores) != 0, True)[: len(scores)]
+    last = np.flatnonzero(good & ends)
+    return float(scores[last[-1]]) if len(last) else 1.0
 
-    Attributes:
-        labels: All classes.
-        truth: Whether a video is of a class, `(videos, classes)`.
-        scores: `(videos, classes)`, each in 0 to 1.
-        thresholds: The score from which on each class counts as predicted, `(classes,)`.
-    """
 
-    labels: list[str]
-    truth: np.ndarray
-    scores: np.ndarray
-    thresholds: np.ndarray
+def reliability_bins(confidence: np.ndarray, right: np.ndarray) -> list[Bin]:
+    """Bins of predictions by their confidence, each a tenth wide; those without are left out."""
+    number = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    return [
+        Bin(int(of.sum()), float(confidence[of].mean()), float(right[of].mean()))
+        for of in (number == bin_ for bin_ in range(BINS))
+        if of.any()
+    ]
 
-    @cached_property
-    def average_precisions(self) -> np.ndarray:
-        """Average precision of each class; NaN for one without a video."""
-        return np.array(
-            [average_precision(t, s) for t, s in zip(self.truth.T, self.scores.T, strict=True)]
-        )
 
-    @property
-    def mean_average_precision(self) -> float:
-        """Mean over the classes that have videos."""
-        return float(np.nanmean(self.average_precisions))
-
-    def per_class(self) -> list[dict[str, float | int | str]]:
-        """Label, videos, average precision, and precision, recall and F1 from the thresholds on."""
-        predicted = self.scores >= self.thresholds
-        rows = []
-        for index, label in enumerate(self.labels):
-            videos, hits = self.truth[:, index].sum(), (self.truth & predicted)[:, index].sum()
-            if videos:
-                rows.append(
-                    {
-                        "label": label,
-                        "videos": int(videos),
-                        "average_precision": float(self.average_precisions[index]),
-                        "precision": float(hits / max(predicted[:, index].sum(), 1)),
-                        "recall": float(hits / videos),
-                        "f1": float(2 * hits / (videos + predicted[:, index].sum())),
-                    }
-                )
-        return rows
-
-    @property
-    def macro_f1(self) -> float:
-        """Mean of the F1 of the classes that have videos."""
-        return float(np.mean([row["f1"] for row in self.per_class()]))
-
-    def metrics(self) -> dict[str, float]:
-        """The numbers by name."""
-        return {"map": self.mean_average_precision, "macro_f1": self.macro_f1}
-
-    def take(self, rows: np.ndarray) -> SeveralLabels:
-        """The evaluation of these videos alone, of which some may be there several times."""
-        return dataclasses.replace(self, truth=self.truth[rows], scores=self.scores[rows])
+def calibration_error(bins: Sequence[Bin]) -> float:
+    """How far confidence and accuracy are apart, on average."""
+    videos = sum(bin_.videos for bin_ in bins)
+    return sum(bin_.videos * abs(bin_.confidence - bin_.accuracy) for bin_ in bins) / videos
 
 
 def average_precision(truth: np.ndarray, scores: np.ndarray) -> float:

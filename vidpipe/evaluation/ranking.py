@@ -23,10 +23,11 @@ class Ranked:
 
     Attributes:
         family: Its architecture.
-        validation_accuracy: Of the epoch whose weights were kept; None where no video validates.
-        validation_loss: Of the same epoch.
-        test_accuracy: On the test videos.
-        test_interval: Of the test accuracy.
+        headline: The metric by which models are compared, such as accuracy.
+        validation: It, on the validation videos; None where there are none.
+        validation_loss: On the same.
+        test: The headline metric on the test videos.
+        test_interval: Of the same.
         test_macro_f1: On the test videos.
         parameters: Weights.
         flops_per_clip: Floating-point operations on a clip.
@@ -36,9 +37,10 @@ class Ranked:
     """
 
     family: str
-    validation_accuracy: float | None
+    headline: str
+    validation: float | None
     validation_loss: float | None
-    test_accuracy: float
+    test: float
     test_interval: Interval
     test_macro_f1: float
     parameters: float
@@ -50,12 +52,14 @@ class Ranked:
     @classmethod
     def of(cls, family: str, evaluated: Mapping[str, Any], logged: Mapping[str, float]) -> Ranked:
         """One of the result of its evaluation and of the metrics of its run in MLflow."""
+        headline = evaluated["headline"]
         return cls(
             family,
-            logged.get("best_validation_accuracy"),
+            headline,
+            logged.get(f"best_validation_{headline}"),
             logged.get("best_validation_loss"),
-            evaluated["metrics"]["accuracy"],
-            Interval(*evaluated["intervals"]["accuracy"]),
+            evaluated["metrics"][headline],
+            Interval(*evaluated["intervals"][headline]),
             evaluated["metrics"]["macro_f1"],
             logged["parameters"],
             logged["flops_per_clip"],
@@ -66,11 +70,15 @@ class Ranked:
 
 
 def rank(models: Sequence[Ranked]) -> list[Ranked]:
-    """Sorts by validation accuracy, then by validation loss; what is alike keeps its order."""
+    """Sorts by the validation videos, then by their loss; what is alike keeps its order."""
 
     def key(model: Ranked) -> tuple[float, float]:
-        accuracy, loss = model.validation_accuracy, model.validation_loss
-        return -accuracy if accuracy is not None else 0.0, math.inf if loss is None else loss
+        value = model.validation
+        known = value is not None and not math.isnan(value)
+        return (
+            -value if known else 0.0,
+            math.inf if model.validation_loss is None else model.validation_loss,
+        )
 
     return sorted(models, key=key)
 
@@ -80,7 +88,7 @@ def show_ranking(ranking: Sequence[Ranked]) -> str:
     table = Table(box=None, pad_edge=False)
     table.add_column("family", no_wrap=True)
     for heading in (
-        "validation",
+        f"validation {ranking[0].headline}",
         "test",
         "95 % interval",
         "macro F1",
@@ -93,8 +101,8 @@ def show_ranking(ranking: Sequence[Ranked]) -> str:
     for of in ranking:
         table.add_row(
             of.family,
-            "" if of.validation_accuracy is None else f"{of.validation_accuracy:.3f}",
-            f"{of.test_accuracy:.3f}",
+            "" if of.validation is None else f"{of.validation:.3f}",
+            f"{of.test:.3f}",
             str(of.test_interval),
             f"{of.test_macro_f1:.3f}",
             f"{of.parameters:,.0f}",

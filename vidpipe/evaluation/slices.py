@@ -6,12 +6,16 @@ The bounds are fixed, so that the slices of two evaluations are the same.
 from __future__ import annotations
 
 import bisect
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from vidpipe.evaluation.intervals import Interval, bootstrap
 from vidpipe.evaluation.metrics import Evaluation
+from vidpipe.evaluation.several import SeveralLabels
 
 ALL = "all"
 _DURATIONS_S = (10.0, 60.0, 600.0)
@@ -28,14 +32,15 @@ class Slice:
         name: What they have in common, such as `duration`.
         value: Which one, such as `below 10 s`.
         videos: How many there are.
-        accuracy: Share that is right.
-        interval: Of the accuracy.
+        metric: The headline metric of the evaluation: the share that is right, or the mean average
+            precision.
+        interval: Of the metric.
     """
 
     name: str
     value: str
     videos: int
-    accuracy: float
+    metric: float
     interval: Interval
 
 
@@ -57,7 +62,9 @@ def describe(video: Mapping[str, Any]) -> dict[str, str]:
 
 
 def slice_up(
-    evaluation: Evaluation, described: Sequence[Mapping[str, str]], groups: Sequence[str]
+    evaluation: Evaluation | SeveralLabels,
+    described: Sequence[Mapping[str, str]],
+    groups: Sequence[str],
 ) -> list[Slice]:
     """Evaluates each slice, all videos first; what all videos have in common is none.
 
@@ -65,17 +72,22 @@ def slice_up(
         evaluation: Of the videos.
         described: What `describe` says of each.
         groups: The group of each, for the intervals.
+
+    Returns:
+        Those in which something can be measured.
     """
     found = {(ALL, ALL): list(range(len(described)))}
     for row, of_video in enumerate(described):
         for name, value in of_video.items():
             found.setdefault((name, value), []).append(row)
-    right = evaluation.predicted == evaluation.truth
     slices = []
     for (name, value), rows in sorted(found.items(), key=lambda entry: entry[0][0] != ALL):
         if name != ALL and len(rows) == len(described):
             continue
-        of = right[rows]
-        interval = bootstrap(lambda chosen, of=of: of[chosen].mean(), [groups[r] for r in rows])
-        slices.append(Slice(name, value, len(rows), float(of.mean()), interval))
+        of = evaluation.take(np.array(rows))
+        if not math.isnan(of.value):
+            interval = bootstrap(
+                lambda chosen, of=of: of.take(chosen).value, [groups[row] for row in rows]
+            )
+            slices.append(Slice(name, value, len(rows), of.value, interval))
     return slices

@@ -10,7 +10,7 @@ runs/RUN/publish/ATTEMPT.json                             what audit found fit t
 runs/RUN/given-up/STAGE/SHARD.json                        why a try of it left no report
 runs/RUN/usage/DAY                                        this run had pods that began that day
 usage/DAY/RUN/POD~…                                       from when to when it had a pod
-features/KEY/VIDEO_ID/EXTRACTION.npy                      what a frozen backbone makes of a video
+features/KEY/VIDEO_ID/EXTRACTION.npz                      what a frozen backbone makes of a video
 annotations/DIGEST/NAME                                   label files that were uploaded
 forgetting/TOMBSTONE.json                                 what is being forgotten, until it is
 """

@@ -21,14 +21,25 @@ class Sampling:
     """What a model sees of a video.
 
     Attributes:
-        frames: Frames, spread evenly over the video.
+        frames: Frames of a clip, spread evenly over its window.
         height: Pixels to which each frame is resized, whatever its shape was.
         width: As height.
+        window_s: Seconds that a clip spans (dense sampling); None: the whole video (uniform).
+        clips: How many clips of a video there are, spread evenly; what is said of them is averaged.
+        crops: 1: a clip has the whole of each frame, squeezed to this size. More: so many crops of
+            each frame, evenly from left or top to right or bottom, which keep the shape of things,
+            are a clip each.
+        sliding: Whether the windows follow each other from the start to the end, however many that
+            takes, for what is told of each moment.
     """
 
     frames: int
     height: int
     width: int
+    window_s: float | None = None
+    clips: int = 1
+    crops: int = 1
+    sliding: bool = False
 
     @property
     def shape(self) -> tuple[int, int, int, int]:

@@ -2,7 +2,7 @@
 
     MLmodel           MLflow's own description, with the signature
     data/model.keras  the network with its weights
-    data/bundle.json  task, architecture, labels, sampling, thresholds
+    data/bundle.json  task, architecture, labels, sampling, kind of labels, thresholds
     data/canary.npz   a few made clips with the scores they got when the model was made
 
 This module is its MLflow flavour. Nothing in it is pickled and no code lies beside it, so that a
@@ -53,6 +53,7 @@ class Bundle:
         sampling: What it is to be given of a video.
         canary_clips: A few clips.
         canary_scores: The scores they got.
+        several: Whether a clip may have several labels at once, or none.
         thresholds: Of each label the lowest score with which it is accepted; what is not named is
             in any case.
     """
@@ -64,6 +65,7 @@ class Bundle:
     sampling: Sampling
     canary_clips: np.ndarray
     canary_scores: np.ndarray
+    several: bool = False
     thresholds: dict[str, float] = field(default_factory=dict)
 
     @classmethod
@@ -75,12 +77,14 @@ class Bundle:
         architecture: str,
         labels: list[str],
         sampling: Sampling,
+        several: bool = False,
         thresholds: dict[str, float] | None = None,
     ) -> Bundle:
         """Puts a trained network together with its canary."""
         canary = _made_clips(sampling)
         nothing = np.empty((0, len(labels)), np.float32)
-        bundle = cls(model, task, architecture, labels, sampling, canary, nothing, thresholds or {})
+        facts = task, architecture, labels, sampling
+        bundle = cls(model, *facts, canary, nothing, several, thresholds or {})
         bundle.canary_scores = bundle.predict(canary)
         return bundle
 
@@ -103,11 +107,11 @@ class Bundle:
         """Scores clips.
 
         Args:
-            clips: uint8 `(videos, frames, height, width, 3)`; may be memory-mapped.
+            clips: uint8 `(clips, frames, height, width, 3)`; may be memory-mapped.
             params: Unused; MLflow's own servers pass it.
 
         Returns:
-            float32 `(videos, classes)`; each row adds up to one.
+            float32 `(clips, classes)`; each row adds up to one, unless there may be several labels.
         """
         starts = range(0, len(clips), BATCH_CLIPS)
         scores = [self.model.predict_on_batch(clips[s : s + BATCH_CLIPS]) for s in starts]
@@ -159,6 +163,7 @@ def save_model(bundle: Bundle, path: str | os.PathLike, mlflow_model: Model | No
         "architecture": bundle.architecture,
         "labels": bundle.labels,
         "sampling": dataclasses.asdict(bundle.sampling),
+        "several": bundle.several,
         "thresholds": bundle.thresholds,
     }
     (data / "bundle.json").write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")
@@ -191,7 +196,8 @@ def _read(data: Path) -> Bundle:
             Sampling(**facts["sampling"]),
             clips,
             scores,
-            # Models of earlier versions accept all.
+            # Models of earlier versions know one label a video, and accept all.
+            bool(facts.get("several", False)),
             {label: float(value) for label, value in facts.get("thresholds", {}).items()},
         )
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:

@@ -9,13 +9,14 @@ from typing import Any
 from airflow.sdk import Param
 
 from vidpipe.config import RUNTIMES, ExtractSettings, load_settings
+from vidpipe.datasets.kinds import KINDS, SINGLE
 from vidpipe.datasets.splits import NEAR_DUPLICATE_BITS
 from vidpipe.evaluation.gates import Gate
 from vidpipe.lake.layout import TASK_PATTERN
 from vidpipe.media import options
-from vidpipe.models.architectures import BACKBONES, CLASSIFICATION, Network
+from vidpipe.models.architectures import BACKBONES, CLASSIFICATION, Network, Sampling
 from vidpipe.reasons import RETRY_REASONS
-from vidpipe.training.settings import PRECISIONS, SCHEDULES, FitSettings
+from vidpipe.training.settings import PRECISIONS, SCHEDULES, WINDOW_S, FitSettings
 
 
 def task_param() -> Param:
@@ -261,8 +262,20 @@ def retry_params() -> dict[str, Param]:
 
 
 def dataset_params() -> dict[str, Param]:
-    """How the videos of a training are split."""
+    """What the labels of a training are told of, and how its videos are split."""
     return {
+        "kind": Param(
+            SINGLE,
+            type="string",
+            enum=list(KINDS),
+            values_display={key: f"{key}: {words}" for key, words in KINDS.items()},
+            title="Kind of labels",
+            description=(
+                "Where people contradict each other, the most votes decide, or of several labels"
+                " and of labels with times what at least half of them say."
+            ),
+            section="Dataset",
+        ),
         "test_share": Param(
             0.2,
             type="number",
@@ -351,7 +364,7 @@ def network_params() -> dict[str, Param]:
         ),
         "frames": _number(
             "Frames",
-            f"Of each video, spread evenly. {_defaults('sampling.frames')} Behind a backbone: 8.",
+            f"Of each clip, spread evenly. {_defaults('sampling.frames')} Behind a backbone: 8.",
             "integer",
             section,
             minimum=1,
@@ -373,6 +386,40 @@ def network_params() -> dict[str, Param]:
             section,
             minimum=16,
             maximum=2048,
+        ),
+        "window_s": _number(
+            "Seconds of a clip",
+            "So much of a video a clip shows: for what is short. Empty: the whole of it; of labels"
+            f" with times {WINDOW_S:g} s.",
+            "number",
+            section,
+            exclusiveMinimum=0,
+            maximum=600,
+        ),
+        "clips": Param(
+            Sampling.clips,
+            type="integer",
+            minimum=1,
+            maximum=64,
+            title="Clips of each video",
+            description=(
+                "Spread evenly; it learns from each, and what it says of them is averaged. Of"
+                " labels with times it is not chosen: clips follow each other, half over the one"
+                " before."
+            ),
+            section=section,
+        ),
+        "crops": Param(
+            Sampling.crops,
+            type="integer",
+            minimum=1,
+            maximum=3,
+            title="Crops of each frame",
+            description=(
+                "1: the whole frame is squeezed to the size that is asked for. 3: its left, middle"
+                " and right, or top and bottom, each a clip, which keep the shape of things."
+            ),
+            section=section,
         ),
         "dropout": _number(
             "Dropout",
@@ -540,7 +587,10 @@ def gate_params() -> dict[str, Param]:
             minimum=0,
             maximum=1,
             title="Margin",
-            description="It becomes the champion if its accuracy is higher by more than this.",
+            description=(
+                "It becomes the champion if its accuracy, of several labels its mean average"
+                " precision, is higher by more than this."
+            ),
             section="Promotion",
         ),
         "accept_precision": Param(
@@ -575,7 +625,7 @@ def gate_params() -> dict[str, Param]:
             maximum=1,
             title="Limit of a slice",
             description=(
-                "It does not become the champion if its accuracy is lower by more than this on"
+                "It does not become the champion if it is worse by more than this on"
                 " short videos, on small ones, on one source … of which there are 30 or more."
             ),
             section="Promotion",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +26,8 @@ from vidpipe.evaluation.figures import (
     find_suspects,
 )
 from vidpipe.evaluation.intervals import Interval, bootstrap
-from vidpipe.evaluation.metrics import Evaluation, evaluate
+from vidpipe.evaluation.judging import Item, Judgement, judge
+from vidpipe.evaluation.metrics import Evaluation
 from vidpipe.evaluation.slices import describe, slice_up
 from vidpipe.lake.tables import Lake
 from vidpipe.models.bundle import Bundle
@@ -39,8 +41,9 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     Config: dataset (URI), train (URI of the training's manifest), margin (by which it has to be
     better than the champion).
 
-    Result: what the training's report holds, metrics, intervals, seconds_per_clip (of CPU),
-    classes, test_videos; and, null while there is no champion: champion_version, champion_metrics,
+    Result: what the training's report holds, metrics, headline (the name of the one that counts),
+    intervals, seconds_per_clip (of CPU), classes, test_videos; and, null while there is no
+    champion: champion_version, champion_metrics,
     comparison (see `vidpipe.evaluation.comparison`) and champion_learnt: how many of the test
     videos the champion learnt from, which another seed or share of the split brings about.
 
@@ -57,11 +60,12 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     mlflow_run = tracking.open_run(trained["mlflow_run_id"])
     test = _TestSplit.of(dataset, lake)
     measured = _measure(trained["model_uri"], dataset, test, attempt, lake)
-    result = measured.evaluation
+    result = measured.judgement.evaluation
     _log(mlflow_run, test, measured, f"{dataset.task} by {measured.bundle.architecture}")
     attempt.result |= {
         **trained,
-        "metrics": result.metrics(),
+        "metrics": measured.metrics,
+        "headline": result.headline,
         "intervals": measured.intervals,
         "seconds_per_clip": measured.seconds_per_clip,
         "classes": len(dataset.labels),
@@ -71,23 +75,29 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         "champion_learnt": 0,
         "comparison": None,
     }
-    summary = f"{_shown(result)} on {len(test.videos)} test videos"
+    summary = f"{_shown(measured)} on {len(test.videos)} test videos"
     if champion:
-        of_champion = _measure(champion.uri, dataset, test, attempt, lake).evaluation
+        of_champion = _measure(champion.uri, dataset, test, attempt, lake)
         margin = manifest.config.get("margin") or 0.0
-        comparison = compare(result, of_champion, test.described, test.groups, margin=margin)
+        comparison = compare(
+            result,
+            of_champion.judgement.evaluation,
+            measured.described,
+            measured.groups,
+            margin=margin,
+        )
         mlflow_run.log_metrics(
             {
-                **{f"champion_{name}": value for name, value in of_champion.metrics().items()},
+                **{f"champion_{name}": value for name, value in of_champion.metrics.items()},
                 "difference": comparison.difference,
                 "sureness": comparison.sureness,
             }
         )
         title = f"{dataset.task}: version {trained['model_version']} and {champion.version}"
-        mlflow_run.log_figure(draw_comparison(comparison, title), "champion.png")
+        mlflow_run.log_figure(draw_comparison(comparison, result.headline, title), "champion.png")
         attempt.result |= {
             "champion_version": champion.version,
-            "champion_metrics": of_champion.metrics(),
+            "champion_metrics": of_champion.metrics,
             "champion_learnt": _learnt_by(champion, dataset, lake),
             "comparison": dataclasses.asdict(comparison),
         }
@@ -102,15 +112,13 @@ class _TestSplit:
 
     Attributes:
         videos: They.
-        names: Their file names.
-        groups: What each belongs together with.
-        described: The slices that each is in.
+        names: The file name of each, by video_id.
+        described: The slices that each is in, by video_id.
     """
 
     videos: list[LabelledVideo]
-    names: list[str]
-    groups: list[str]
-    described: list[dict[str, str]]
+    names: dict[str, str]
+    described: dict[str, dict[str, str]]
 
     @classmethod
     def of(cls, dataset: Dataset, lake: Lake) -> _TestSplit:
@@ -120,12 +128,10 @@ class _TestSplit:
             filter=ds.field("video_id").isin([video.video_id for video in videos])
         )
         row_of = {row["video_id"]: row for row in found.sort_by("ingested_at").to_pylist()}
-        rows = [row_of[video.video_id] for video in videos]
         return cls(
             videos,
-            [row["source_uri"].rpartition("/")[2] for row in rows],
-            [video.group or video.video_id for video in videos],
-            [describe(row) for row in rows],
+            {v: row["source_uri"].rpartition("/")[2] for v, row in row_of.items()},
+            {v: describe(row) for v, row in row_of.items()},
         )
 
 
@@ -136,14 +142,20 @@ class _Measured:
     Attributes:
         bundle: The model.
         clips: What it saw.
-        evaluation: Its scores beside the truth.
+        judgement: Its scores beside the truth.
+        metrics: How good they are.
+        groups: What each item that is judged belongs together with.
+        described: The slices that each is in.
         intervals: Low and high end of some of its metrics, by name.
         seconds_per_clip: CPU time.
     """
 
     bundle: Bundle
     clips: np.ndarray
-    evaluation: Evaluation
+    judgement: Judgement
+    metrics: dict[str, float]
+    groups: list[str]
+    described: list[dict[str, str]]
     intervals: dict[str, Interval]
     seconds_per_clip: float
 
@@ -161,21 +173,34 @@ def _measure(
         lambda done, of: attempt.progress(0, 1, f"reading frames, {done} of {of}"),
     )
     started_s = time.process_time()
-    scores = bundle.predict(clips)
-    seconds_per_clip = (time.process_time() - started_s) / len(clips)
-    result = evaluate(scores, bundle.labels, [video.label for video in test.videos])
+    scores = bundle.predict(clips.array)
+    seconds_per_clip = (time.process_time() - started_s) / len(clips.array)
+    video_of = {video.video_id: video for video in test.videos}
+    of_clips = [video_of[video_id] for video_id in clips.video_ids]
+    judgement = judge(dataset, of_clips, clips.windows, scores, bundle.labels, bundle.thresholds)
+    result, videos = judgement.evaluation, [item.video for item in judgement.items]
+    groups = [video.group or video.video_id for video in videos]
     intervals = {
-        name: bootstrap(lambda rows, name=name: getattr(result.take(rows), name), test.groups)
-        for name in ("accuracy", "macro_f1")
+        name: bootstrap(lambda rows, name=name: getattr(result.take(rows), name), groups)
+        for name in (result.headline, "macro_f1")
     }
-    return _Measured(bundle, clips, result, intervals, seconds_per_clip)
+    return _Measured(
+        bundle,
+        clips.array,
+        judgement,
+        judgement.metrics(),
+        groups,
+        [test.described[video.video_id] for video in videos],
+        intervals,
+        seconds_per_clip,
+    )
 
 
 def _log(mlflow_run: tracking.Run, test: _TestSplit, measured: _Measured, title: str) -> None:
     """Keeps metrics, tables and pictures."""
-    result = measured.evaluation
-    title += f", accuracy {result.accuracy:.3f}"
-    slices = slice_up(result, test.described, test.groups)
+    result, items = measured.judgement.evaluation, measured.judgement.items
+    title += f", {result.headline} {result.value:.3f}"
+    slices = slice_up(result, measured.described, measured.groups)
     ends = {
         f"test_{name}_{end}": value
         for name, interval in measured.intervals.items()
@@ -183,25 +208,33 @@ def _log(mlflow_run: tracking.Run, test: _TestSplit, measured: _Measured, title:
     }
     mlflow_run.log_metrics(
         {
-            **{f"test_{name}": value for name, value in result.metrics().items()},
+            **{f"test_{name}": value for name, value in measured.metrics.items()},
             **ends,
             "test_cpu_seconds_per_clip": measured.seconds_per_clip,
         }
     )
     mlflow_run.log_json(result.per_class(), "per_class.json")
     mlflow_run.log_json([dataclasses.asdict(of) for of in slices], "slices.json")
-    mlflow_run.log_figure(draw_confusion(result, title), "confusion.png")
+    if isinstance(result, Evaluation):
+        mlflow_run.log_figure(draw_confusion(result, title), "confusion.png")
     mlflow_run.log_figure(draw_reliability(result, title), "reliability.png")
     mlflow_run.log_figure(draw_precision_recall(result, title), "precision_recall.png")
-    mlflow_run.log_figure(draw_slices(slices, title), "slices.png")
-    shown = {test.videos[n].video_id for n in (*find_mistakes(result), *find_suspects(result))}
+    mlflow_run.log_figure(draw_slices(slices, result.headline, title), "slices.png")
+    clips = [measured.clips[item.clip] for item in items]
+    names = [_named(item, test.names) for item in items]
+    shown = {items[n].video.video_id for n in (*find_mistakes(result), *find_suspects(result))}
     mlflow_run.log_pictures(
         {
-            tracking.MISCLASSIFIED: draw_mistakes(result, measured.clips, test.names, title),
-            tracking.SUSPECTED: draw_suspects(result, measured.clips, test.names, title),
+            tracking.MISCLASSIFIED: draw_mistakes(result, clips, names, title),
+            tracking.SUSPECTED: draw_suspects(result, clips, names, title),
         },
         sorted(shown),
     )
+
+
+def _named(item: Item, names: Mapping[str, str]) -> str:
+    name = names[item.video.video_id]
+    return name if item.at_s is None else f"{item.at_s:.1f} s {name}"
 
 
 def _learnt_by(champion: tracking.Version, dataset: Dataset, lake: Lake) -> int:
@@ -219,5 +252,5 @@ def _learnt_by(champion: tracking.Version, dataset: Dataset, lake: Lake) -> int:
     return len(test & set(learnt["video_id"].to_pylist()))
 
 
-def _shown(result: Evaluation) -> str:
-    return ", ".join(f"{name} {value:.3f}" for name, value in result.metrics().items())
+def _shown(measured: _Measured) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in measured.metrics.items())

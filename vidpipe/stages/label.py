@@ -15,7 +15,10 @@ from pyiceberg.expressions import In
 
 from vidpipe import tracking
 from vidpipe.datasets.clips import read_clips
+from vidpipe.datasets.windows import Window
 from vidpipe.errors import MediaError, NothingToDoError
+from vidpipe.evaluation.several import decisions
+from vidpipe.evaluation.timeline import Segment, find_segments, moments_of, score_moments
 from vidpipe.lake import layout
 from vidpipe.lake.tables import Lake
 from vidpipe.stages.attempt import Attempt, ItemRows
@@ -172,24 +175,27 @@ def _label(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         bundle.sampling,
         attempt.scratch / "clips.npy",
     )
-    row_of = {video_id: row for row, video_id in enumerate(clips.video_ids)}
+    rows_of: dict[str, list[int]] = {}
+    for row, video_id in enumerate(clips.video_ids):
+        rows_of.setdefault(video_id, []).append(row)
     deadline = config["deadline"]
     total = len(manifest.items)
     for start in range(0, total, BATCH_VIDEOS):
         items = manifest.items[start : start + BATCH_VIDEOS]
         over = bool(deadline) and now() > datetime.fromisoformat(deadline)
-        found = [] if over else [i["video_id"] for i in items if i["video_id"] in row_of]
-        scores = dict(
-            zip(found, bundle.predict(clips.array[[row_of[v] for v in found]]), strict=True)
-            if found
-            else ()
-        )
+        # The clips of videos that follow each other do so, too.
+        found = [row for item in items for row in rows_of.get(item["video_id"], [])]
+        first, end = (found[0], found[-1] + 1) if found and not over else (0, 0)
+        scores = bundle.predict(clips.array[first:end])
         for item in items:
             with attempt.item(item) as rows:
                 if over:
                     rows.skip("out_of_budget", f"The run was to begin nothing after {deadline}.")
-                else:
-                    _keep(manifest, item, bundle, scores.get(item["video_id"]), rows)
+                    continue
+                clip_rows = rows_of.get(item["video_id"], [])
+                windows = [clips.windows[row] for row in clip_rows]
+                of_video = scores[[row - first for row in clip_rows]]
+                _keep(manifest, item, bundle, windows, of_video, rows)
         attempt.progress(min(start + BATCH_VIDEOS, total), total)
 
 
@@ -206,7 +212,8 @@ def _keep(
     manifest: Manifest,
     item: dict[str, Any],
     bundle: Bundle,
-    scores: np.ndarray | None,
+    windows: list[Window],
+    scores: np.ndarray,
     rows: ItemRows,
 ) -> None:
     config = manifest.config
@@ -214,25 +221,39 @@ def _keep(
         item["video_id"], config["task"], config["model_version"], item["extraction"]
     )
     rows.identify(work_key, item["video_id"])
-    if scores is None:
+    if not windows:
         raise MediaError("no_frames", "The table frames has no row of this video.")
-    best = int(np.argmax(scores))
-    label, threshold = bundle.labels[best], config["threshold"]
-    if threshold is None:
-        threshold = bundle.thresholds.get(label, 0.0)
-    row = {
+    facts = {
         "task": config["task"],
         "video_id": item["video_id"],
-        "start_s": 0.0,
-        "end_s": item["duration_s"],
-        "label": label,
-        "score": float(scores[best]),
-        "accepted": float(scores[best]) >= threshold,
         "model": config["model"],
         "model_version": config["model_version"],
         "labelled_at": manifest.planned_time,
         "work_key": work_key,
         "run_key": manifest.run_key,
     }
-    rows.write("labels", [row])
+    accepts_all_from = config["threshold"]
+    for found in _say(bundle, windows, scores, item["duration_s"]):
+        threshold = accepts_all_from
+        if threshold is None:
+            threshold = bundle.thresholds.get(found.label, 0.0)
+        rows.write("labels", [{**facts, **found._asdict(), "accepted": found.score >= threshold}])
     rows.done(work_key, video_id=item["video_id"])
+
+
+def _say(
+    bundle: Bundle, windows: list[Window], scores: np.ndarray, duration_s: float
+) -> list[Segment]:
+    """What a model says of a video: its label; where there may be several, those that it sees, and
+    else, lest nothing be known of the video, the one that it is least unsure of."""
+    if bundle.sampling.sliding:
+        of_parts = score_moments(moments_of(duration_s), windows, scores)
+    else:
+        of_parts = scores.mean(axis=0, keepdims=True)
+    if bundle.several:
+        enough = decisions(bundle.labels, bundle.thresholds)
+        if found := find_segments(duration_s, of_parts, bundle.labels, enough):
+            return found
+    part, best = np.unravel_index(int(of_parts.argmax()), of_parts.shape)
+    part_s, score = duration_s / len(of_parts), float(of_parts[part, best])
+    return [Segment(part * part_s, (part + 1) * part_s, bundle.labels[best], score)]

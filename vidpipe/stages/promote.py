@@ -11,7 +11,7 @@ from typing import Any
 from vidpipe import tracking
 from vidpipe.errors import BadInputError
 from vidpipe.evaluation.figures import draw_ranking
-from vidpipe.evaluation.gates import SLICE_VIDEOS
+from vidpipe.evaluation.gates import HEADLINES, SLICE_VIDEOS
 from vidpipe.evaluation.ranking import Ranked, rank, show_ranking
 from vidpipe.lake.tables import Lake
 from vidpipe.stages.attempt import Attempt
@@ -117,11 +117,12 @@ def _decide(
     evaluated: dict[str, Any], champion: tracking.Version | None, config: dict[str, Any]
 ) -> tuple[bool, str]:
     """Whether it is promoted, and why, in words."""
-    accuracy = evaluated["metrics"]["accuracy"]
+    headline = evaluated["headline"]
+    reached, name = evaluated["metrics"][headline], HEADLINES[headline]
     videos = evaluated["test_videos"]
     if champion is None:
         return True, (
-            f"There was no champion to beat. Accuracy {accuracy:.3f} on {videos} test videos."
+            f"There was no champion to beat. Its {name} is {reached:.3f} on {videos} test videos."
         )
     if champion.version != evaluated["champion_version"]:
         return False, (
@@ -133,8 +134,8 @@ def _decide(
     sure, worse = comparison["sureness"], _worse(comparison["slices"], config["slice_limit"])
     better = comparison["difference"] > margin and sure >= config["confidence"]
     why = (
-        f"Its accuracy is {accuracy:.3f}, that of version {champion.version} is"
-        f" {evaluated['champion_metrics']['accuracy']:.3f}, on the same {videos} test videos:"
+        f"Its {name} is {reached:.3f}, that of version {champion.version} is"
+        f" {evaluated['champion_metrics'][headline]:.3f}, on the same {videos} test videos:"
         f" {comparison['difference']:+.3f} ({low:.3f} to {high:.3f}),"
         f" {'' if better else 'not '}better by more than {margin:g} (sure to {sure:.0%},"
         f" {config['confidence']:.0%} are asked for)."

@@ -2,21 +2,27 @@
 
 Several families (architectures) learn from the same dataset: each has its own train and evaluate.
 
-The labels are the annotations that hold; where several of one video contradict, the majority. Which
-videos are in which split, `vidpipe/datasets/splits.py` says: what was published of the same task,
-seed and shares before stays as it is.
+The labels are the annotations that hold; where people contradict each other,
+`vidpipe/datasets/consensus.py` settles it. Which videos are in which split,
+`vidpipe/datasets/splits.py` says: what was published of the same task, seed and shares before stays
+as it is.
 """
 
 from __future__ import annotations
 
 import collections
 import dataclasses
-from typing import Any
+import itertools
+import json
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
 
 import pyarrow.dataset as ds
 
-from vidpipe.datasets.annotations import current_labels
-from vidpipe.datasets.labelled import Dataset, LabelledVideo, agree
+from vidpipe.datasets.annotations import Key, Statement, current_labels
+from vidpipe.datasets.consensus import Span, settle
+from vidpipe.datasets.kinds import KINDS, SINGLE, TIMED
+from vidpipe.datasets.labelled import Dataset, LabelledVideo
 from vidpipe.errors import BadInputError, UsageError
 from vidpipe.evaluation.gates import Gate
 from vidpipe.lake import layout
@@ -31,8 +37,9 @@ from vidpipe.training.settings import complete
 def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     """Writes the rows of `splits` and the manifests of the stages that follow.
 
-    Config: task, architectures (their names), seed, test_share, near_duplicate_bits (null: the
-    default), the fields of `Gate`, and what `vidpipe.training.settings.complete` takes.
+    Config: task, kind (of labels, see `vidpipe.datasets.kinds.KINDS`; null: single), architectures
+    (their names), seed, test_share, near_duplicate_bits (null: the default), the fields of `Gate`,
+    and what `vidpipe.training.settings.complete` takes.
 
     Result: `shards` (URIs of all manifests), `mapped` (those of train and evaluate of each family),
     `last` (that of promote), `dataset` (version),
@@ -46,33 +53,46 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     task = config.get("task")
     if not task:
         raise UsageError("A training needs a task, such as motion.")
-    trainings = _complete(config)
+    kind = config.get("kind") or SINGLE
+    if kind not in KINDS:
+        raise UsageError(f"Labels are of a kind of {', '.join(KINDS)}. Received: {kind!r}")
+    trainings = _complete({**config, "sliding": kind == TIMED})
     # What a form leaves empty is null.
     given = {f.name: config.get(f.name) for f in dataclasses.fields(Gate)}
     gate = Gate(**{name: value for name, value in given.items() if value is not None})
     snapshots = lake.published()
-    agreed, tied = agree(_votes(lake, snapshots, task))
     extractions = _extractions(lake, snapshots)
-    labels = {video_id: label for video_id, label in agreed.items() if video_id in extractions}
-    if lost := sorted(set(agreed.values()) - set(labels.values())):
-        count = list(agreed.values()).count(lost[0])
+    durations_s = {video_id: of.duration_s for video_id, of in extractions.items()}
+    agreed = settle(_current(lake, snapshots, task), kind, durations_s)
+    labels = {video_id: of for video_id, of in agreed.labels.items() if video_id in extractions}
+    counts_of = collections.Counter(itertools.chain(*agreed.labels.values()))
+    if lost := sorted(set(counts_of) - set(itertools.chain(*labels.values()))):
+        count = counts_of[lost[0]]
         raise BadInputError(
             f"Class {lost[0]!r} has {count} labelled videos, and none of them has frames. Ingest"
             " them again, or withdraw their labels (column `delete`)."
         )
-    extracted = {video_id: extractions[video_id] for video_id in labels}
-    planned = plan_splits(
-        attempt, lake, snapshots, {v: [label] for v, label in labels.items()}, extracted
-    )
+    _require_times(kind, agreed.spans, durations_s)
+    extracted = {v: (extractions[v].work_key, extractions[v].run_key) for v in labels}
+    planned = plan_splits(attempt, lake, snapshots, labels, extracted)
     units = planned.assignment.units
     dataset = Dataset(
         task,
         [
-            LabelledVideo(video_id, labels[video_id], split, *extracted[video_id], units[video_id])
+            LabelledVideo(
+                video_id,
+                labels[video_id],
+                split,
+                *extracted[video_id],
+                units[video_id],
+                agreed.spans.get(video_id, ()),
+                durations_s[video_id],
+            )
             for video_id, split in planned.assignment.splits.items()
         ],
         snapshots,
         planned.proof,
+        kind,
     )
     _write_splits(attempt, lake, dataset, planned)
     dataset_uri = f"{layout.run_uri(lake.uri, manifest.run_key)}/datasets/{attempt.name}.json"
@@ -102,8 +122,8 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     attempt.announce("train", epochs, unit="epochs")
     counts = {
         **collections.Counter(planned.assignment.splits.values()),
-        "tied": len(tied),
-        "without_frames": len(agreed) - len(labels),
+        "tied": len(agreed.tied),
+        "without_frames": len(agreed.labels) - len(labels),
     }
     attempt.conclude(
         f"dataset {dataset.version} of {task}, {len(dataset.labels)} classes, videos: "
@@ -131,8 +151,8 @@ def _complete(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {name: complete({**config, "architecture": name}) for name in names}
 
 
-def _votes(lake: Lake, snapshots: dict[str, int], task: str) -> list[tuple[str, str]]:
-    """Video and label of each annotation that holds."""
+def _current(lake: Lake, snapshots: dict[str, int], task: str) -> dict[Key, frozenset[Statement]]:
+    """The annotations of a task that hold."""
     annotations = lake.dataset("annotations", snapshots=snapshots)
     current = current_labels(annotations.to_table(filter=ds.field("task") == task))
     if not current:
@@ -142,23 +162,44 @@ def _votes(lake: Lake, snapshots: dict[str, int], task: str) -> list[tuple[str, 
             f" Import some with `vidpipe annotate FILE --task {task}`."
             + (f" There are annotations of: {', '.join(others)}." if others else "")
         )
-    return [
-        (key.video_id, said.label)
-        for key, statements in current.items()
-        for said in statements
-        # A box tells of a thing in it, and not of the whole video.
-        if said.label is not None and said.box is None
-    ]
+    if all(said.box is not None for statements in current.values() for said in statements):
+        raise BadInputError(
+            f"Task {task!r} has annotations of boxes only, which tell of things in a picture. To"
+            " classify videos, annotate whole videos or ranges of them."
+        )
+    return current
 
 
-def _extractions(lake: Lake, snapshots: dict[str, int]) -> dict[str, tuple[str, str]]:
-    """Work key and run key of the newest extraction of each video."""
-    columns = ["video_id", "work_key", "run_key", "ingested_at"]
+class _Extraction(NamedTuple):
+    work_key: str
+    run_key: str
+    duration_s: float
+
+
+def _extractions(lake: Lake, snapshots: dict[str, int]) -> dict[str, _Extraction]:
+    """The newest extraction of each video."""
+    columns = ["video_id", *_Extraction._fields, "ingested_at"]
     rows = lake.dataset("videos", snapshots=snapshots).to_table(columns=columns)
     return {
-        row["video_id"]: (row["work_key"], row["run_key"])
+        row["video_id"]: _Extraction(*(row[name] for name in _Extraction._fields))
         for row in rows.sort_by("ingested_at").to_pylist()
     }
+
+
+def _require_times(
+    kind: str, spans: Mapping[str, Collection[Span]], durations_s: Mapping[str, float]
+) -> None:
+    """Refuses labels with times of which none has a time."""
+    whole = all(
+        span.start_s <= 0 and span.end_s >= durations_s.get(video_id, 0)
+        for video_id, of in spans.items()
+        for span in of
+    )
+    if kind == TIMED and whole:
+        raise BadInputError(
+            "Labels with times are asked for, and no annotation has a time: all tell of whole"
+            " videos. Annotate ranges (columns `start_s`, `end_s`), or take labels of another kind."
+        )
 
 
 def _write_splits(attempt: Attempt, lake: Lake, dataset: Dataset, planned: Planned) -> None:
@@ -178,7 +219,8 @@ def _write_splits(attempt: Attempt, lake: Lake, dataset: Dataset, planned: Plann
                 "dataset": dataset.task,
                 "version": dataset.version,
                 "video_id": video.video_id,
-                "label": video.label,
+                "label": None if dataset.several else video.labels[0],
+                "labels": json.dumps(video.labels) if dataset.several else None,
                 "split": video.split,
                 "group": video.group,
                 "weight": 1.0,

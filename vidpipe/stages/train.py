@@ -6,7 +6,6 @@ Several workers (see `vidpipe.training.distribution`) run the same command; the 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +17,7 @@ from vidpipe import tracking
 from vidpipe.datasets.features import FeatureCache, read_features
 from vidpipe.datasets.labelled import Dataset
 from vidpipe.datasets.splits import TRAIN, VALIDATION
-from vidpipe.evaluation.metrics import accepting_thresholds, evaluate
+from vidpipe.evaluation.judging import judge
 from vidpipe.lake import layout
 from vidpipe.lake.tables import Lake
 from vidpipe.models.architectures import Network, Sampling, chosen
@@ -80,7 +79,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
             mlflow_run.log_json(learnt.thresholds, "thresholds.json")
             mlflow_run.log_metrics(
                 {
-                    **{f"best_{name}": value for name, value in learnt.best.items()},
+                    **learnt.best,
                     "parameters": learnt.model.count_params(),
                     "flops_per_clip": count_flops(learnt.model),
                 }
@@ -91,6 +90,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
                 architecture=config["architecture"],
                 labels=dataset.labels,
                 sampling=chosen(Sampling, config),
+                several=dataset.several,
                 thresholds=learnt.thresholds,
             ).log(mlflow_run.id)
             version = tracking.version_of_run(dataset.task, mlflow_run.id)
@@ -138,7 +138,8 @@ class Learnt:
     Attributes:
         model: With the weights of its best epoch.
         thresholds: The score from which on each label is accepted.
-        best: The validation metrics of that epoch; none where no video validates.
+        best: What they do on the validation videos, by the names that MLflow has; nothing where no
+            video validates.
     """
 
     model: keras.Model
@@ -154,18 +155,18 @@ def learn(
     replicas: Replicas,
     checkpoints: Checkpoints,
     mlflow_run: tracking.Run | None = None,
-    judge: Callable[[Epoch], None] = lambda epoch: None,
+    watch: Callable[[Epoch], None] = lambda epoch: None,
 ) -> Learnt:
     """Trains; the first worker, which has the MLflow run, tells how far it is.
 
-    `judge` is called after each epoch, and may end it all by an exception.
+    `watch` is called after each epoch, and may end it all by an exception.
     """
     network, sampling, settings = (
         chosen(kind, config) for kind in (Network, Sampling, FitSettings)
     )
     labels, videos = dataset.labels, dataset.of(TRAIN, VALIDATION)
     prepare(settings)
-    model = build_model(network, sampling, len(labels))
+    model = build_model(network, sampling, len(labels), several=dataset.several)
     key = _load_weights(model, config, attempt, lake, mlflow_run)
 
     def tell(what: str) -> Callable[[int, int], None]:
@@ -175,12 +176,9 @@ def learn(
 
         return progress
 
-    train, validation = (
-        np.flatnonzero([video.split == split for video in videos]) for split in (TRAIN, VALIDATION)
-    )
     if network.frozen:
         learner = model.get_layer("head")
-        inputs = read_features(
+        clips = read_features(
             FeatureCache(lake, key),
             dataset,
             lake,
@@ -192,11 +190,18 @@ def learn(
             worker=replicas.workers.index,
             workers=replicas.workers.count,
         )
-        standardise(learner, inputs, train)
     else:
         learner = model
         path = attempt.scratch / "clips.npy"
-        inputs = dataset.read_clips(lake, videos, sampling, path, tell("reading frames"))
+        clips = dataset.read_clips(lake, videos, sampling, path, tell("reading frames"))
+    video_of = {video.video_id: video for video in videos}
+    of_clip = [video_of[video_id] for video_id in clips.video_ids]
+    truth = [dataset.truth(*pair) for pair in zip(of_clip, clips.windows, strict=True)]
+    train, validation = (
+        np.flatnonzero([video.split == split for video in of_clip]) for split in (TRAIN, VALIDATION)
+    )
+    if network.frozen:
+        standardise(learner, clips.array, train)
 
     def on_epoch(epoch: Epoch) -> None:
         if mlflow_run:
@@ -204,37 +209,41 @@ def learn(
             mlflow_run.log_metrics(told, epoch.number, once=True)
             shown = ", ".join(f"{name} {value:.3f}" for name, value in epoch.metrics.items())
             attempt.progress(epoch.number, settings.epochs, f"{shown}, {epoch.left_s:.0f} s left")
-        judge(epoch)
+        watch(epoch)
 
     with stops_deferred() as stopping, replicas.watching():
         history = fit(
             learner,
-            inputs,
-            np.eye(len(labels), dtype=np.float32)[[labels.index(v.label) for v in videos]],
+            clips.array,
+            np.array([[label in of for label in labels] for of in truth], np.float32),
             train=train,
             validation=validation,
             settings=settings,
             on_epoch=on_epoch,
-            names=[video.video_id for video in videos],
+            several=dataset.several,
+            names=clips.video_ids,
             checkpoints=checkpoints,
             stopping=stopping,
             replicas=replicas,
         )
     # What no validation video speaks of, none is accepted of; without any, all is.
-    scores = [learner.predict_on_batch(inputs[[row]]) for row in validation]
-    thresholds = {}
+    scores = [learner.predict_on_batch(clips.array[[row]]) for row in validation]
+    thresholds, best = {}, {}
     if scores:
-        truth = [videos[row].label for row in validation]
-        result = evaluate(np.concatenate(scores), labels, truth)
-        thresholds = accepting_thresholds(result, config["accept_precision"])
-    model = _in_full_precision(model, network, sampling, len(labels))
-    return Learnt(model, thresholds, _best(history))
-
-
-def _best(history: list[dict[str, float]]) -> dict[str, float]:
-    """The validation metrics of the epoch whose weights are kept."""
-    best = min(history, key=lambda epoch: epoch.get("validation_loss", math.inf))
-    return {name: value for name, value in best.items() if name.startswith("validation_")}
+        result = judge(
+            dataset,
+            [of_clip[row] for row in validation],
+            [clips.windows[row] for row in validation],
+            np.concatenate(scores),
+            labels,
+        )
+        thresholds = result.evaluation.accepting_thresholds(config["accept_precision"])
+        best = {
+            f"best_validation_{result.evaluation.headline}": result.evaluation.value,
+            "best_validation_loss": min(epoch["validation_loss"] for epoch in history),
+        }
+    whole = _in_full_precision(model, network, sampling, len(labels), several=dataset.several)
+    return Learnt(whole, thresholds, best)
 
 
 def _load_weights(
@@ -264,12 +273,12 @@ def _load_weights(
 
 
 def _in_full_precision(
-    model: keras.Model, network: Network, sampling: Sampling, classes: int
+    model: keras.Model, network: Network, sampling: Sampling, classes: int, *, several: bool
 ) -> keras.Model:
     """The same network computing in float32, as it is evaluated and labels, on any machine."""
     keras.config.set_dtype_policy("float32")
     if model.dtype_policy.compute_dtype == "float32":
         return model
-    whole = build_model(network, sampling, classes)
+    whole = build_model(network, sampling, classes, several=several)
     whole.set_weights(model.get_weights())
     return whole

@@ -21,6 +21,9 @@ PRECISIONS = {
 }
 
 
+WINDOW_S = 2.0  # of labels with times
+
+
 @dataclass(frozen=True)
 class FitSettings:
     """How to train.
@@ -98,6 +101,14 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
         "seed": 0,
     }
     fields = {**defaults, **given, "fine_tune": fine_tune}
+    if fields["sliding"]:
+        # A label of a moment is shorter than most videos.
+        fields["window_s"] = given.get("window_s", WINDOW_S)
+        if fields["clips"] > 1:
+            raise UsageError(
+                "Of labels with times the windows follow each other: how many clips of a video"
+                f" there are is not chosen. Received: {fields['clips']} clips."
+            )
     parts = (chosen(kind, fields) for kind in (Network, Sampling, FitSettings))
     whole = {name: value for part in parts for name, value in dataclasses.asdict(part).items()}
     return {**whole, "weights": weights}

@@ -399,7 +399,15 @@ STAGES = (
     ),
     ("train", "Train the model of a shard.", None),
     ("evaluate", "Evaluate a trained model beside the champion.", None),
-    ("promote", "Make a model the champion if it is better.", None),
+    ("promote", "Make the best of the models the champion if it is better.", None),
+    (
+        "tune",
+        "Pin a dataset and plan a tuning.",
+        '{"task": "motion", "architectures": ["attention"], "search": ["dropout"], "trials": 4,'
+        ' "min_epochs": 2, "reduction": 3}',
+    ),
+    ("trial", "Train as a tuning chooses, until the end or until others do better.", None),
+    ("best", "Tell what a tuning found.", None),
     ("label", "Plan the labelling, or label the videos of a shard.", '{"task": "motion"}'),
     ("audit", "Prove that a run may be published.", '{"plan": "s3://…/plan/A.json"}'),
     ("publish", "Publish what was audited.", '{"publication": "s3://…/publish/A.json"}'),

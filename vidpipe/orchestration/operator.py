@@ -207,6 +207,8 @@ class StageOperator(BaseOperator):
         context["ti"].xcom_push(key="report", value=report.uri)
         if summary := report.result.get("summary"):
             context["ti"].xcom_push(key="summary", value=summary)
+        if name := report.result.get("name"):
+            context["shard_name"] = name
         if last := report.result.get("last"):
             context["ti"].xcom_push(key="last", value=last)
         self.mlflow_url = report.result.get("mlflow_url")

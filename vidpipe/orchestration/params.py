@@ -578,6 +578,80 @@ def training_params() -> dict[str, Param]:
     }
 
 
+def tuning_params() -> dict[str, Param]:
+    """What a tuning searches, and how much it may take."""
+    section = "Search"
+    return {
+        "search": Param(
+            ["learning_rate", "batch_size", "weight_decay", "dropout"],
+            type="array",
+            items={"type": "string", "enum": list(SEARCHED)},
+            uniqueItems=True,
+            examples=list(SEARCHED),
+            values_display={name: f"{name}: {words}" for name, words in SEARCHED.items()},
+            title="Search",
+            description=(
+                "What is tried out. The architecture is, too, where several are chosen; all else is"
+                " as below."
+            ),
+            section=section,
+        ),
+        "trials": Param(
+            20,
+            type="integer",
+            minimum=1,
+            maximum=500,
+            title="At most so many trials",
+            description="Each is a training; most end early, as others do better.",
+            section=section,
+        ),
+        "max_hours": Param(
+            None,
+            type=["null", "number"],
+            exclusiveMinimum=0,
+            title="At most so many hours",
+            description=(
+                "After so many hours no further trial is begun; those at work go on to their end."
+                " Empty: no limit."
+            ),
+            section=section,
+        ),
+        "min_epochs": Param(
+            3,
+            type="integer",
+            minimum=1,
+            maximum=1000,
+            title="Epochs that each trial has",
+            description="Before, none is ended because others do better.",
+            section=section,
+        ),
+        "reduction": Param(
+            3,
+            type="integer",
+            minimum=2,
+            maximum=10,
+            title="One of so many goes on",
+            description=(
+                "After these epochs, after so many times as many, and so on (asynchronous"
+                " successive halving)."
+            ),
+            section=section,
+        ),
+        "ask_hours": Param(
+            24,
+            type="number",
+            minimum=0,
+            maximum=720,
+            title="Ask for so many hours whether to train",
+            description=(
+                "When the best is known the run waits so long for a click on Approve, which trains"
+                " with it. 0: it does not ask."
+            ),
+            section=section,
+        ),
+    }
+
+
 def gate_params() -> dict[str, Param]:
     """What a model must show before it is trusted."""
     return {

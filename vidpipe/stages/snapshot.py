@@ -50,16 +50,49 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         BadInputError: There are too few annotations, or they cannot be split.
     """
     config = manifest.config
-    task = config.get("task")
-    if not task:
-        raise UsageError("A training needs a task, such as motion.")
-    kind = config.get("kind") or SINGLE
-    if kind not in KINDS:
-        raise UsageError(f"Labels are of a kind of {', '.join(KINDS)}. Received: {kind!r}")
-    trainings = _complete({**config, "sliding": kind == TIMED})
+    trainings = complete_all(config)
     # What a form leaves empty is null.
     given = {f.name: config.get(f.name) for f in dataclasses.fields(Gate)}
     gate = Gate(**{name: value for name, value in given.items() if value is not None})
+    dataset, dataset_uri = pin_dataset(manifest, attempt, lake)
+    plan = Plan(manifest, attempt, lake)
+    families = []
+    for architecture, training in trainings.items():
+        train = {
+            "task": dataset.task,
+            "dataset": dataset_uri,
+            "dataset_version": dataset.version,
+            "accept_precision": gate.accept_precision,
+            **training,
+        }
+        train_uri = plan.add("train", architecture, train)
+        evaluate = {"dataset": dataset_uri, "train": train_uri, "margin": gate.margin}
+        evaluate_uri = plan.add("evaluate", architecture, evaluate)
+        families.append({"train": train_uri, "evaluate": evaluate_uri})
+    promote = {
+        "evaluated": [family["evaluate"] for family in families],
+        "margin": gate.margin,
+        "confidence": gate.confidence,
+        "slice_limit": gate.slice_limit,
+    }
+    promote_uri = plan.add("promote", "+".join(trainings), promote)
+    epochs = sum(training["epochs"] for training in trainings.values())
+    attempt.announce("train", epochs, unit="epochs")
+    attempt.result |= {"shards": plan.uris, "mapped": families, "last": promote_uri}
+
+
+def pin_dataset(manifest: Manifest, attempt: Attempt, lake: Lake) -> tuple[Dataset, str]:
+    """Writes the rows of `splits` and a dataset, and tells of it in the result.
+
+    Config and result as of `run`, without what is said of networks and their manifests.
+
+    Returns:
+        The dataset, and its URI.
+
+    Raises:
+        BadInputError: There are too few annotations, or they cannot be split.
+    """
+    task, kind = manifest.config["task"], _kind(manifest.config)
     snapshots = lake.published()
     extractions = _extractions(lake, snapshots)
     durations_s = {video_id: of.duration_s for video_id, of in extractions.items()}
@@ -97,29 +130,6 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     _write_splits(attempt, lake, dataset, planned)
     dataset_uri = f"{layout.run_uri(lake.uri, manifest.run_key)}/datasets/{attempt.name}.json"
     lake.store.put_json(dataset_uri, dataset.to_json())
-    plan = _Plan(manifest, attempt, lake)
-    families = []
-    for architecture, training in trainings.items():
-        train = {
-            "task": task,
-            "dataset": dataset_uri,
-            "dataset_version": dataset.version,
-            "accept_precision": gate.accept_precision,
-            **training,
-        }
-        train_uri = plan.add("train", architecture, train)
-        evaluate = {"dataset": dataset_uri, "train": train_uri, "margin": gate.margin}
-        evaluate_uri = plan.add("evaluate", architecture, evaluate)
-        families.append({"train": train_uri, "evaluate": evaluate_uri})
-    promote = {
-        "evaluated": [family["evaluate"] for family in families],
-        "margin": gate.margin,
-        "confidence": gate.confidence,
-        "slice_limit": gate.slice_limit,
-    }
-    promote_uri = plan.add("promote", "+".join(trainings), promote)
-    epochs = sum(training["epochs"] for training in trainings.values())
-    attempt.announce("train", epochs, unit="epochs")
     counts = {
         **collections.Counter(planned.assignment.splits.values()),
         "tied": len(agreed.tied),
@@ -131,24 +141,36 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         + f"; {planned.summary}"
     )
     attempt.result |= {
-        "shards": plan.uris,
-        "mapped": families,
-        "last": promote_uri,
         "dataset": dataset.version,
         "base": snapshots,
         "counts": {**counts, **planned.counts},
     }
+    return dataset, dataset_uri
 
 
-def _complete(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The training of each architecture, in full."""
+def complete_all(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The training of each architecture, in full; config as of `run`.
+
+    Raises:
+        UsageError: There is no task, no architecture, or no such thing as is asked for.
+    """
+    if not config.get("task"):
+        raise UsageError("A training needs a task, such as motion.")
+    sliding = _kind(config) == TIMED
     names = config.get("architectures") or []
     if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
         raise UsageError(
             f"A training needs architectures, one or more of {', '.join(CLASSIFICATION)}."
             f" Received: {names!r}"
         )
-    return {name: complete({**config, "architecture": name}) for name in names}
+    return {name: complete({**config, "architecture": name, "sliding": sliding}) for name in names}
+
+
+def _kind(config: dict[str, Any]) -> str:
+    kind = config.get("kind") or SINGLE
+    if kind not in KINDS:
+        raise UsageError(f"Labels are of a kind of {', '.join(KINDS)}. Received: {kind!r}")
+    return kind
 
 
 def _current(lake: Lake, snapshots: dict[str, int], task: str) -> dict[Key, frozenset[Statement]]:
@@ -235,7 +257,7 @@ def _write_splits(attempt: Attempt, lake: Lake, dataset: Dataset, planned: Plann
     )
 
 
-class _Plan:
+class Plan:
     """The manifests of stages that have one item each: a model.
 
     Attributes:

@@ -25,7 +25,7 @@ from vidpipe.datasets.pipeline import (
     steps_per_epoch,
     training_batches,
 )
-from vidpipe.errors import BadInputError, StoppedError, TemporaryError
+from vidpipe.errors import DivergedError, StoppedError, TemporaryError
 from vidpipe.training.checkpoints import Checkpoint, Checkpoints
 from vidpipe.training.distribution import Replicas, copy_variables
 from vidpipe.training.optimizing import balanced_weights, make_loss, make_optimizer
@@ -103,7 +103,7 @@ def fit(
         The metrics of each epoch.
 
     Raises:
-        BadInputError: The loss is NaN or infinite: says since which step. The last checkpoint that
+        DivergedError: The loss is NaN or infinite: says since which step. The last checkpoint that
             was kept is from before it.
         StoppedError: `stopping` said so.
         TemporaryError: Workers cannot go on from the same checkpoint.
@@ -373,7 +373,7 @@ class _Loop:
         step = self.state.step - steps + 1
         clips = self._clips_of(step)
         shown = ", ".join(clips[:CLIPS_NAMED]) + (", …" if len(clips) > CLIPS_NAMED else "")
-        raise BadInputError(
+        raise DivergedError(
             f"The loss is NaN or infinite since step {step}, step {(step - 1) % self._steps + 1} of"
             f" epoch {(step - 1) // self._steps + 1}: try a lower learning rate, or look at the"
             f" videos of that batch: {shown}"

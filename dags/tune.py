@@ -15,8 +15,8 @@ which it links, with the trials below it, a picture of how much each parameter m
 `publish` make the dataset known.
 
 **Train with it.** `offer` waits for an answer: *Approve*, on its page or below *Required Actions*,
-and `start_train` starts `train` with the best configuration (if `train` is paused, unpause it). From
-a shell: the command with which `vidpipe run tune` ends.
+and `start_train` starts `train` with the best configuration (if `train` is paused, unpause it).
+From a shell: the command with which `vidpipe run tune` ends.
 
 **Budget.** In trials, and in hours: trials that would begin later end at once and are `skipped` as
 `out_of_budget`. Trials that diverge cost only themselves.

@@ -29,6 +29,7 @@ from vidpipe.local.state import ROOT, load_running, require_running
 from vidpipe.stages.manifest import Progress, now, read_progress
 
 FINISHED = ("success", "failed")
+ASKS = "awaiting_input"
 POLL_S = 2.0
 PAGE = 100
 LOG_TAIL_LINES = 15
@@ -46,7 +47,13 @@ RETRIES = Retry(
 
 Items = dict[str, Progress]
 
-_STYLES = {"success": "green", "failed": "red", "upstream_failed": "red", "running": "cyan"}
+_STYLES = {
+    "success": "green",
+    ASKS: "yellow",
+    "failed": "red",
+    "upstream_failed": "red",
+    "running": "cyan",
+}
 
 
 class _AlreadyThereError(UsageError):
@@ -301,6 +308,8 @@ def watch(
 ) -> str:
     """Shows the progress of a run until it ends, and then what came of it, or why it failed.
 
+    A run of which nothing is left but a question to people is done as well.
+
     Returns:
         State of the run: `success` or `failed`.
     """
@@ -320,6 +329,9 @@ def watch(
     _print_spent(dag_id, run_id, console)
     if state == "failed":
         _print_failures(client, dag_id, run_id, console)
+    if state == ASKS:
+        console.print(f"It asks whether to go on: {link}/required_actions", soft_wrap=True)
+        return "success"
     return state
 
 
@@ -349,7 +361,7 @@ _STATE_ORDER = (
     "up_for_retry",
     "running",
     "deferred",
-    "awaiting_input",
+    ASKS,
     "restarting",
     "queued",
     "scheduled",
@@ -422,7 +434,15 @@ def _poll(client: AirflowClient, dag_id: str, run_id: str, show: Show) -> str:
         else:
             if state in FINISHED:
                 return state
+            if _asks(instances):
+                return ASKS
         time.sleep(POLL_S)
+
+
+def _asks(instances: list[dict[str, Any]]) -> bool:
+    """Whether all that is left of a run is to be decided by somebody."""
+    left = {ti["state"] for ti in instances} - {"success", "skipped", "failed", "upstream_failed"}
+    return ASKS in left and left <= {ASKS, None}
 
 
 def _why_retried(

@@ -17,6 +17,7 @@ from vidpipe.media import options
 from vidpipe.models.architectures import BACKBONES, CLASSIFICATION, Network, Sampling
 from vidpipe.reasons import RETRY_REASONS
 from vidpipe.training.settings import PRECISIONS, SCHEDULES, WINDOW_S, FitSettings
+from vidpipe.training.space import SEARCHED
 
 
 def task_param() -> Param:

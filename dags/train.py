@@ -15,6 +15,11 @@ champion on the same clips; `promote` gives it the alias `champion` if its accur
 margin, surely enough, and no large slice of the videos is worse than it may be, else `challenger`
 (table `promotions`); `audit` and `publish` make the tables show it.
 
+**Several architectures** learn from the same dataset, each by itself. `promote` ranks them, in its
+log and in the MLflow run to which it links (`ranking.png`, `ranking.json`): the best on the
+validation videos meets the champion, the others are kept in MLflow. One that fails is told of there
+and leaves the others as they are.
+
 **Which architecture?** `cnn` sees one frame at a time: enough where one picture tells the class,
 and blind to motion. The others see the frames in their order; docs/models.md tells which to take
 when. With few labels, a backbone with weights from other pictures is worth more than anything else.
@@ -35,13 +40,18 @@ Where all examples of a class are one group or look alike, label some that are n
 
 from __future__ import annotations
 
-from airflow.sdk import DAG
+from airflow.sdk import DAG, task_group
 
 from vidpipe.orchestration import notify
-from vidpipe.orchestration.common import audit_what_is_done, dag_settings, training_settings
+from vidpipe.orchestration.common import (
+    SHARD_NAME,
+    audit_what_is_done,
+    dag_settings,
+    training_settings,
+)
 from vidpipe.orchestration.operator import StageOperator
 from vidpipe.orchestration.params import (
-    architecture_param,
+    architectures_param,
     dataset_params,
     gate_params,
     missing_data_params,
@@ -54,7 +64,7 @@ from vidpipe.orchestration.params import (
 
 PARAMS = {
     "task": task_param(),
-    "architecture": architecture_param(),
+    "architectures": architectures_param(),
     **dataset_params(),
     **missing_data_params(),
     **network_params(),
@@ -78,23 +88,25 @@ with DAG(
         stage="snapshot",
         config={name: dag.param(name) for name in PARAMS},
     )
-    train, evaluate, promote = (
-        StageOperator(
-            task_id=stage,
-            stage=stage,
-            shard=f"{{{{ ti.xcom_pull('snapshot')[{number}] }}}}",
-            **settings,
+
+    @task_group(prefix_group_id=False)
+    def family(train: str, evaluate: str) -> None:
+        """What is done for each of the architectures."""
+        pod = {name: dag.param(name) for name in POD}
+        training = StageOperator(
+            task_id="train", stage="train", shard=train, pod=pod, **training_settings()
         )
-        for number, (stage, settings) in enumerate(
-            {
-                "train": {
-                    "pod": {name: dag.param(name) for name in POD},
-                    **training_settings(),
-                },
-                "evaluate": {},
-                "promote": notify.waiting_promotion(),
-            }.items()
+        training >> StageOperator(
+            task_id="evaluate", stage="evaluate", shard=evaluate, map_index_template=SHARD_NAME
         )
+
+    promote = StageOperator(
+        task_id="promote",
+        stage="promote",
+        shard="{{ ti.xcom_pull('snapshot', key='last') }}",
+        # Of what there is: a family that failed does not take the others with it.
+        trigger_rule="all_done_min_one_success",
+        **notify.waiting_promotion(),
     )
-    snapshot >> train >> evaluate >> promote
-    audit_what_is_done(snapshot, promote)
+    family.expand_kwargs(snapshot.output) >> promote
+    audit_what_is_done(snapshot, promote, needed="promote")

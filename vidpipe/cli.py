@@ -190,7 +190,7 @@ def run(dag: str, params: tuple[str, ...]) -> None:
 
     \b
     Example:
-        vidpipe run train --param task=motion --param architecture=attention
+        vidpipe run train --param task=motion --param architectures=cnn,attention
     """
     from vidpipe.local import airflow_api
 
@@ -419,11 +419,19 @@ STAGES = (
     (
         "snapshot",
         "Pin a dataset and plan a training.",
-        '{"task": "motion", "architecture": "attention"}',
+        '{"task": "motion", "architectures": ["attention"]}',
     ),
     ("train", "Train the model of a shard.", None),
     ("evaluate", "Evaluate a trained model beside the champion.", None),
-    ("promote", "Make a model the champion if it is better.", None),
+    ("promote", "Make the best of the models the champion if it is better.", None),
+    (
+        "tune",
+        "Pin a dataset and plan a tuning.",
+        '{"task": "motion", "architectures": ["attention"], "search": ["dropout"], "trials": 4,'
+        ' "min_epochs": 2, "reduction": 3}',
+    ),
+    ("trial", "Train as a tuning chooses, until the end or until others do better.", None),
+    ("best", "Tell what a tuning found.", None),
     ("label", "Plan the labelling, or label the videos of a shard.", '{"task": "motion"}'),
     (
         "review",

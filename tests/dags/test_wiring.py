@@ -131,11 +131,19 @@ def test_annotate_only_shows(airflow_home: Path, stages: PretendStages):
     assert run.tasks["publish"] == "skipped"
 
 
+ONE_FAMILY = {
+    "shards": ["train", "evaluate", "promote"],
+    "mapped": [{"train": 0, "evaluate": 1}],
+}
+TWO_FAMILIES = {
+    "shards": ["train", "evaluate", "train", "evaluate", "promote"],
+    "mapped": [{"train": 0, "evaluate": 1}, {"train": 2, "evaluate": 3}],
+}
+PROMOTED = {"result": {"promoted": True, "why": "It is the first."}}
+
+
 def test_train_gives_each_stage_its_shard(airflow_home: Path, stages: PretendStages):
-    stages.tell(
-        snapshot={"shards": ["train", "evaluate", "promote"]},
-        promote={"result": {"promoted": True, "why": "It is the first."}},
-    )
+    stages.tell(snapshot=ONE_FAMILY, promote=PROMOTED)
 
     run = run_dag(airflow_home, "train", task="motion", epochs=3)
 
@@ -148,21 +156,40 @@ def test_train_gives_each_stage_its_shard(airflow_home: Path, stages: PretendSta
         "audit",
         "publish",
     ]
-    assert stages.calls[0]["config"]["epochs"] == 3
+    config = stages.calls[0]["config"]
+    assert (config["epochs"], config["architectures"]) == (3, ["attention"])
+    assert stages.calls[-2]["config"]["needed"] == "promote"
     assert run.xcoms["promote"]["promoted"] is True
 
 
-def test_train_that_failed_is_audited(airflow_home: Path, stages: PretendStages):
-    stages.tell(
-        snapshot={"shards": ["train", "evaluate", "promote"]},
-        train={"exits": [65]},
-        publish={"exits": [65]},
-    )
+def test_train_goes_on_without_a_family_that_failed(airflow_home: Path, stages: PretendStages):
+    stages.tell(snapshot=TWO_FAMILIES, promote=PROMOTED, **{"train/00000": {"exits": [65]}})
+
+    run = run_dag(airflow_home, "train", task="motion", architectures=["cnn", "attention"])
+
+    assert run.state == "success"
+    assert stages.calls[0]["config"]["architectures"] == ["cnn", "attention"]
+    assert (run.tasks["train[0]"], run.tasks["evaluate[0]"]) == ("failed", "upstream_failed")
+    assert (run.tasks["train[1]"], run.tasks["evaluate[1]"]) == ("success", "success")
+    assert [call["name"] for call in stages.calls[-4:]] == [
+        "evaluate/00003",
+        "promote/00004",
+        "audit",
+        "publish",
+    ]
+
+
+@pytest.mark.parametrize("fails", ["train", "evaluate"])
+def test_train_of_which_nothing_came_is_audited(
+    airflow_home: Path, stages: PretendStages, fails: str
+):
+    stages.tell(snapshot=ONE_FAMILY, publish={"exits": [65]}, **{fails: {"exits": [65]}})
 
     run = run_dag(airflow_home, "train", task="motion")
 
     assert run.state == "failed"
-    assert names(stages) == ["snapshot", "train", "audit", "publish"]
+    assert run.tasks["promote"] == "upstream_failed"
+    assert names(stages)[-3:] == [fails, "audit", "publish"]
 
 
 def test_label_nightly_labels_shards(airflow_home: Path, stages: PretendStages):

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from vidpipe.evaluation.comparison import Comparison
 from vidpipe.evaluation.metrics import Evaluation, average_precision
+from vidpipe.evaluation.ranking import Ranked
 from vidpipe.evaluation.several import SeveralLabels
 from vidpipe.evaluation.slices import Slice
 
@@ -210,6 +211,43 @@ def draw_comparison(comparison: Comparison, headline: str, title: str) -> Figure
     )
     figure.legend(loc="outside lower center", ncols=2)
     return figure
+
+
+def draw_ranking(ranking: Sequence[Ranked], title: str) -> Figure:
+    """The headline metric with its interval over CPU time a clip; the area tells the weights."""
+    figure = Figure(figsize=(7, 5), layout="constrained", dpi=120)
+    axes = figure.add_subplot()
+    largest = max(of.parameters for of in ranking)
+    for place, of in enumerate(ranking):
+        seconds, low_high = of.cpu_seconds_per_clip, of.test_interval
+        colour = f"C{place}"
+        axes.plot([seconds, seconds], low_high, color=colour, linewidth=2)
+        axes.scatter(
+            seconds,
+            of.test,
+            s=40 + 360 * of.parameters / max(largest, 1),
+            color=colour,
+            alpha=0.6,
+            zorder=3,
+        )
+        axes.annotate(
+            f"{place + 1}. {_short(of.family)}, {_count(of.parameters)}",
+            (seconds, of.test),
+            xytext=(12, 6),
+            textcoords="offset points",
+            parse_math=False,
+        )
+    axes.set_xscale("log")
+    axes.margins(x=0.3)
+    axes.set_ylim(-0.02, 1.02)
+    axes.set_xlabel("CPU seconds a clip")
+    axes.set_ylabel(f"{ranking[0].headline} on the test videos")
+    axes.set_title(f"{title}, ranked by validation", parse_math=False)
+    return figure
+
+
+def _count(weights: float) -> str:
+    return f"{weights / 1e6:.3g} M weights" if weights >= 1e6 else f"{weights / 1e3:.3g} k weights"
 
 
 def _short(label: str) -> str:

@@ -77,8 +77,9 @@ class StageOperator(BaseOperator):
     The stage is a process on this machine or, with the runtime `kubernetes`, a pod that is waited
     for without a worker. The runtime is the parameter of that name of the run, else as configured.
 
-    Returns the URIs of shards where the stage planned some, else the result in its report. The
-    report's own URI is the XCom `report`, and what came of it, in words, the XCom `summary`.
+    Returns the URIs of shards where the stage planned some (those that tasks are mapped over, where
+    it tells them), else the result in its report. The report's own URI is the XCom `report`, what
+    came of it, in words, the XCom `summary`, and the shard that comes after all others `last`.
 
     Args:
         stage: The stage, as in `vidpipe STAGE`.
@@ -172,7 +173,7 @@ class StageOperator(BaseOperator):
         store = open_store(settings)
         if self.shard:
             manifest = Manifest.read(store, self.shard)
-            context["shard_name"] = f"{manifest.shard}: {len(manifest.items)} items"
+            context["shard_name"] = _shard_name(manifest)
             arguments = ["--shard", self.shard]
         else:
             run = context["dag_run"]
@@ -206,8 +207,12 @@ class StageOperator(BaseOperator):
         context["ti"].xcom_push(key="report", value=report.uri)
         if summary := report.result.get("summary"):
             context["ti"].xcom_push(key="summary", value=summary)
+        if name := report.result.get("name"):
+            context["shard_name"] = name
+        if last := report.result.get("last"):
+            context["ti"].xcom_push(key="last", value=last)
         self.mlflow_url = report.result.get("mlflow_url")
-        return report.result.get("shards", report.result)
+        return report.result.get("mapped", report.result.get("shards", report.result))
 
     # --- Pods -------------------------------------------------------------------------------------
 
@@ -355,6 +360,16 @@ class StageOperator(BaseOperator):
         from vidpipe.orchestration.pods import Cluster
 
         return Cluster(settings)
+
+
+def _shard_name(manifest: Manifest) -> str:
+    """What Airflow calls a mapped task: by the model that is its one item, or by its number."""
+    items = manifest.items
+    if len(items) == 1 and not {"source_uri", "video_id"} & set(items[0]):
+        task, slash, model = items[0]["item"].partition("/")
+        if slash:
+            return model
+    return f"{manifest.shard}: {len(items)} items"
 
 
 def _patiently(read: Callable[[], _T]) -> _T:

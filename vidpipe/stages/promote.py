@@ -1,26 +1,42 @@
-"""promote: a model that is better than the champion becomes the champion, else the challenger."""
+"""promote: a model that is better than the champion becomes the champion, else the challenger.
+
+Of several families the best on the validation videos stands for all; the others stay as they are.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from vidpipe import tracking
+from vidpipe.errors import BadInputError
+from vidpipe.evaluation.figures import draw_ranking
 from vidpipe.evaluation.gates import HEADLINES, SLICE_VIDEOS
+from vidpipe.evaluation.ranking import Ranked, rank, show_ranking
 from vidpipe.lake.tables import Lake
 from vidpipe.stages.attempt import Attempt
-from vidpipe.stages.manifest import Manifest, now, read_result
+from vidpipe.stages.manifest import Manifest, find_given_up, find_report, now
 
 
 def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     """Decides on an evaluated model.
 
-    Config: evaluate (URI of the evaluation's manifest), margin, confidence, slice_limit.
+    Config: evaluated (URIs of the manifests of the evaluations, one for each family), margin,
+    confidence, slice_limit.
 
-    Result: promoted, why (in words), model, model_version, mlflow_url.
+    Result: promoted, why (in words), model, model_version, mlflow_url, architecture, metrics,
+    classes, test_videos.
+
+    Raises:
+        BadInputError: Not one of the evaluations ended.
     """
     (item,) = manifest.items
     task = item["item"].partition("/")[0]
-    evaluated = read_result(lake.store, lake.uri, manifest.config["evaluate"])
+    evaluations, lost = _evaluations(lake, manifest.config["evaluated"])
+    family, table = next(iter(evaluations)), ""
+    if len(evaluations) + len(lost) > 1:
+        family, table = _rank(task, evaluations, lost)
+    evaluated = evaluations[family]
     version = tracking.Version(
         evaluated["model"], evaluated["model_version"], evaluated["mlflow_run_id"]
     )
@@ -32,7 +48,9 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         promoted, why = _decide(evaluated, champion, manifest.config)
     alias = tracking.CHAMPION if promoted else tracking.CHALLENGER
     tracking.set_alias(version, alias)
-    attempt.conclude(f"{version.name} version {version.version} is the {alias}. {why}")
+    if table:
+        why = f"{family} is the best of {len(evaluations)} on the validation videos. {why}"
+    attempt.conclude(f"{version.name} version {version.version} is the {alias}. {why}{table}")
     if promoted:
         attempt.write(
             "promotions",
@@ -56,8 +74,43 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         "why": why,
         "model": version.name,
         "model_version": version.version,
-        "mlflow_url": evaluated["mlflow_url"],
+        "architecture": family,
+        **{name: evaluated[name] for name in ("mlflow_url", "metrics", "classes", "test_videos")},
     }
+
+
+def _evaluations(lake: Lake, uris: list[str]) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """By family, what was measured; and of those that did not get so far why not."""
+    evaluations, lost = {}, {}
+    for uri in uris:
+        manifest = Manifest.read(lake.store, uri)
+        family = manifest.items[0]["item"].partition("/")[2]
+        report = find_report(lake.store, lake.uri, manifest)
+        if report is not None:
+            evaluations[family] = report.result
+            continue
+        train = Manifest.read(lake.store, manifest.config["train"])
+        given_up = (find_given_up(lake.store, lake.uri, of) for of in (train, manifest))
+        told = next(filter(None, given_up), None)
+        lost[family] = told["message"] if told else "its task left no word"
+    if not evaluations:
+        why = "; ".join(f"{family}: {told}" for family, told in lost.items())
+        raise BadInputError(f"Not one model was evaluated: {why}")
+    return evaluations, lost
+
+
+def _rank(
+    task: str, evaluations: dict[str, dict[str, Any]], lost: dict[str, str]
+) -> tuple[str, str]:
+    """The best family, and the table of all; that and a picture are kept in the run of the best."""
+    runs = {f: tracking.open_run(of["mlflow_run_id"]) for f, of in evaluations.items()}
+    ranking = rank([Ranked.of(f, of, runs[f].metrics()) for f, of in evaluations.items()])
+    best = runs[ranking[0].family]
+    document = {"ranking": [dataclasses.asdict(of) for of in ranking], "failed": lost}
+    best.log_json(document, "ranking.json")
+    best.log_figure(draw_ranking(ranking, f"{task} by {len(ranking)} families"), "ranking.png")
+    failed = "".join(f"\n{family} failed: {why}" for family, why in lost.items())
+    return ranking[0].family, f"\n{show_ranking(ranking)}{failed}"
 
 
 def _decide(

@@ -76,7 +76,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
 def _cpu_hours(champion: tracking.Version, videos: list[dict[str, Any]]) -> float | None:
     """What the model takes of a CPU for videos, by what its evaluation took; None: it had none."""
     mlflow_run = tracking.open_run(champion.run_id)
-    seconds_per_clip = mlflow_run.metric(SECONDS_PER_CLIP)
+    seconds_per_clip = mlflow_run.metrics().get(SECONDS_PER_CLIP)
     clips_of = _clips_of(mlflow_run)
     if seconds_per_clip is None or clips_of is None:
         return None

@@ -20,22 +20,22 @@ log and in the MLflow run to which it links (`ranking.png`, `ranking.json`): the
 validation videos meets the champion, the others are kept in MLflow. One that fails is told of there
 and leaves the others as they are.
 
-**Which architecture?** `cnn` sees one frame at a time: enough where one picture tells the class,
-and blind to motion. The others see the frames in their order; docs/models.md tells which to take
-when. With few labels, a backbone with weights from other pictures is worth more than anything else.
+**Who decides?** These figures; with `approve`, people: `preview` has a better model look at a part
+of what the champion labelled, and `approval` shows what would change and what it would cost, and
+waits for *Approve* on its page or below *Required Actions*. Else the champion stays.
+
+**Which architecture?** docs/models.md tells which to take when.
 
 **Running it again** with the same values trains again, as another version. A task that was stopped
-or killed goes on, in the MLflow run that it had begun, after the last step that it kept: told to
-stop, that is the last one; killed, at most a minute of training is lost (`[train]
-checkpoint_every_s`). What comes of it is the same, on a CPU to the last bit.
+or killed goes on after the last step that it kept: killed, at most a minute of training is lost
+(`[train] checkpoint_every_s`). What comes of it is the same, on a CPU to the last bit.
 
 **On Kubernetes** it trains on all GPUs of its pod, or with several workers on those of several
-pods, each with the GPUs and the memory that the form says. Workers begin together, the first keeps
-what is learnt, and when one is lost all go on from the last checkpoint. Without Kubernetes the
-training has the machine of its task, whatever the form says of these three.
+pods, as the form says; when one is lost all go on from the last checkpoint. Without Kubernetes the
+training has the machine of its task.
 
-**When it fails** with "one example", label more videos of the class that is named, or withdraw it.
-Where all examples of a class are one group or look alike, label some that are not.
+**When it fails** with "one example", label more videos of the class that is named, or withdraw it;
+where all examples are one group or look alike, label some that are not.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ from vidpipe.orchestration.common import (
     dag_settings,
     training_settings,
 )
+from vidpipe.orchestration.offer import ApprovePromotionOperator
 from vidpipe.orchestration.operator import StageOperator
 from vidpipe.orchestration.params import (
     architectures_param,
@@ -81,7 +82,7 @@ with DAG(
     schedule=None,
     params={**PARAMS, **runtime_params(), **POD},
     tags=["vidpipe"],
-    **dag_settings(several=True),
+    **dag_settings(waits=True),
 ) as dag:
     snapshot = StageOperator(
         task_id="snapshot",
@@ -100,6 +101,13 @@ with DAG(
             task_id="evaluate", stage="evaluate", shard=evaluate, map_index_template=SHARD_NAME
         )
 
+    preview = StageOperator(
+        task_id="preview",
+        stage="preview",
+        shard="{{ ti.xcom_pull('snapshot', key='preview') or '' }}",
+        trigger_rule="all_done_min_one_success",
+    )
+    approval = ApprovePromotionOperator(task_id="approval", preview="preview")
     promote = StageOperator(
         task_id="promote",
         stage="promote",
@@ -108,5 +116,7 @@ with DAG(
         trigger_rule="all_done_min_one_success",
         **notify.waiting_promotion(),
     )
-    family.expand_kwargs(snapshot.output) >> promote
+    families = family.expand_kwargs(snapshot.output)
+    families >> preview >> approval >> promote
+    families >> promote
     audit_what_is_done(snapshot, promote, needed="promote")

@@ -423,6 +423,7 @@ STAGES = (
     ),
     ("train", "Train the model of a shard.", None),
     ("evaluate", "Evaluate a trained model beside the champion.", None),
+    ("preview", "Show what would change if a model became the champion.", None),
     ("promote", "Make the best of the models the champion if it is better.", None),
     (
         "tune",
@@ -445,7 +446,7 @@ STAGES = (
     ),
     ("audit", "Prove that a run may be published.", '{"plan": "s3://…/plan/A.json"}'),
     ("publish", "Publish what was audited.", '{"publication": "s3://…/publish/A.json"}'),
-    ("maintain", "Remove checkpoints of trainings that are over.", '{"checkpoint_days": 7}'),
+    ("maintain", "Remove checkpoints and features that nobody needs.", '{"checkpoint_days": 7}'),
 )
 for _name, _help, _params in STAGES:
     _example = _PLAN_EXAMPLE.format(_name, _params) if _params else _SHARD_EXAMPLE.format(_name)

@@ -46,8 +46,8 @@ from vidpipe.errors import BadInputError, StoppedError, TemporaryError, UsageErr
 CHAMPION, CHALLENGER = "champion", "challenger"
 WORK = "vidpipe.work"
 # A run says which videos its pictures show.
-MISCLASSIFIED, SUSPECTED = "misclassified.png", "suspected_labels.png"
-PICTURES = {MISCLASSIFIED, SUSPECTED}
+MISCLASSIFIED, SUSPECTED, FLIPS = "misclassified.png", "suspected_labels.png", "flips.png"
+PICTURES = {MISCLASSIFIED, SUSPECTED, FLIPS}
 SHOWN = "vidpipe.shown_videos"
 PARENT = MLFLOW_PARENT_RUN_ID  # the tag that shows a run below another
 _PREFIX = "vidpipe-"
@@ -200,7 +200,9 @@ class Run:
             figures: By their names, of `PICTURES`.
             video_ids: All that one of them shows.
         """
-        self._say_shown(video_ids)
+        with answering():
+            shown = self._client.get_run(self.id).data.tags.get(SHOWN, "").split()
+        self._say_shown(sorted({*shown, *video_ids}))
         for name, figure in figures.items():
             self.log_figure(figure, name)
 

@@ -12,7 +12,7 @@ from vidpipe.config import RUNTIMES, ExtractSettings, load_settings
 from vidpipe.datasets.kinds import KINDS, SINGLE
 from vidpipe.datasets.missing_data import INCOMPLETE, KEEP, PSEUDO_LABEL_SCORE
 from vidpipe.datasets.splits import NEAR_DUPLICATE_BITS
-from vidpipe.evaluation.gates import Gate
+from vidpipe.evaluation.gates import PREVIEW_VIDEOS, Gate
 from vidpipe.lake.layout import TASK_PATTERN
 from vidpipe.media import options
 from vidpipe.models.architectures import BACKBONES, CLASSIFICATION, Network, Sampling
@@ -691,6 +691,37 @@ def tuning_params() -> dict[str, Param]:
 def gate_params() -> dict[str, Param]:
     """What a model must show before it is trusted."""
     return {
+        "approve": Param(
+            False,
+            type="boolean",
+            title="Ask before it becomes the champion",
+            description=(
+                "If it is better, the run shows what would change, and waits for a click on"
+                " Approve."
+            ),
+            section="Promotion",
+        ),
+        "ask_hours": Param(
+            24,
+            type="number",
+            exclusiveMinimum=0,
+            maximum=720,
+            title="Wait so many hours for the answer",
+            description="Where nobody answers, it does not become the champion.",
+            section="Promotion",
+        ),
+        "preview_videos": Param(
+            PREVIEW_VIDEOS,
+            type="integer",
+            minimum=1,
+            maximum=10_000,
+            title="Videos of the preview",
+            description=(
+                "So many that the champion labelled, or some more, the new model looks at to show"
+                " what would change."
+            ),
+            section="Promotion",
+        ),
         "margin": Param(
             Gate.margin,
             type="number",

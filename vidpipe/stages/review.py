@@ -14,10 +14,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from pyiceberg.expressions import In
-
 from vidpipe import tracking
-from vidpipe.datasets.clips import read_clips
 from vidpipe.datasets.formats.asking import Question, write_questions
 from vidpipe.datasets.reviews import (
     DISAGREEING,
@@ -35,9 +32,9 @@ from vidpipe.lake import layout
 from vidpipe.lake.store import MAX_LINK_HOURS
 from vidpipe.lake.tables import Lake
 from vidpipe.stages.attempt import Attempt
-from vidpipe.stages.label import say
 from vidpipe.stages.manifest import Manifest
 from vidpipe.stages.reviewable import Reviewable, read_reviewable
+from vidpipe.stages.trying import try_model
 from vidpipe.text import printable
 
 READERS = 16
@@ -207,32 +204,16 @@ class _Review:
         """Notes what the challenger says of videos."""
         if not videos:
             return
-        from vidpipe.models.bundle import Bundle  # TensorFlow: most reviews need none
-
-        rows = {video: self._found.videos[video] for video in videos}
-        bundle = Bundle.load(self._challenger.uri)
-        bundle.check_canary()
-        clips = read_clips(
-            self._lake.dataset(
-                "frames",
-                where=In("run_key", {row["run_key"] for row in rows.values()}),
-                snapshots=self._snapshots,
-            ),
-            {video: row["work_key"] for video, row in rows.items()},
-            bundle.sampling,
-            self._attempt.scratch / "clips.npy",
-            progress=lambda done, of: self._attempt.progress(
-                0, 1, f"reading frames, {done} of {of}"
-            ),
+        tried = try_model(
+            self._challenger,
+            self._lake,
+            self._snapshots,
+            {video: self._found.videos[video] for video in videos},
+            self._attempt.scratch,
+            lambda done, of: self._attempt.progress(0, 1, f"reading frames, {done} of {of}"),
         )
-        scores = bundle.predict(clips.array)
-        places = collections.defaultdict(list)
-        for place, video in enumerate(clips.video_ids):
-            places[video].append(place)
-        for video, of_video in places.items():
-            windows = [clips.windows[place] for place in of_video]
-            segments = say(bundle, windows, scores[of_video], rows[video]["duration_s"])
-            self._other[video] = best_scores((s.label, s.score) for s in segments)
+        for video, of in tried.items():
+            self._other[video] = best_scores((s.label, s.score) for s in of.said)
 
     def files(self) -> dict[str, bytes]:
         """The files for other tools, by path."""

@@ -26,7 +26,7 @@ waits for *Approve* on its page or below *Required Actions*. Else the champion s
 
 **Which architecture?** docs/models.md tells which to take when.
 
-**Running it again** with the same values trains again, as another version. A task that was stopped
+**Running it again** trains another version. A task that was stopped
 or killed goes on after the last step that it kept: killed, at most a minute of training is lost
 (`[train] checkpoint_every_s`). What comes of it is the same, on a CPU to the last bit.
 
@@ -82,7 +82,7 @@ with DAG(
     schedule=None,
     params={**PARAMS, **runtime_params(), **POD},
     tags=["vidpipe"],
-    **dag_settings(waits=True),
+    **dag_settings(several=True),
 ) as dag:
     snapshot = StageOperator(
         task_id="snapshot",

@@ -69,7 +69,7 @@ with DAG(
     schedule=None,
     params={**PARAMS, **runtime_params(), **POD},
     tags=["vidpipe"],
-    **dag_settings(waits=True),
+    **dag_settings(several=True),
 ) as dag:
     tune_plan = StageOperator(
         task_id="tune_plan",

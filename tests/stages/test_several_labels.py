@@ -29,7 +29,7 @@ VIDEOS, DURATION_S = 24, 6.0
 BOX_OF = {"red": "x=0:color=red", "blue": "x=32:color=blue"}
 Lights = dict[str, tuple[float, float]]
 CONFIG = {
-    "architecture": "cnn",
+    "architectures": ["cnn"],
     "seed": 0,
     "test_share": 0.3,
     "epochs": 12,

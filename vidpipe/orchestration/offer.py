@@ -39,7 +39,8 @@ class OfferOperator(ApprovalOperator):
 class ApprovePromotionOperator(OfferOperator):
     """Waits for somebody to approve a promotion, and notes the answer where `promote` looks for it.
 
-    It is skipped where the preview found nothing to approve, and skips nothing itself.
+    It asks nobody where there was no preview, or that found nothing to approve. It is not skipped
+    then, nor does it skip what follows: `promote` decides in any case.
     """
 
     def __init__(self, *, preview: str, **kwargs: Any):
@@ -47,13 +48,15 @@ class ApprovePromotionOperator(OfferOperator):
         super().__init__(
             subject="May this model become the champion of {{ params.task }}?",
             body=f"{{{{ (ti.xcom_pull('{preview}') or {{}}).get('body', '') }}}}",
+            trigger_rule="none_failed",
             **kwargs,
         )
 
     def execute(self, context: Context) -> Any:
         found = context["ti"].xcom_pull(self._preview)
         if not found or not found["ask"]:
-            raise AirflowSkipException("There is nothing to approve.")
+            self.log.info("There is nothing to approve.")
+            return None
         return super().execute(context)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:

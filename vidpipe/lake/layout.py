@@ -13,6 +13,7 @@ runs/RUN/given-up/STAGE/SHARD.json                        why a try of it left n
 runs/RUN/usage/DAY                                        this run had pods that began that day
 usage/DAY/RUN/POD~…                                       from when to when it had a pod
 features/KEY/VIDEO_ID/EXTRACTION.npz                      what a frozen backbone makes of a video
+features/KEY/used                                         when a training last used them
 annotations/DIGEST/NAME                                   label files that were uploaded
 forgetting/TOMBSTONE.json                                 what is being forgotten, until it is
 """

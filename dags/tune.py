@@ -43,6 +43,7 @@ from vidpipe.orchestration.operator import StageOperator
 from vidpipe.orchestration.params import (
     architectures_param,
     dataset_params,
+    missing_data_params,
     network_params,
     pod_params,
     runtime_params,
@@ -57,6 +58,7 @@ PARAMS = {
     "architectures": architectures_param(),
     **tuning_params(),
     **dataset_params(),
+    **missing_data_params(),
     **network_params(),
     **training_params(),
 }

@@ -73,7 +73,10 @@ def _report(manifest: Manifest, store, lake_uri: str, told: dict) -> None:
             result["shards"].append(uri)
         if "mapped" in told:
             uris = result["shards"]
-            result["mapped"] = [{k: uris[n] for k, n in of.items()} for of in told["mapped"]]
+            result["mapped"] = [
+                uris[of] if isinstance(of, int) else {k: uris[n] for k, n in of.items()}
+                for of in told["mapped"]
+            ]
             result["last"] = uris[-1]
         if "preview" in told:
             result["preview"] = result["shards"][told["preview"]]

@@ -256,6 +256,44 @@ def test_train_of_which_nothing_came_is_audited(
     assert names(stages)[-3:] == [fails, "audit", "publish"]
 
 
+TUNING = {"shards": ["trial", "trial", "trial", "best"], "mapped": [0, 1, 2]}
+FOUND = {"result": {"train": {"task": "motion", "architectures": ["cnn"]}, "summary": "Found."}}
+
+
+def test_tune_goes_on_without_a_trial_that_failed(airflow_home: Path, stages: PretendStages):
+    stages.tell(tune=TUNING, best=FOUND, **{"trial/00001": {"exits": [65]}})
+
+    run = run_dag(airflow_home, "tune", task="motion", trials=3, ask_hours=0, gpus=1)
+
+    assert run.state == "success"
+    assert {call["name"] for call in stages.calls} >= {f"trial/{number:05d}" for number in range(3)}
+    assert names(stages) == ["tune", "trial", "best", "audit", "publish"]
+    config = stages.calls[0]["config"]
+    assert (config["trials"], config["max_hours"], config["architectures"]) == (
+        3,
+        None,
+        ["attention"],
+    )
+    assert "ask_hours" not in config
+    assert stages.calls[-2]["config"]["needed"] == "best"
+    assert [run.tasks[f"trial[{number}]"] for number in range(3)] == [
+        "success",
+        "failed",
+        "success",
+    ]
+    assert (run.tasks["offer"], run.tasks["start_train"]) == ("skipped", "skipped")
+
+
+def test_tune_of_which_nothing_came_fails(airflow_home: Path, stages: PretendStages):
+    stages.tell(tune=TUNING, trial={"exits": [65]}, publish={"exits": [65]})
+
+    run = run_dag(airflow_home, "tune", task="motion")
+
+    assert run.state == "failed"
+    assert run.tasks["best"] == run.tasks["offer"] == "upstream_failed"
+    assert names(stages) == ["tune", "trial", "audit", "publish"]
+
+
 def test_label_nightly_labels_shards(airflow_home: Path, stages: PretendStages):
     stages.tell(label={"shards": ["label"]}, **{"label/00000": {"result": {"rows": 1}}})
 

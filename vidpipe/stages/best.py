@@ -10,6 +10,7 @@ from typing import Any
 
 from vidpipe import tracking
 from vidpipe.datasets.kinds import SINGLE
+from vidpipe.datasets.missing_data import KEEP, PSEUDO_LABEL_SCORE
 from vidpipe.datasets.splits import NEAR_DUPLICATE_BITS
 from vidpipe.errors import BadInputError
 from vidpipe.evaluation.tuning import draw_history, draw_importances
@@ -24,6 +25,9 @@ from vidpipe.training.study import COMPLETE, DIVERGED, HALVED, Study, Trial
 # What need not be said on a command line.
 _DEFAULTS = {
     "kind": SINGLE,
+    "seed": 0,
+    "incomplete": KEEP,
+    "pseudo_label_score": PSEUDO_LABEL_SCORE,
     "near_duplicate_bits": NEAR_DUPLICATE_BITS,
     **{
         f.name: f.default
@@ -105,8 +109,9 @@ def _conf(about: dict[str, Any], best: Trial) -> dict[str, Any]:
     params = dict(best.params)
     architecture = params.pop(ARCHITECTURE, about["architectures"][0])
     return {
-        **about["of_dataset"],
+        "task": about["of_dataset"]["task"],  # first, for people
         "architectures": [architecture],
+        **about["of_dataset"],
         **about["given"],
         **params,
     }

@@ -18,11 +18,11 @@ from vidpipe.training.distribution import Workers, open_replicas
 from vidpipe.training.fit import Epoch
 from vidpipe.training.settings import complete
 from vidpipe.training.space import ARCHITECTURE
-from vidpipe.training.study import COMPLETE, DIVERGED, HALVED, RUNNING, Study, Trial
+from vidpipe.training.study import COMPLETE, DIVERGED, RUNNING, Study, Trial
 
 
-class _HalvedError(Exception):
-    """Ends a training that others are better than."""
+class _EndedError(Exception):
+    """Ends a training that is not worth to go on with; what it is, the trial says."""
 
 
 def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
@@ -107,8 +107,8 @@ def _learn(
             *(epoch.metrics[f"validation_{name}"] for name in ("accuracy", "loss")),
             last=epoch.number == training["epochs"],
         )
-        if trial.state == HALVED:
-            raise _HalvedError
+        if trial.state != RUNNING:
+            raise _EndedError
 
     mlflow_run.log_params(told_params(training, dataset))
     checkpoints = open_checkpoints(manifest, attempt, lake)
@@ -121,6 +121,6 @@ def _learn(
         print(f"trial {trial.number}: {error}", flush=True)
         trial.state = DIVERGED
         study.keep(trial)
-    except _HalvedError:
+    except _EndedError:
         pass  # it is kept as such
     checkpoints.clear()

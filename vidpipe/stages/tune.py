@@ -21,9 +21,11 @@ from vidpipe.training.space import first_trials, make_space
 from vidpipe.training.study import Study, Tuning
 
 MAX_TRIALS = 500  # Airflow maps a task over 1,024 at most
-# What the form of `train` has beside its networks and how they learn.
-DATASET = ("task", "kind", "seed", "test_share", "near_duplicate_bits")
-_TRAINING = {f.name for kind in (Network, Sampling, FitSettings) for f in dataclasses.fields(kind)}
+_OWN = {"search", "trials", "max_hours", "min_epochs", "reduction", "architectures"}
+_TRAINING = {
+    "weights",
+    *(f.name for kind in (Network, Sampling, FitSettings) for f in dataclasses.fields(kind)),
+}
 
 
 def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
@@ -60,7 +62,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     }
     name = f"tune {manifest.planned_time:%F %T}"
     mlflow_run = tracking.begin_run(dataset.task, name, folder_uri, tags)
-    given = {name: config[name] for name in _TRAINING | {"weights"} if config.get(name) is not None}
+    chosen = {n: value for n, value in config.items() if value is not None and n not in _OWN}
     tuning = Tuning(
         space,
         first_trials(trainings, space),
@@ -76,8 +78,8 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
             "accept_precision": Gate.accept_precision,
             "epochs": max(training["epochs"] for training in trainings.values()),
             "sliding": next(iter(trainings.values()))["sliding"],
-            "given": given,
-            "of_dataset": {n: config[n] for n in DATASET if config.get(n) is not None},
+            "given": {n: value for n, value in chosen.items() if n in _TRAINING},
+            "of_dataset": {n: value for n, value in chosen.items() if n not in _TRAINING},
             "mlflow_run_id": mlflow_run.id,
         },
     )

@@ -194,7 +194,7 @@ class Study:
     def tell(
         self, trial: Trial, epoch: int, accuracy: float, loss: float, *, last: bool = False
     ) -> None:
-        """Notes an epoch of a trial, and ends it where others do better.
+        """Notes an epoch of a trial, and ends it where others do better, or where it diverged.
 
         Args:
             trial: It.
@@ -203,9 +203,13 @@ class Study:
             loss: On the same.
             last: Whether it has learnt to its end, which is not taken from it.
         """
-        trial.epochs = [*trial.epochs[: epoch - 1], (accuracy, loss)]
-        if self._is_rung(epoch) and self._ends(trial) and not last:
-            trial.state = HALVED
+        trial.epochs = trial.epochs[: epoch - 1]
+        if math.isfinite(loss):
+            trial.epochs.append((accuracy, loss))
+            if self._is_rung(epoch) and self._ends(trial) and not last:
+                trial.state = HALVED
+        else:
+            trial.state = DIVERGED
         self.keep(trial)
 
     def keep(self, trial: Trial) -> None:

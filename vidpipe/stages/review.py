@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import collections
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pyiceberg.expressions import In
 
@@ -35,13 +35,17 @@ from vidpipe.lake import layout
 from vidpipe.lake.store import MAX_LINK_HOURS
 from vidpipe.lake.tables import Lake
 from vidpipe.stages.attempt import Attempt
-from vidpipe.stages.label import say
+from vidpipe.stages.label import BATCH_VIDEOS, say
 from vidpipe.stages.manifest import Manifest
 from vidpipe.stages.reviewable import Reviewable, read_reviewable
 from vidpipe.text import printable
 
+if TYPE_CHECKING:
+    from vidpipe.models.bundle import Bundle
+
 READERS = 16
 JUDGED_PER_PICK = 10  # videos that the challenger judges for each that is to be found
+MAX_JUDGED = 2_000
 
 
 def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
@@ -171,7 +175,8 @@ class _Review:
         self.picked = dict.fromkeys(draw(said, wanted.random, wanted.seed), RANDOM)
         if self._challenger and wanted.disagreeing:
             candidates = draw(self._left(), JUDGED_PER_PICK * wanted.disagreeing, wanted.seed)
-            self._judge([v for v in (*self.picked, *candidates) if v not in self._other])
+            unknown = [v for v in (*candidates, *self.picked) if v not in self._other]
+            self._judge(unknown[:MAX_JUDGED])
             at_odds = most_at_odds(self._left(), self._other, wanted.disagreeing)
             self.picked |= dict.fromkeys(at_odds, DISAGREEING)
         rest = least_sure(self._left(), wanted.total - len(self.picked))
@@ -203,29 +208,31 @@ class _Review:
         gone = self.picked.keys() | self._found.waiting
         return {video: of for video, of in self._found.said.items() if video not in gone}
 
-    def _judge(self, videos: Collection[str]) -> None:
+    def _judge(self, videos: Sequence[str]) -> None:
         """Notes what the challenger says of videos."""
         if not videos:
             return
         from vidpipe.models.bundle import Bundle  # TensorFlow: most reviews need none
 
-        rows = {video: self._found.videos[video] for video in videos}
         bundle = Bundle.load(self._challenger.uri)
         bundle.check_canary()
-        clips = read_clips(
-            self._lake.dataset(
-                "frames",
-                where=In("run_key", {row["run_key"] for row in rows.values()}),
-                snapshots=self._snapshots,
-            ),
-            {video: row["work_key"] for video, row in rows.items()},
-            bundle.sampling,
-            self._attempt.scratch / "clips.npy",
-            progress=lambda done, of: self._attempt.progress(
-                0, 1, f"reading frames, {done} of {of}"
-            ),
+        for start in range(0, len(videos), BATCH_VIDEOS):
+            self._judge_batch(bundle, videos[start : start + BATCH_VIDEOS])
+            done = min(start + BATCH_VIDEOS, len(videos))
+            self._attempt.progress(done, len(videos), "judged by the challenger")
+
+    def _judge_batch(self, bundle: Bundle, videos: Sequence[str]) -> None:
+        rows = {video: self._found.videos[video] for video in videos}
+        frames = self._lake.dataset(
+            "frames",
+            where=In("run_key", {row["run_key"] for row in rows.values()}),
+            snapshots=self._snapshots,
         )
+        path = self._attempt.scratch / "clips.npy"
+        extractions = {video: row["work_key"] for video, row in rows.items()}
+        clips = read_clips(frames, extractions, bundle.sampling, path)
         scores = bundle.predict(clips.array)
+        path.unlink(missing_ok=True)  # of the next ones, there may be as many
         places = collections.defaultdict(list)
         for place, video in enumerate(clips.video_ids):
             places[video].append(place)

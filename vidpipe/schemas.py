@@ -188,6 +188,7 @@ TABLES: dict[str, Table] = {
             ("split", pa.string()),  # train, validation or test
             ("group", pa.string()),  # its unit: what belongs together and is in one split
             ("weight", pa.float64()),
+            ("pseudo_label_of", pa.string(), True),  # the model version it is of; null: people's
             ("seed", pa.int64(), True),  # what the split was drawn by, and how
             ("test_share", pa.float64(), True),
             ("validation_share", pa.float64(), True),

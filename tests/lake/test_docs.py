@@ -70,10 +70,10 @@ def test_the_python_of_the_page_runs(configured):
 
 
 def test_the_questions_of_the_page_run(configured):
-    disagreements, not_used, precision, origins = (
-        _blocks("sql")[0].strip().removesuffix(";").split(";\n")
-    )
+    statements = _blocks("sql")[0].strip().removesuffix(";").split(";\n")
+    disagreements, times, not_used, precision, origins = statements
     assert run_query(disagreements).num_rows == 0
+    assert run_query(times).num_rows == len(run_query("from current_labels where accepted"))
     assert run_query(not_used).to_pylist() == [
         {"reason": "no_video", "items": 1, "example": "s3://b/x"}
     ]

@@ -12,6 +12,7 @@ runs/RUN/usage/DAY                                        this run had pods that
 usage/DAY/RUN/POD~…                                       from when to when it had a pod
 runs/RUN/review/ATTEMPT/…                                 tasks for people, with links that end
 features/KEY/VIDEO_ID/EXTRACTION.npz                      what a frozen backbone makes of a video
+features/KEY/used                                         when a training last used them
 annotations/DIGEST/NAME                                   label files that were uploaded
 forgetting/TOMBSTONE.json                                 what is being forgotten, until it is
 """

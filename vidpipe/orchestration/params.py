@@ -10,6 +10,7 @@ from airflow.sdk import Param
 
 from vidpipe.config import RUNTIMES, ExtractSettings, load_settings
 from vidpipe.datasets.kinds import KINDS, SINGLE
+from vidpipe.datasets.missing_data import INCOMPLETE, KEEP, PSEUDO_LABEL_SCORE
 from vidpipe.datasets.splits import NEAR_DUPLICATE_BITS
 from vidpipe.evaluation.gates import Gate
 from vidpipe.lake.layout import TASK_PATTERN
@@ -312,6 +313,38 @@ def dataset_params() -> dict[str, Param]:
                 " the test that it learnt from."
             ),
             section="Dataset",
+        ),
+    }
+
+
+def missing_data_params() -> dict[str, Param]:
+    """What stands for what is missing in a training."""
+    section = "Missing data"
+    return {
+        "incomplete": Param(
+            KEEP,
+            type="string",
+            enum=list(INCOMPLETE),
+            values_display={key: f"{key}: {words}" for key, words in INCOMPLETE.items()},
+            title="Videos of which frames are missing",
+            description="What stands for the frames themselves, the form of ingest says.",
+            section=section,
+        ),
+        "pseudo_labels_of": text_param(
+            "Labels of this version of the model stand for missing ones",
+            "Such as 3: videos that nobody labelled are learnt from with the label that it gave"
+            " them. They never judge. Empty: only what people say counts.",
+            pattern="^[0-9]+$",
+            section=section,
+        ),
+        "pseudo_label_score": Param(
+            PSEUDO_LABEL_SCORE,
+            type="number",
+            minimum=0,
+            maximum=1,
+            title="If its score is at least",
+            description="Wrong labels are learnt as well as right ones: take few, and sure ones.",
+            section=section,
         ),
     }
 

@@ -28,7 +28,7 @@ from vidpipe.evaluation.figures import (
 from vidpipe.evaluation.intervals import Interval, bootstrap
 from vidpipe.evaluation.judging import Item, Judgement, judge
 from vidpipe.evaluation.metrics import Evaluation
-from vidpipe.evaluation.slices import describe, slice_up
+from vidpipe.evaluation.slices import IMPUTED, describe, slice_up
 from vidpipe.lake.tables import Lake
 from vidpipe.models.bundle import Bundle
 from vidpipe.stages.attempt import Attempt
@@ -181,8 +181,8 @@ def _measure(
     result, videos = judgement.evaluation, [item.video for item in judgement.items]
     groups = [video.group or video.video_id for video in videos]
     intervals = {
-        name: bootstrap(lambda rows, name=name: getattr(result.take(rows), name), groups)
-        for name in (result.headline, "macro_f1")
+        result.headline: bootstrap(lambda rows: result.take(rows).value, groups),
+        "macro_f1": bootstrap(lambda rows: result.take(rows).macro_f1, groups),
     }
     return _Measured(
         bundle,
@@ -206,9 +206,12 @@ def _log(mlflow_run: tracking.Run, test: _TestSplit, measured: _Measured, title:
         for name, interval in measured.intervals.items()
         for end, value in interval._asdict().items()
     }
+    complete = np.flatnonzero([of[IMPUTED] == "none" for of in measured.described])
+    without = result.take(complete).metrics() if 0 < len(complete) < len(items) else {}
     mlflow_run.log_metrics(
         {
             **{f"test_{name}": value for name, value in measured.metrics.items()},
+            **{f"test_{name}_without_imputed": value for name, value in without.items()},
             **ends,
             "test_cpu_seconds_per_clip": measured.seconds_per_clip,
         }

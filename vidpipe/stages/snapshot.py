@@ -18,15 +18,17 @@ from typing import Any, NamedTuple
 import pyarrow.dataset as ds
 
 from vidpipe.datasets.annotations import Key, Statement, current_labels
-from vidpipe.datasets.consensus import Span, settle
+from vidpipe.datasets.consensus import Consensus, Span, settle
 from vidpipe.datasets.kinds import KINDS, SINGLE, TIMED
 from vidpipe.datasets.labelled import Dataset, LabelledVideo
+from vidpipe.datasets.missing_data import LEAVE_OUT, PSEUDO_LABEL_SCORE
 from vidpipe.errors import BadInputError, UsageError
 from vidpipe.evaluation.gates import Gate
 from vidpipe.lake import layout
 from vidpipe.lake.tables import Lake
 from vidpipe.stages.attempt import Attempt
 from vidpipe.stages.manifest import Manifest
+from vidpipe.stages.pseudo_labels import read_pseudo_labels
 from vidpipe.stages.splitting import Planned, plan_splits
 from vidpipe.training.settings import complete
 
@@ -37,12 +39,14 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     """Writes the rows of `splits` and the manifests of the stages that follow.
 
     Config: task, kind (of labels, see `vidpipe.datasets.kinds.KINDS`; null: single), seed,
-    test_share, near_duplicate_bits (null: the default), the fields of `Gate`, and what
-    `vidpipe.training.settings.complete` takes.
+    test_share, near_duplicate_bits (null: the default), incomplete (see
+    `vidpipe.datasets.missing_data.INCOMPLETE`; null: keep), pseudo_labels_of (the version of the
+    model whose labels stand for missing ones; null: none do), pseudo_label_score (the lowest that
+    counts), the fields of `Gate`, and what `vidpipe.training.settings.complete` takes.
 
     Result: `shards` (URIs of the manifests of train, evaluate and promote), `dataset` (version),
     `base` (snapshot ids read) and counts: train, validation, test, tied, without_frames, units,
-    near_pairs, without_hash, left_out.
+    near_pairs, without_hash, left_out, incomplete, pseudo_labelled.
 
     Raises:
         BadInputError: There are too few annotations, or they cannot be split.
@@ -60,20 +64,29 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     gate = Gate(**{name: value for name, value in given.items() if value is not None})
     snapshots = lake.published()
     extractions = _extractions(lake, snapshots)
+    incomplete = {v for v, of in extractions.items() if of.incomplete}
     durations_s = {video_id: of.duration_s for video_id, of in extractions.items()}
     agreed = settle(_current(lake, snapshots, task), kind, durations_s)
     labels = {video_id: of for video_id, of in agreed.labels.items() if video_id in extractions}
+    incomplete &= labels.keys()
+    if config.get("incomplete") == LEAVE_OUT:
+        labels = {video_id: of for video_id, of in labels.items() if video_id not in incomplete}
     counts_of = collections.Counter(itertools.chain(*agreed.labels.values()))
     if lost := sorted(set(counts_of) - set(itertools.chain(*labels.values()))):
         count = counts_of[lost[0]]
         raise BadInputError(
-            f"Class {lost[0]!r} has {count} labelled videos, and none of them has frames. Ingest"
-            " them again, or withdraw their labels (column `delete`)."
+            f"Class {lost[0]!r} has {count} labelled videos, and none of them has frames (or all of"
+            " them, if incomplete ones are left out). Ingest them again, or withdraw their labels"
+            " (column `delete`)."
         )
     _require_times(kind, agreed.spans, durations_s)
-    extracted = {v: (extractions[v].work_key, extractions[v].run_key) for v in labels}
-    planned = plan_splits(attempt, lake, snapshots, labels, extracted)
+    pseudo_labels = _pseudo_labels(lake, snapshots, config, kind, agreed, extractions)
+    extracted = {
+        v: (extractions[v].work_key, extractions[v].run_key) for v in (*labels, *pseudo_labels)
+    }
+    planned = plan_splits(attempt, lake, snapshots, labels, extracted, pseudo_labels)
     units = planned.assignment.units
+    labels |= pseudo_labels
     dataset = Dataset(
         task,
         [
@@ -85,6 +98,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
                 units[video_id],
                 agreed.spans.get(video_id, ()),
                 durations_s[video_id],
+                config["pseudo_labels_of"] if video_id in pseudo_labels else "",
             )
             for video_id, split in planned.assignment.splits.items()
         ],
@@ -126,7 +140,9 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     counts = {
         **collections.Counter(planned.assignment.splits.values()),
         "tied": len(agreed.tied),
-        "without_frames": len(agreed.labels) - len(labels),
+        "without_frames": sum(video_id not in extractions for video_id in agreed.labels),
+        "incomplete": len(incomplete),
+        "pseudo_labelled": sum(bool(video.pseudo_label_of) for video in dataset.videos),
     }
     attempt.conclude(
         f"dataset {dataset.version} of {task}, {len(dataset.labels)} classes, videos: "
@@ -160,10 +176,53 @@ def _current(lake: Lake, snapshots: dict[str, int], task: str) -> dict[Key, froz
     return current
 
 
+def _pseudo_labels(
+    lake: Lake,
+    snapshots: dict[str, int],
+    config: dict[str, Any],
+    kind: str,
+    agreed: Consensus,
+    extractions: Mapping[str, _Extraction],
+) -> dict[str, tuple[str]]:
+    """Labels of a model for videos of which nobody told anything."""
+    if not config.get("pseudo_labels_of"):
+        return {}
+    if kind != SINGLE:
+        raise UsageError(
+            "Labels of a model can stand for missing ones where a video has one label. Received:"
+            f" kind {kind!r} with pseudo_labels_of {config['pseudo_labels_of']!r}"
+        )
+    score = config.get("pseudo_label_score")
+    found = read_pseudo_labels(
+        lake,
+        snapshots,
+        config["task"],
+        config["pseudo_labels_of"],
+        PSEUDO_LABEL_SCORE if score is None else score,
+        set(itertools.chain(*agreed.labels.values())),
+    )
+    left_out = config.get("incomplete") == LEAVE_OUT
+    return {
+        v: label
+        for v, label in found.items()
+        if v in extractions
+        and v not in agreed.labels
+        and v not in agreed.tied
+        and not (left_out and extractions[v].incomplete)
+    }
+
+
 class _Extraction(NamedTuple):
     work_key: str
     run_key: str
     duration_s: float
+    missing_frames: int | None
+    truncated: bool | None
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether frames did not decode, or the file ends before its end."""
+        return bool(self.missing_frames or self.truncated)
 
 
 def _extractions(lake: Lake, snapshots: dict[str, int]) -> dict[str, _Extraction]:
@@ -214,6 +273,7 @@ def _write_splits(attempt: Attempt, lake: Lake, dataset: Dataset, planned: Plann
                 "split": video.split,
                 "group": video.group,
                 "weight": 1.0,
+                "pseudo_label_of": video.pseudo_label_of or None,
                 **draw,
                 "proof": planned.proof.summary,
                 "split_at": attempt.manifest.planned_time,

@@ -15,6 +15,7 @@ import numpy as np
 from vidpipe import tracking
 from vidpipe.datasets.features import FeatureCache, read_features
 from vidpipe.datasets.labelled import Dataset
+from vidpipe.datasets.proof import Proof
 from vidpipe.datasets.splits import TRAIN, VALIDATION
 from vidpipe.evaluation.judging import judge
 from vidpipe.lake import layout
@@ -110,8 +111,16 @@ def _params(manifest: Manifest, dataset: Dataset) -> dict[str, Any]:
         **{name: value for name, value in config.items() if name != "dataset"},
         **{f"snapshot_{table}": snapshot for table, snapshot in dataset.snapshots.items()},
         **{f"{split}_videos": splits.count(split) for split in sorted(set(splits))},
+        **_facts(dataset.proof),
+        "pseudo_labelled_videos": sum(bool(video.pseudo_label_of) for video in dataset.videos),
         "classes": len(dataset.labels),
     }
+
+
+def _facts(proof: Proof | None) -> dict[str, Any]:
+    """What tells one split from another."""
+    names = "units", "near_pairs", "near_duplicate_bits"
+    return {name: getattr(proof, name) for name in names} if proof else {}
 
 
 def _checkpoints(manifest: Manifest, attempt: Attempt, lake: Lake) -> Checkpoints:

@@ -180,6 +180,7 @@ def test_what_people_looked_at_or_the_model_learnt_or_is_gone_is_not_picked(lake
             {**split, "video_id": video_id(4), "split": "train"},
             {**split, "video_id": video_id(5), "split": "validation"},
             {**split, "video_id": video_id(6), "split": "test"},
+            {**split, "video_id": video_id(8), "split": "train", "pseudo_label_of": "1"},
         ],
         "sources": [
             {

@@ -10,6 +10,7 @@ import collections
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pyarrow.dataset as ds
 
 from vidpipe import tracking
@@ -21,7 +22,7 @@ from vidpipe.stages.backlog import stale_videos
 from vidpipe.stages.deciding import Decision, decide
 from vidpipe.stages.manifest import Manifest
 from vidpipe.stages.relabel import estimate_cpu_hours
-from vidpipe.stages.trying import Tried, try_model
+from vidpipe.stages.trying import try_model
 from vidpipe.text import printable
 
 LEAST_OF_LABEL = 5  # videos that are looked at, of which the champion says the same
@@ -77,21 +78,18 @@ def _flips(
     said = _said_by(lake, snapshots, champion, {video["video_id"]: video for video in stale})
     chosen = _stratified(said, manifest.config["preview_videos"])
     videos = {video["video_id"]: video for video in stale if video["video_id"] in chosen}
-    tried = try_model(
-        decision.version,
-        lake,
-        snapshots,
-        videos,
-        attempt.scratch,
-        lambda done, of: attempt.progress(0, 1, f"reading frames, {done} of {of}"),
-    )
-    flips = {
-        video_id: (said[video_id], best_scores((s.label, s.score) for s in of.said))
-        for video_id, of in tried.items()
-        if said[video_id].keys() != {segment.label for segment in of.said}
-    }
-    result |= {"looked_at": len(tried), "flipped": len(flips)}
-    _draw(decision, champion, flips, tried, videos)
+    flips: dict[str, tuple[Labels, Labels]] = {}
+    shown: dict[str, np.ndarray] = {}
+    for video_id, found, clip in try_model(decision.version, lake, snapshots, videos, attempt):
+        after = best_scores((segment.label, segment.score) for segment in found)
+        result["looked_at"] += 1
+        if after.keys() != said[video_id].keys():
+            flips[video_id] = said[video_id], after
+            shown[video_id] = np.array(clip)
+            surest = sorted(shown, key=lambda v: (-max(flips[v][1].values()), v))[:SHEET_CLIPS]
+            shown = {v: shown[v] for v in surest}
+    result["flipped"] = len(flips)
+    _draw(decision, champion, flips, shown, videos)
     counts = collections.Counter(
         (_names(before), _names(after)) for before, after in flips.values()
     )
@@ -102,8 +100,8 @@ def _flips(
     head = ["| was | becomes | videos |", "| --- | --- | --- |"] if lines else []
     return "\n".join(
         [
-            f"Of {len(tried)} videos that version {champion.version} labelled, drawn of each label,"
-            f" {len(flips)} change theirs.",
+            f"Of {result['looked_at']} videos that version {champion.version} labelled, drawn of"
+            f" each label, {len(flips)} change theirs.",
             "",
             *head,
             *lines,
@@ -145,11 +143,10 @@ def _draw(
     decision: Decision,
     champion: tracking.Version,
     flips: Mapping[str, tuple[Labels, Labels]],
-    tried: Mapping[str, Tried],
+    shown: Mapping[str, np.ndarray],
     videos: Mapping[str, Mapping[str, Any]],
 ) -> None:
     """Keeps the film strips of the flips of which the model is surest."""
-    shown = sorted(flips, key=lambda v: (-max(flips[v][1].values()), v))[:SHEET_CLIPS]
     captions = [
         f"{printable(videos[v]['source_uri'].rpartition('/')[2])}\n"
         f"was {_names(flips[v][0])}\nbecomes {_names(flips[v][1])} {max(flips[v][1].values()):.2f}"
@@ -157,7 +154,7 @@ def _draw(
     ]
     version, run = decision.version, tracking.open_run(decision.version.run_id)
     title = f"{version.name}: version {version.version} in place of {champion.version}"
-    figure = draw_flips([tried[v].clip for v in shown], captions, len(flips), title)
+    figure = draw_flips(list(shown.values()), captions, len(flips), title)
     run.log_pictures({tracking.FLIPS: figure}, shown)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import collections
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
@@ -39,6 +39,7 @@ from vidpipe.text import printable
 
 READERS = 16
 JUDGED_PER_PICK = 10  # videos that the challenger judges for each that is to be found
+MAX_JUDGED = 2_000
 
 
 def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
@@ -168,7 +169,8 @@ class _Review:
         self.picked = dict.fromkeys(draw(said, wanted.random, wanted.seed), RANDOM)
         if self._challenger and wanted.disagreeing:
             candidates = draw(self._left(), JUDGED_PER_PICK * wanted.disagreeing, wanted.seed)
-            self._judge([v for v in (*self.picked, *candidates) if v not in self._other])
+            unknown = [v for v in (*candidates, *self.picked) if v not in self._other]
+            self._judge(unknown[:MAX_JUDGED])
             at_odds = most_at_odds(self._left(), self._other, wanted.disagreeing)
             self.picked |= dict.fromkeys(at_odds, DISAGREEING)
         rest = least_sure(self._left(), wanted.total - len(self.picked))
@@ -200,20 +202,18 @@ class _Review:
         gone = self.picked.keys() | self._found.waiting
         return {video: of for video, of in self._found.said.items() if video not in gone}
 
-    def _judge(self, videos: Collection[str]) -> None:
+    def _judge(self, videos: Sequence[str]) -> None:
         """Notes what the challenger says of videos."""
         if not videos:
             return
-        tried = try_model(
+        for video, said, _ in try_model(
             self._challenger,
             self._lake,
             self._snapshots,
             {video: self._found.videos[video] for video in videos},
-            self._attempt.scratch,
-            lambda done, of: self._attempt.progress(0, 1, f"reading frames, {done} of {of}"),
-        )
-        for video, of in tried.items():
-            self._other[video] = best_scores((s.label, s.score) for s in of.said)
+            self._attempt,
+        ):
+            self._other[video] = best_scores((s.label, s.score) for s in said)
 
     def files(self) -> dict[str, bytes]:
         """The files for other tools, by path."""

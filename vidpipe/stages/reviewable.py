@@ -52,7 +52,8 @@ def read_reviewable(
     """Reads it.
 
     Left out are videos of which people say something of this task, those that a model learnt or was
-    chosen by, those that are in no bucket any more, and those without frames.
+    chosen by with what people had said, and those that are in no bucket any more. Where a label of
+    a model stood for a missing one, nobody looked yet.
 
     Args:
         lake: The lake.
@@ -65,7 +66,10 @@ def read_reviewable(
     of_people = _of_people(lake, snapshots, task)
     looked_at = {video_id for video_id, _ in of_people}
     learnt = lake.dataset("splits", where=EqualTo("dataset", task), snapshots=snapshots).to_table(
-        columns=["video_id"], filter=(ds.field("dataset") == task) & (ds.field("split") != TEST)
+        columns=["video_id"],
+        filter=(ds.field("dataset") == task)
+        & (ds.field("split") != TEST)
+        & ds.field("pseudo_label_of").is_null(),
     )
     sources = _sources(lake, snapshots)
     extracted = lake.dataset("videos", snapshots=snapshots).to_table(columns=_VIDEO)

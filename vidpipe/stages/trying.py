@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from pyiceberg.expressions import In
@@ -14,19 +13,8 @@ from vidpipe import tracking
 from vidpipe.datasets.clips import read_clips
 from vidpipe.evaluation.timeline import Segment
 from vidpipe.lake.tables import Lake
-from vidpipe.stages.label import say
-
-
-class Tried(NamedTuple):
-    """What a model says of a video.
-
-    Attributes:
-        said: At least one label, with its time and score.
-        clip: Of what it saw the first clip, uint8 `(frames, height, width, 3)`.
-    """
-
-    said: list[Segment]
-    clip: np.ndarray
+from vidpipe.stages.attempt import Attempt
+from vidpipe.stages.label import BATCH_VIDEOS, say
 
 
 def try_model(
@@ -34,9 +22,8 @@ def try_model(
     lake: Lake,
     snapshots: dict[str, int],
     videos: Mapping[str, Mapping[str, Any]],
-    scratch: Path,
-    progress: Callable[[int, int], None],
-) -> dict[str, Tried]:
+    attempt: Attempt,
+) -> Iterator[tuple[str, list[Segment], np.ndarray]]:
     """Has a version of a model look at videos; nothing of it is written.
 
     Args:
@@ -44,40 +31,35 @@ def try_model(
         lake: Where the frames are.
         snapshots: Snapshot ids of the tables.
         videos: Of each its row of the table `videos`: work_key, run_key, duration_s.
-        scratch: A local folder for the clips.
-        progress: Called with the number of frames done and of all.
+        attempt: Tells how far it is, and has a local folder for the clips at hand.
 
-    Returns:
-        What it says of those videos that have frames.
+    Yields:
+        Of each video that has frames its id, what the model says (at least one label, with its time
+        and score), and the first clip that it saw, uint8 `(frames, height, width, 3)`, until the
+        next is asked for.
     """
     from vidpipe.models.bundle import Bundle  # TensorFlow: not all who might try a model do
 
     bundle = Bundle.load(version.uri)
     bundle.check_canary()
-    clips = read_clips(
-        lake.dataset(
+    path, ids = attempt.scratch / "tried.npy", list(videos)
+    for start in range(0, len(ids), BATCH_VIDEOS):
+        rows = {video: videos[video] for video in ids[start : start + BATCH_VIDEOS]}
+        frames = lake.dataset(
             "frames",
-            where=In("run_key", {row["run_key"] for row in videos.values()}),
+            where=In("run_key", {row["run_key"] for row in rows.values()}),
             snapshots=snapshots,
-        ),
-        {video: row["work_key"] for video, row in videos.items()},
-        bundle.sampling,
-        scratch / f"tried-{version.version}.npy",
-        progress=progress,
-    )
-    scores = bundle.predict(clips.array)
-    places = collections.defaultdict(list)
-    for place, video in enumerate(clips.video_ids):
-        places[video].append(place)
-    return {
-        video: Tried(
-            say(
-                bundle,
-                [clips.windows[place] for place in of_video],
-                scores[of_video],
-                videos[video]["duration_s"],
-            ),
-            clips.array[of_video[0]],
         )
-        for video, of_video in places.items()
-    }
+        extractions = {video: row["work_key"] for video, row in rows.items()}
+        clips = read_clips(frames, extractions, bundle.sampling, path)
+        scores = bundle.predict(clips.array)
+        places = collections.defaultdict(list)
+        for place, video in enumerate(clips.video_ids):
+            places[video].append(place)
+        for video, of in places.items():
+            windows = [clips.windows[place] for place in of]
+            said = say(bundle, windows, scores[of], rows[video]["duration_s"])
+            yield video, said, clips.array[of[0]]
+        path.unlink(missing_ok=True)
+        done = min(start + BATCH_VIDEOS, len(ids))
+        attempt.progress(done, len(ids), f"looked at by version {version.version}")

@@ -1,12 +1,13 @@
 """
 ### What is left over goes
 
-Removes pods that nobody waits for, and checkpoints that no training goes on from. Unpause it, and
-it does so every hour; or trigger it by hand.
+Removes pods that nobody waits for, checkpoints that no training goes on from, and features of
+videos that no training uses. Unpause it, and it does so every hour; or trigger it by hand.
 
 **Tasks.** `sweep` looks for pods and Jobs of this deployment in the cluster, and removes those
 whose task is over or is not known any more; it is skipped where no pods are configured.
-`maintain` removes the checkpoints of trainings whose run left nothing new for some days.
+`maintain` removes the checkpoints of trainings whose run left nothing new for some days, and what
+frozen backbones made of videos, where no training used it for some weeks: the next makes it anew.
 
 **What it leaves alone**: what a task waits for or may go on with, what is younger than ten minutes,
 and what belongs to another deployment. Two that share a namespace need names of their own
@@ -34,11 +35,18 @@ PARAMS = {
         title="Days after which checkpoints go",
         description="A run that left nothing new for so many days is over.",
     ),
+    "feature_days": Param(
+        30,
+        type="number",
+        minimum=1,
+        title="Days after which features of videos go",
+        description="Where no training with that backbone and size came for so many days.",
+    ),
 }
 
 with DAG(
     "maintain",
-    description="Removes pods and checkpoints that are left over.",
+    description="Removes pods, checkpoints and features that are left over.",
     doc_md=__doc__,
     schedule="@hourly",
     params={**PARAMS, **runtime_params()},

@@ -36,12 +36,18 @@ class LakeSettings:
 
 @dataclass(frozen=True)
 class S3Settings:
-    """How S3 is reached; empty values are left to boto3 (environment, profile, role)."""
+    """How S3 is reached; empty values are left to boto3 (environment, profile, role).
+
+    Attributes:
+        public_endpoint_url: Where people's browsers reach it: links to videos lead there; empty:
+            `endpoint_url`.
+    """
 
     endpoint_url: str = ""
     region: str = "us-east-1"
     access_key_id: str = field(default="", repr=False)
     secret_access_key: str = field(default="", repr=False)
+    public_endpoint_url: str = ""
 
 
 @dataclass(frozen=True)

@@ -188,6 +188,7 @@ TABLES: dict[str, Table] = {
             ("split", pa.string()),  # train, validation or test
             ("group", pa.string()),  # its unit: what belongs together and is in one split
             ("weight", pa.float64()),
+            ("pseudo_label_of", pa.string(), True),  # the model version it is of; null: people's
             ("seed", pa.int64(), True),  # what the split was drawn by, and how
             ("test_share", pa.float64(), True),
             ("validation_share", pa.float64(), True),
@@ -216,6 +217,30 @@ TABLES: dict[str, Table] = {
         ),
         key=("work_key", "start_s", "label"),
         sort=("video_id", "start_s"),
+        names=("video_id",),
+        partition=("task",),
+    ),
+    # What was picked for people to look at, and what the champion had said of it by then. A review
+    # is a run; what people answered is in `annotations`, and `current_reviews` joins the two.
+    "reviews": Table(
+        _schema(
+            ("task", pa.string()),
+            ("video_id", pa.string()),
+            ("picked_for", pa.string()),  # random (to measure on), disagreeing, uncertain
+            ("label", pa.string()),
+            ("score", pa.float64()),
+            ("accepted", pa.bool_()),
+            ("model", pa.string()),
+            ("model_version", pa.string()),
+            ("challenger_version", pa.string(), True),  # null: it did not judge this video
+            ("challenger_label", pa.string(), True),
+            ("picked_at", TIMESTAMP),
+            ("links_until", TIMESTAMP),  # when the links to the videos end
+            ("files_uri", pa.string()),  # folder of the tasks for other tools
+            *_KEYS,
+        ),
+        key=("work_key", "label"),
+        sort=("video_id", "label"),
         names=("video_id",),
         partition=("task",),
     ),

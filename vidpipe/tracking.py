@@ -36,6 +36,7 @@ from mlflow.exceptions import MlflowException  # noqa: E402
 from mlflow.store.artifact.artifact_repository_registry import (  # noqa: E402
     get_artifact_repository,
 )
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
@@ -45,9 +46,10 @@ from vidpipe.errors import BadInputError, StoppedError, TemporaryError, UsageErr
 CHAMPION, CHALLENGER = "champion", "challenger"
 WORK = "vidpipe.work"
 # A run says which videos its pictures show.
-MISCLASSIFIED, SUSPECTED = "misclassified.png", "suspected_labels.png"
-PICTURES = {MISCLASSIFIED, SUSPECTED}
+MISCLASSIFIED, SUSPECTED, FLIPS = "misclassified.png", "suspected_labels.png", "flips.png"
+PICTURES = {MISCLASSIFIED, SUSPECTED, FLIPS}
 SHOWN = "vidpipe.shown_videos"
+PARENT = MLFLOW_PARENT_RUN_ID  # the tag that shows a run below another
 _PREFIX = "vidpipe-"
 _MISSING = {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}
 _TEMPORARY = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"}
@@ -135,10 +137,15 @@ class Run:
         server = load_settings().mlflow.public_uri.rstrip("/") or mlflow.get_tracking_uri()
         self.url = f"{_without_password(server)}/#/experiments/{experiment_id}/runs/{run_id}"
 
-    def param(self, name: str) -> str | None:
-        """A parameter that was noted, or None."""
+    def params(self) -> dict[str, str]:
+        """All parameters that were noted."""
         with answering():
-            return self._client.get_run(self.id).data.params.get(name)
+            return dict(self._client.get_run(self.id).data.params)
+
+    def metrics(self) -> dict[str, float]:
+        """The metrics that were noted, each as of its last step."""
+        with answering():
+            return dict(self._client.get_run(self.id).data.metrics)
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Notes parameters; the same again is harmless."""
@@ -193,7 +200,9 @@ class Run:
             figures: By their names, of `PICTURES`.
             video_ids: All that one of them shows.
         """
-        self._say_shown(video_ids)
+        with answering():
+            shown = self._client.get_run(self.id).data.tags.get(SHOWN, "").split()
+        self._say_shown(sorted({*shown, *video_ids}))
         for name, figure in figures.items():
             self.log_figure(figure, name)
 
@@ -228,6 +237,22 @@ def training_run(task: str, name: str, work: str, tags: Mapping[str, str]) -> It
     """Starts the run of a piece of work, or resumes it where an earlier attempt began it.
 
     It ends as FINISHED, as KILLED when a stop signal arrives, as FAILED on any other error.
+    Arguments are those of `begin_run`.
+    """
+    run, client = begin_run(task, name, work, tags), connect()
+    try:
+        yield run
+    except BaseException as error:
+        stopped = isinstance(error, StoppedError | KeyboardInterrupt)
+        with contextlib.suppress(Exception):  # the error that is under way matters more
+            client.set_terminated(run.id, "KILLED" if stopped else "FAILED")
+        raise
+    with answering():
+        client.set_terminated(run.id, "FINISHED")
+
+
+def begin_run(task: str, name: str, work: str, tags: Mapping[str, str]) -> Run:
+    """Starts the run of a piece of work, or resumes it; a `training_run` of the same work ends it.
 
     Args:
         task: Names the experiment, as `model_name` does.
@@ -246,15 +271,7 @@ def training_run(task: str, name: str, work: str, tags: Mapping[str, str]) -> It
             run_id = client.create_run(
                 experiment_id, run_name=name, tags={**tags, WORK: work}
             ).info.run_id
-    try:
-        yield Run(client, run_id, experiment_id)
-    except BaseException as error:
-        stopped = isinstance(error, StoppedError | KeyboardInterrupt)
-        with contextlib.suppress(Exception):  # the error that is under way matters more
-            client.set_terminated(run_id, "KILLED" if stopped else "FAILED")
-        raise
-    with answering():
-        client.set_terminated(run_id, "FINISHED")
+    return Run(client, run_id, experiment_id)
 
 
 def _experiment(client: mlflow.MlflowClient, name: str) -> str:
@@ -310,6 +327,15 @@ def _search_runs(client: mlflow.MlflowClient, ids: list[str], chosen: str) -> It
 
 def champion(task: str) -> Version | None:
     """The version that labels, or None while there is none."""
+    return _aliased(task, CHAMPION)
+
+
+def challenger(task: str) -> Version | None:
+    """The version that waits for somebody's decision, or None where none does."""
+    return _aliased(task, CHALLENGER)
+
+
+def _aliased(task: str, alias: str) -> Version | None:
     client = connect()
     with answering():
         try:
@@ -318,7 +344,7 @@ def champion(task: str) -> Version | None:
             if error.error_code in _MISSING:
                 return None
             raise
-        number = registered.aliases.get(CHAMPION)
+        number = registered.aliases.get(alias)
         if number is None:
             return None
         return _version(client.get_model_version(registered.name, number))

@@ -20,8 +20,8 @@ DAY_S = 86400
 
 
 @pytest.fixture
-def training(lake: Lake, s3_server: S3Server):
-    """Leaves what a training of some days ago left; returns the folder of its checkpoints."""
+def put(s3_server: S3Server):
+    """Puts an object that is some days old."""
     told = s3_server.settings
     client = boto3.client(
         "s3",
@@ -31,18 +31,25 @@ def training(lake: Lake, s3_server: S3Server):
         aws_secret_access_key=told.secret_access_key,
     )
 
+    def put_old(uri: str, days: float) -> None:
+        bucket, key = split_uri(uri)
+        # Of rclone's S3: when the object was modified.
+        modified = {"mtime": str(time.time() - days * DAY_S)}
+        client.put_object(Bucket=bucket, Key=key, Body=b"{}", Metadata=modified)
+
+    return put_old
+
+
+@pytest.fixture
+def training(lake: Lake, put):
+    """Leaves what a training of some days ago left; returns the folder of its checkpoints."""
+
     def leave(run_key: str, days: float, report_days: float | None = None) -> str:
         folder = layout.checkpoints_uri(lake.uri, run_key, "train", "00000", "hash")
         report = layout.reports_uri(lake.uri, run_key, "snapshot", "plan") + "A.json"
-        for uri, age in (
-            (f"{folder}0000000007-a.npz", days),
-            (f"{folder}0000000007-a.json", days),
-            (report, days if report_days is None else report_days),
-        ):
-            bucket, key = split_uri(uri)
-            # Of rclone's S3: when the object was modified.
-            modified = {"mtime": str(time.time() - age * DAY_S)}
-            client.put_object(Bucket=bucket, Key=key, Body=b"{}", Metadata=modified)
+        put(f"{folder}0000000007-a.npz", days)
+        put(f"{folder}0000000007-a.json", days)
+        put(report, days if report_days is None else report_days)
         return folder
 
     return leave
@@ -65,10 +72,12 @@ def test_checkpoints_of_runs_that_are_over_go(lake: Lake, training):
     report = maintain(lake)
 
     assert report.result == {
-        "summary": "removed 2 checkpoints of 2 runs, 0.0 MB",
+        "summary": "removed 2 checkpoints of 2 runs, 0.0 MB, and the features of 0 videos, 0.0 MB",
         "checkpoints": 2,
         "runs": 2,
         "size_bytes": 8,
+        "features": 0,
+        "features_size_bytes": 0,
     }
     assert [names(lake, folder) for folder in over] == [[], []]
     assert [len(names(lake, folder)) for folder in stay] == [2, 2, 2]
@@ -77,7 +86,21 @@ def test_checkpoints_of_runs_that_are_over_go(lake: Lake, training):
     assert names(lake, stay[1]) == []
 
 
+def test_features_that_no_training_used_for_long_go(lake: Lake, put):
+    folder = {key: layout.features_uri(lake.uri, key) for key in ("unused", "used", "new")}
+    for key, days in (("unused", 40), ("used", 40), ("new", 1)):
+        for video_id in ("a", "b"):
+            put(f"{folder[key]}{video_id}/x.npz", days)
+    put(f"{folder['unused']}used", 31)
+    put(f"{folder['used']}used", 29)
+    result = maintain(lake).result
+    assert (result["features"], result["features_size_bytes"]) == (2, 6)
+    assert [len(names(lake, of)) for of in folder.values()] == [0, 3, 2]
+    assert maintain(lake, feature_days=28).result["features"] == 2
+
+
+@pytest.mark.parametrize("name", ["checkpoint_days", "feature_days"])
 @pytest.mark.parametrize("days", [0, -1, "all"])
-def test_days_are_a_number(lake: Lake, days):
-    with pytest.raises(UsageError, match=f"1 or more. Received: {days!r}"):
-        maintain(lake, checkpoint_days=days)
+def test_days_are_a_number(lake: Lake, name, days):
+    with pytest.raises(UsageError, match=f"{name} must be a number, 1 or more. Received: {days!r}"):
+        maintain(lake, **{name: days})

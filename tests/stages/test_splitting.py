@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import json
 import secrets
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from vidpipe.stages.manifest import Manifest, Report
 from vidpipe.stages.runner import run_stage
 
 TASK = "kind"
-CONFIG = {"task": TASK, "architecture": "cnn", "seed": 0, "test_share": 0.3}
+CONFIG = {"task": TASK, "architectures": ["cnn"], "seed": 0, "test_share": 0.3}
 
 
 def snapshot(lake: Lake, **config: Any) -> Report:
@@ -56,11 +57,26 @@ class Videos:
     def __init__(self, lake: Lake):
         self.lake = lake
 
-    def add(self, looks: dict[str, str], labels: dict[str, str], **said: dict[str, str]) -> None:
-        """Publishes videos with their fingerprints and labels; `said`: further columns of these."""
+    def add(
+        self,
+        looks: dict[str, str],
+        labels: dict[str, str],
+        *,
+        lacks: Collection[str] = (),
+        **said: dict[str, str],
+    ) -> None:
+        """Publishes videos with their fingerprints and labels; `said`: further columns of these.
+
+        Frames of those of `lacks` are missing.
+        """
         number = secrets.token_hex(4)
         videos = [
-            {"video_id": name, "source_uri": f"s3://videos/{name}.mp4", "work_key": f"x-{name}"}
+            {
+                "video_id": name,
+                "source_uri": f"s3://videos/{name}.mp4",
+                "work_key": f"x-{name}",
+                "missing_frames": int(name in lacks),
+            }
             for name in looks
         ]
         fingerprints = [

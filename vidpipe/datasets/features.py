@@ -3,9 +3,11 @@
     features/KEY/VIDEO_ID/EXTRACTION.npz
         features: float16 `(clips, frames, rows, columns, features)`
         windows: of each clip, `(clips, 4)`
+    features/KEY/used                       by the training that began last
 
 KEY stands for the backbone with its weights and for what it is given of a video, so that every
-training that sees frames alike finds them. Removing any of them is always safe.
+training that sees frames alike finds them. Removing any of them is always safe; those that were not
+used for long are removed by the stage maintain.
 """
 
 from __future__ import annotations
@@ -46,6 +48,10 @@ class FeatureCache:
     def __init__(self, lake: Lake, key: str):
         self._lake = lake
         self._folder_uri = layout.features_uri(lake.uri, key)
+
+    def note_use(self) -> None:
+        """Says that they are used now."""
+        self._lake.store.put(f"{self._folder_uri}used", b"")
 
     def missing(self, videos: Iterable[LabelledVideo]) -> list[LabelledVideo]:
         """Those videos of which there are none."""
@@ -112,6 +118,7 @@ def read_features(
     Raises:
         TemporaryError: The other workers bring nothing.
     """
+    cache.note_use()
     missing = cache.missing(videos)
     own, done = missing[worker::workers], len(videos) - len(missing)
     for start in range(0, len(own), BATCH_VIDEOS):

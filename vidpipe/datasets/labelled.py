@@ -37,6 +37,7 @@ class LabelledVideo:
         group: The unit that it is in; empty where nobody has looked.
         spans: When it shows what, if labels are told of moments.
         duration_s: Its length; 0 where it does not matter.
+        pseudo_label_of: The version of a model whose label it is; empty: people gave it.
     """
 
     video_id: str
@@ -47,6 +48,7 @@ class LabelledVideo:
     group: str = ""
     spans: tuple[Span, ...] = ()
     duration_s: float = 0.0
+    pseudo_label_of: str = ""
 
     def labels_at(self, moments_s: np.ndarray) -> list[frozenset[str]]:
         """What is true at some moments."""
@@ -92,11 +94,12 @@ class Dataset:
         same."""
         lines = []
         for video in self.videos:
-            *facts, group, spans, _ = dataclasses.astuple(video)
+            *facts, group, spans, _, pseudo_label_of = dataclasses.astuple(video)
             # As it was written before there were groups, several labels, and times of them.
             facts[1] = video.labels if self.kind != SINGLE else video.labels[0]
             facts += [group] if group else []
             facts += [tuple(map(tuple, spans))] if spans else []
+            facts += [pseudo_label_of] if pseudo_label_of else []
             lines.append(repr(tuple(facts)))
         lines.sort()
         lines += [self.proof.summary] if self.proof else []

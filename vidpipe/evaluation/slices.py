@@ -18,6 +18,7 @@ from vidpipe.evaluation.metrics import Evaluation
 from vidpipe.evaluation.several import SeveralLabels
 
 ALL = "all"
+IMPUTED = "imputed frames"
 _DURATIONS_S = (10.0, 60.0, 600.0)
 _DURATION_NAMES = ("below 10 s", "10 s to 1 min", "1 to 10 min", "above 10 min")
 _SIDES = (360, 720, 1080)
@@ -57,7 +58,7 @@ def describe(video: Mapping[str, Any]) -> dict[str, str]:
         "duration": _DURATION_NAMES[bisect.bisect_right(_DURATIONS_S, video["duration_s"])],
         "short side": _SIDE_NAMES[bisect.bisect_right(_SIDES, side)],
         "source": "/".join([bucket, *folders[:1]]),
-        "imputed frames": "some" if made_up else "none",
+        IMPUTED: "some" if made_up else "none",
     }
 
 

@@ -28,7 +28,7 @@ from vidpipe.evaluation.figures import (
 from vidpipe.evaluation.intervals import Interval, bootstrap
 from vidpipe.evaluation.judging import Item, Judgement, judge
 from vidpipe.evaluation.metrics import Evaluation
-from vidpipe.evaluation.slices import describe, slice_up
+from vidpipe.evaluation.slices import IMPUTED, describe, slice_up
 from vidpipe.lake.tables import Lake
 from vidpipe.models.bundle import Bundle
 from vidpipe.stages.attempt import Attempt
@@ -206,9 +206,12 @@ def _log(mlflow_run: tracking.Run, test: _TestSplit, measured: _Measured, title:
         for name, interval in measured.intervals.items()
         for end, value in interval._asdict().items()
     }
+    complete = np.flatnonzero([of[IMPUTED] == "none" for of in measured.described])
+    without = result.take(complete).metrics() if 0 < len(complete) < len(items) else {}
     mlflow_run.log_metrics(
         {
             **{f"test_{name}": value for name, value in measured.metrics.items()},
+            **{f"test_{name}_without_imputed": value for name, value in without.items()},
             **ends,
             "test_cpu_seconds_per_clip": measured.seconds_per_clip,
         }
@@ -239,7 +242,7 @@ def _named(item: Item, names: Mapping[str, str]) -> str:
 
 def _learnt_by(champion: tracking.Version, dataset: Dataset, lake: Lake) -> int:
     """How many of the test videos a champion was trained on."""
-    version = tracking.open_run(champion.run_id).param("dataset_version")
+    version = tracking.open_run(champion.run_id).params().get("dataset_version")
     if version is None:
         return 0  # made elsewhere
     learnt = lake.dataset("splits").to_table(

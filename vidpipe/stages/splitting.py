@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from vidpipe.datasets.near_duplicates import NearPairs, find_near_pairs, is_blan
 from vidpipe.datasets.proof import Proof, prove
 from vidpipe.datasets.splits import (
     NEAR_DUPLICATE_BITS,
+    TRAIN,
     VALIDATION_SHARE,
     Assignment,
     check_classes,
@@ -70,15 +72,20 @@ def plan_splits(
     snapshots: dict[str, int],
     labels: Mapping[str, Collection[str]],
     extractions: Mapping[str, tuple[str, str]],
+    pseudo_labels: Mapping[str, Collection[str]],
 ) -> Planned:
     """Splits the videos of a task.
+
+    Videos that people told of get their places first, as if there were no others. One that a model
+    told of can only be in train, and is left out where it belongs to what is in another split.
 
     Args:
         attempt: That of the snapshot, whose configuration says how.
         lake: Where they are.
         snapshots: Snapshot ids of the tables.
-        labels: The classes of each video.
-        extractions: Work key and run key of the extraction of each video.
+        labels: The classes of each video, as people say.
+        extractions: Work key and run key of the extraction of each video, also of the others.
+        pseudo_labels: The classes of others, as a model says.
 
     Raises:
         BadInputError: They cannot be split.
@@ -89,21 +96,32 @@ def plan_splits(
     bits = config.get("near_duplicate_bits")
     bits = NEAR_DUPLICATE_BITS if bits is None else bits
     groups, given = _owner_says(lake, snapshots, task)
-    names = _names(lake, snapshots, labels)
+    pseudo_labels = {v: of for v, of in pseudo_labels.items() if given.get(v, TRAIN) == TRAIN}
+    names = _names(lake, snapshots, extractions)
     check_classes(labels, groups=groups, given=given, names=names)
     fingerprints = fingerprints_of(attempt, lake, snapshots, extractions) if bits else {}
     near_pairs = find_near_pairs(
         fingerprints, bits, lambda done, of: attempt.progress(done, of, "frames compared")
     )
-    assignment = split_videos(
-        labels,
+    split = functools.partial(
+        split_videos,
         **dataclasses.asdict(draw),
         groups=groups,
         near_pairs=near_pairs,
         given=given,
-        previous=_previous(lake, snapshots, task, draw),
         names=names,
     )
+    assignment = split(labels, previous=_previous(lake, snapshots, task, draw))
+    if pseudo_labels:
+        places = {**dict.fromkeys(pseudo_labels, TRAIN), **assignment.splits}
+        told = {v: labels[v] for v in assignment.splits}
+        joined = split({**pseudo_labels, **told}, previous=places)
+        assignment = dataclasses.replace(
+            assignment,
+            splits=joined.splits,
+            units=joined.units,
+            left_out={**assignment.left_out, **joined.left_out},
+        )
     proof = prove(assignment.splits, groups, fingerprints, bits, near_pairs)
     _tell(assignment, proof, near_pairs.among(assignment.splits), names)
     return Planned(draw, assignment, proof)

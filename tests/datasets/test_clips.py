@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from vidpipe.datasets.clips import average_clips, read_clips
-from vidpipe.datasets.presets import plain_moments
+from vidpipe.datasets.pipeline import plain_moments
 from vidpipe.errors import BadInputError
 from vidpipe.models.architectures import Sampling
 from vidpipe.schemas import TABLES

@@ -5,8 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vidpipe.datasets.pipeline import Order, Part, plain_batches, plain_clips, training_batches
-from vidpipe.datasets.presets import Augmentation, chance_moments, plain_moments
+from vidpipe.datasets.pipeline import (
+    Order,
+    Part,
+    chance_moments,
+    plain_batches,
+    plain_clips,
+    plain_moments,
+    training_batches,
+)
+from vidpipe.datasets.presets import Augmentation
 
 RANDOM = np.random.default_rng(0)
 FRAMES = 3

@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 
 from vidpipe.datasets.pipeline import Order
-from vidpipe.datasets.presets import repeats
 from vidpipe.errors import BadInputError, StoppedError
 from vidpipe.models.architectures import Network, Sampling
 from vidpipe.models.classification import build_model
 from vidpipe.training.fit import Epoch, fit, prepare
-from vidpipe.training.optimizing import balanced_weights, make_optimizer
+from vidpipe.training.optimizing import balanced_weights, make_optimizer, repeats
 from vidpipe.training.settings import FitSettings
 
 

@@ -57,7 +57,8 @@ def read_clips(
         extractions: For each video the work key of the extraction whose frames are meant.
         sampling: Which windows of a video, how many frames, how large.
         path: A file that does not exist yet, which will hold the array.
-        finer: So many times as many frames are read, for `vidpipe.datasets.presets.chance_moments`.
+        finer: So many times as many frames are read, of which
+            `vidpipe.datasets.pipeline.chance_moments` takes some.
         progress: Called with the number of frames done and of all.
 
     Returns:

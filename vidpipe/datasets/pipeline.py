@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from vidpipe.datasets.augmentation import Augmenter, Mixer
-from vidpipe.datasets.presets import Augmentation, chance_moments, plain_moments
+from vidpipe.datasets.presets import Augmentation
 from vidpipe.datasets.streaming import StreamedClips
 
 # What has rows of clips.
@@ -88,6 +88,39 @@ class Order:
         groups, which = np.unique(self._groups, return_inverse=True)
         turns = random.permutation(len(groups)) // self._at_once
         return order[np.argsort(turns[which[order]], kind="stable")]
+
+
+def plain_moments(read: int, frames: int) -> np.ndarray:
+    """Which of the frames that were read of a video are the clip that is evaluated.
+
+    Args:
+        read: An odd multiple of `frames`, spread evenly over the video.
+        frames: Of the clip.
+    """
+    step = read // frames
+    return np.arange(frames) * step + step // 2
+
+
+def chance_moments(random: np.random.Generator, clips: int, read: int, frames: int) -> np.ndarray:
+    """Which of the frames that were read of a video are a clip that is learnt from.
+
+    Each clip is a part of its video of at least half the length, anywhere in it, so that it is up
+    to twice as slow; and each frame is anywhere in its own stretch of that.
+
+    Args:
+        random: The same state gives the same.
+        clips: How many.
+        read: Frames that were read of each video, spread evenly.
+        frames: Of a clip.
+
+    Returns:
+        Rising indexes, `(clips, frames)`.
+    """
+    length = random.uniform(0.5, 1.0, (clips, 1))
+    start = random.uniform(0.0, 1.0, (clips, 1)) * (1 - length)
+    within = random.uniform(0.0, 1.0, (clips, frames))
+    places = start + length * (np.arange(frames) + within) / frames
+    return np.minimum((places * read).astype(int), read - 1)
 
 
 def training_batches(

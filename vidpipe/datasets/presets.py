@@ -9,8 +9,6 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import numpy as np
-
 from vidpipe.errors import BadInputError, UsageError
 
 MOVES = ("turn", "shear", "zoom", "shift")
@@ -141,55 +139,3 @@ def refuse_sides(labels: Iterable[str]) -> None:
             f"The label {sided[0]!r} tells left from right, and clips that are mirrored would be"
             " learnt under the wrong one: do not say that left and right mean the same."
         )
-
-
-def repeats(labels: np.ndarray, most: int) -> np.ndarray:
-    """How often an epoch holds each clip, so that rare classes come about as often as frequent.
-
-    Args:
-        labels: `(clips, classes)`, 1 where a clip is of a class. One of several classes comes as
-            often as the rarest of them, one of none once.
-        most: No clip more often than this.
-
-    Returns:
-        Whole numbers of at least one, `(clips,)`.
-    """
-    counts = np.maximum(labels.sum(axis=0), 1)
-    times = np.clip(np.rint(counts.max() / counts), 1, most)
-    return np.maximum(1, (labels * times).max(axis=1)).astype(int)
-
-
-# === Moments ===
-
-
-def plain_moments(read: int, frames: int) -> np.ndarray:
-    """Which of the frames that were read of a video are the clip that is evaluated.
-
-    Args:
-        read: An odd multiple of `frames`, spread evenly over the video.
-        frames: Of the clip.
-    """
-    step = read // frames
-    return np.arange(frames) * step + step // 2
-
-
-def chance_moments(random: np.random.Generator, clips: int, read: int, frames: int) -> np.ndarray:
-    """Which of the frames that were read of a video are a clip that is learnt from.
-
-    Each clip is a part of its video of at least half the length, anywhere in it, so that it is up
-    to twice as slow; and each frame is anywhere in its own stretch of that.
-
-    Args:
-        random: The same state gives the same.
-        clips: How many.
-        read: Frames that were read of each video, spread evenly.
-        frames: Of a clip.
-
-    Returns:
-        Rising indexes, `(clips, frames)`.
-    """
-    length = random.uniform(0.5, 1.0, (clips, 1))
-    start = random.uniform(0.0, 1.0, (clips, 1)) * (1 - length)
-    within = random.uniform(0.0, 1.0, (clips, frames))
-    places = start + length * (np.arange(frames) + within) / frames
-    return np.minimum((places * read).astype(int), read - 1)

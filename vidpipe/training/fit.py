@@ -26,11 +26,11 @@ from vidpipe.datasets.pipeline import (
     row_weight,
     training_batches,
 )
-from vidpipe.datasets.presets import Augmentation, repeats
+from vidpipe.datasets.presets import Augmentation
 from vidpipe.errors import DivergedError, StoppedError, TemporaryError
 from vidpipe.training.checkpoints import Checkpoint, Checkpoints
 from vidpipe.training.distribution import Replicas, copy_variables
-from vidpipe.training.optimizing import balanced_weights, make_loss, make_optimizer
+from vidpipe.training.optimizing import balanced_weights, make_loss, make_optimizer, repeats
 from vidpipe.training.settings import FitSettings
 
 CLIPS_NAMED = 8  # in a message

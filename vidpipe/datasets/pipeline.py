@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from vidpipe.datasets.augmentation import Augmenter, Mixer
+from vidpipe.datasets.augmentation import Augmenter, Mixer, Mixing
 from vidpipe.datasets.presets import Augmentation
 from vidpipe.datasets.streaming import StreamedClips
 
@@ -169,32 +169,77 @@ def training_batches(
         plain = plain_moments(clips.shape[1], frames)
         return chosen, np.broadcast_to(plain, (len(chosen), frames))
 
-    augmenter = Augmenter(augmentation)
-    mixer = Mixer(augmentation.mix) if augmentation.mix != "none" else None
     read = _reader(clips, rows, labels, weights, frames)
+    chance = _Chance(augmentation, seed, part, *clips.shape[2:4])
 
-    def batch(number: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    def gather(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tuple[tf.Tensor, ...]]:
         chosen, moments = tf.numpy_function(choose, [number], (tf.int64, tf.int64))
         whole = tf.shape(chosen)[0]
-        own = tf.range(whole) if part is None else part.take(tf.range(whole))
-        places, drawing = own, ((seed, number), whole, *clips.shape[2:4])
-        if mixer:
-            mixing = mixer.draw(*drawing)
-            partners = tf.gather(mixing.partners, own)
-            # Those of other parts are read, and augmented, here as well.
-            places, of_both = tf.unique(tf.concat([own, partners], axis=0))
-        found = read(tf.gather(chosen, places), tf.gather(moments, places))
-        if augmenter.does_something:
-            drawn = augmenter.draw(*drawing).of(places)
-            found = augmenter.apply(found[0], drawn), *found[1:]
-        if mixer:
-            mine, theirs = (
-                tuple(tf.gather(values, of) for values in found) for of in tf.split(of_both, 2)
-            )
-            found = mixer.apply(tf.gather(mixing.own, own), mine, theirs)
-        return found if part is None else (*found, whole)
+        places = chance.places(number, whole)
+        return number, whole, read(tf.gather(chosen, places), tf.gather(moments, places))
 
-    return tf.data.Dataset.range(first_step, epochs * order.steps).map(batch).prefetch(2)
+    numbers = tf.data.Dataset.range(first_step, epochs * order.steps)
+    # What reads is done one after the other, what only computes is not.
+    batches = numbers.map(gather).map(chance.change, num_parallel_calls=tf.data.AUTOTUNE)
+    return batches.prefetch(2)
+
+
+class _Chance:
+    """What chance makes of a batch, or of a part of it, by the batch's number.
+
+    Args:
+        augmentation: What may be done.
+        seed: The same gives the same.
+        part: Which part, if any.
+        height: Of the pictures.
+        width: Likewise.
+    """
+
+    def __init__(
+        self, augmentation: Augmentation, seed: int, part: Part | None, height: int, width: int
+    ):
+        self._augmenter = Augmenter(augmentation)
+        self._mixer = Mixer(augmentation.mix) if augmentation.mix != "none" else None
+        self._seed, self._part, self._size = seed, part, (height, width)
+
+    def places(self, number: tf.Tensor, whole: tf.Tensor) -> tf.Tensor:
+        """The places in a batch, of so many rows, of the clips that are needed."""
+        own = self._own(whole)
+        if self._mixer is None:
+            return own
+        # Those of other parts are read, and augmented, here as well.
+        partners = tf.gather(self._mixing(number, whole).partners, own)
+        return tf.unique(tf.concat([own, partners], axis=0))[0]
+
+    def change(
+        self, number: tf.Tensor, whole: tf.Tensor, found: tuple[tf.Tensor, ...]
+    ) -> tuple[tf.Tensor, ...]:
+        """Clips, labels and weights of `places`, to those that are learnt from."""
+        places = self.places(number, whole)
+        if self._augmenter.does_something:
+            drawn = self._augmenter.draw((self._seed, number), whole, *self._size)
+            found = self._augmenter.apply(found[0], drawn.of(places)), *found[1:]
+        if self._mixer is not None:
+            own, mixing = self._own(whole), self._mixing(number, whole)
+            partners = tf.gather(mixing.partners, own)
+            mine, theirs = (
+                tuple(tf.gather(values, _find(places, of)) for values in found)
+                for of in (own, partners)
+            )
+            found = self._mixer.apply(tf.gather(mixing.own, own), mine, theirs)
+        return found if self._part is None else (*found, whole)
+
+    def _own(self, whole: tf.Tensor) -> tf.Tensor:
+        places = tf.range(whole)
+        return places if self._part is None else self._part.take(places)
+
+    def _mixing(self, number: tf.Tensor, whole: tf.Tensor) -> Mixing:
+        return self._mixer.draw((self._seed, number), whole, *self._size)
+
+
+def _find(values: tf.Tensor, wanted: tf.Tensor) -> tf.Tensor:
+    """Where in values, each of which is there once, those that are wanted are."""
+    return tf.argmax(tf.cast(values[None] == wanted[:, None], tf.int32), axis=1)
 
 
 def plain_batches(

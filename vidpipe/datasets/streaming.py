@@ -92,7 +92,7 @@ class StreamedClips:
                 self.windows.append(window)
                 places.append(np.stack([of.groups, of.rows, of.indexes])[:, nearest])
         shape = (len(places), 3, sampling.frames * finer)
-        places = np.array(places, np.int64).reshape(shape).transpose(1, 0, 2)
+        places = np.array(places, np.int32).reshape(shape).transpose(1, 0, 2)
         self._group_of, self._row_of, self._index_of = places
         self.shape = (len(self.windows), sampling.frames * finer, *sampling.shape[1:])
         self.nbytes = math.prod(self.shape)
@@ -175,7 +175,7 @@ class StreamedClips:
     def _find(self, frames: ds.Dataset, extractions: Mapping[str, str]) -> dict[str, _Frames]:
         """Where the frames of each video are; of each file only the small columns are read."""
         videos, works = pa.array(list(extractions)), pa.array(list(extractions.values()))
-        found: dict[str, list[tuple]] = {}
+        found: list[tuple[np.ndarray, ...]] = []
         # Files that hold none of the videos are not opened.
         for fragment in frames.get_fragments(filter=ds.field("video_id").isin(videos)):
             first = len(self._fragments)
@@ -184,14 +184,20 @@ class StreamedClips:
             groups = np.repeat(np.arange(first, len(self._fragments)), counts)
             rows = np.concatenate([np.arange(count) for count in counts] or [groups])
             table = fragment.to_table(columns=_COLUMNS)
-            mask = pc.and_(pc.is_in(table["video_id"], videos), pc.is_in(table["work_key"], works))
-            at = np.flatnonzero(mask.to_numpy())
-            columns = [table[name].take(pa.array(at)).to_pylist() for name in _COLUMNS]
-            for video_id, _, *frame in zip(*columns, groups[at], rows[at], strict=True):
-                found.setdefault(video_id, []).append(tuple(frame))
+            which = pc.fill_null(pc.index_in(table["video_id"], videos), -1).to_numpy()
+            at = np.flatnonzero((which >= 0) & pc.is_in(table["work_key"], works).to_numpy())
+            times_s, indexes = (table[name].to_numpy()[at] for name in ("time_s", "frame_index"))
+            if at.size:
+                found.append((which[at], times_s, indexes, groups[at], rows[at]))
+        if not found:
+            return {}
+        which, *columns = map(np.concatenate, zip(*found, strict=True))
+        order = np.lexsort((columns[1], columns[0], which))
+        numbers, starts = np.unique(which[order], return_index=True)
+        pieces = (np.split(column[order], starts[1:]) for column in columns)
         return {
-            video_id: _Frames(*map(np.array, zip(*sorted(of), strict=True)))
-            for video_id, of in found.items()
+            videos[int(number)].as_py(): _Frames(*of)
+            for number, *of in zip(numbers, *pieces, strict=True)
         }
 
 

@@ -26,6 +26,10 @@ waits for *Approve* on its page or below *Required Actions*. Else the champion s
 
 **Which architecture?** docs/models.md tells which to take when.
 
+**What chance does** to the clips that it learns from, a preset says (`augmentation`): to all frames
+of a clip alike, never to what is measured. Nothing is mirrored unless you say that left and right
+mean the same in this task; labels that speak of left or right are refused then.
+
 **Running it again** trains another version. A task that was stopped
 or killed goes on after the last step that it kept: killed, at most a minute of training is lost
 (`[train] checkpoint_every_s`). What comes of it is the same, on a CPU to the last bit.

@@ -37,7 +37,7 @@ CONFIG = {
     "height": 32,
     "width": 32,
     "near_duplicate_bits": 0,
-    "augmentation": False,
+    "augmentation": "none",
     "dropout": 0.0,
 }
 

@@ -11,6 +11,7 @@ from airflow.sdk import Param
 from vidpipe.config import RUNTIMES, ExtractSettings, load_settings
 from vidpipe.datasets.kinds import KINDS, SINGLE
 from vidpipe.datasets.missing_data import INCOMPLETE, KEEP, PSEUDO_LABEL_SCORE
+from vidpipe.datasets.presets import MIXES, PRESETS
 from vidpipe.datasets.splits import NEAR_DUPLICATE_BITS
 from vidpipe.evaluation.gates import PREVIEW_VIDEOS, Gate
 from vidpipe.lake.layout import TASK_PATTERN
@@ -489,10 +490,25 @@ def training_params() -> dict[str, Param]:
     section, details = "Training", "Training in detail"
     return {
         "augmentation": Param(
-            True,
-            type="boolean",
+            "article",
+            type="string",
+            enum=list(PRESETS),
+            values_display={key: f"{key}: {preset.description}" for key, preset in PRESETS.items()},
             title="Augmentation",
-            description="Turn, shift, shear and zoom the clips a little, so that it learns more.",
+            description=(
+                "What chance makes of the clips that it learns from, so that it learns more. Behind"
+                " a frozen backbone nothing is done, nor mirrored, nor mixed."
+            ),
+            section=section,
+        ),
+        "mirrored": Param(
+            FitSettings.mirrored,
+            type="boolean",
+            title="Left and right mean the same",
+            description=(
+                "In this task a video that is mirrored keeps its label: augmentation mirrors half"
+                " of the clips. Not where left and right, or writing, tell classes apart."
+            ),
             section=section,
         ),
         "epochs": _number(
@@ -570,6 +586,30 @@ def training_params() -> dict[str, Param]:
             maximum=0.5,
             title="Label smoothing",
             description="Share of the truth that is spread over all classes: for doubtful labels.",
+            section=details,
+        ),
+        "mix": Param(
+            FitSettings.mix,
+            type="string",
+            enum=list(MIXES),
+            values_display={key: f"{key}: {words}" for key, words in MIXES.items()},
+            title="Mixing of clips",
+            description=(
+                "Each clip that it learns from is mixed with another, and so are their labels: for"
+                " few videos, many epochs."
+            ),
+            section=details,
+        ),
+        "oversampling": Param(
+            FitSettings.oversampling,
+            type="integer",
+            minimum=1,
+            maximum=100,
+            title="Rare classes more often",
+            description=(
+                "Clips of rare classes come up to so many times an epoch, augmented otherwise each"
+                " time, until these are as frequent as the others; 1: each once."
+            ),
             section=details,
         ),
         "balanced": Param(

@@ -24,6 +24,7 @@ from vidpipe.datasets.consensus import Consensus, Span, settle
 from vidpipe.datasets.kinds import KINDS, SINGLE, TIMED
 from vidpipe.datasets.labelled import Dataset, LabelledVideo
 from vidpipe.datasets.missing_data import LEAVE_OUT, PSEUDO_LABEL_SCORE
+from vidpipe.datasets.presets import refuse_sides
 from vidpipe.errors import BadInputError, UsageError
 from vidpipe.evaluation.gates import PREVIEW_VIDEOS, Gate
 from vidpipe.lake import layout
@@ -101,7 +102,8 @@ def pin_dataset(manifest: Manifest, attempt: Attempt, lake: Lake) -> tuple[Datas
         The dataset, and its URI.
 
     Raises:
-        BadInputError: There are too few annotations, or they cannot be split.
+        BadInputError: There are too few annotations, or they cannot be split; left and right are
+            said to mean the same, and labels tell them apart.
     """
     config = manifest.config
     task, kind = config["task"], _kind(config)
@@ -122,6 +124,8 @@ def pin_dataset(manifest: Manifest, attempt: Attempt, lake: Lake) -> tuple[Datas
             " them, if incomplete ones are left out). Ingest them again, or withdraw their labels"
             " (column `delete`)."
         )
+    if config.get("mirrored"):
+        refuse_sides(counts_of)
     _require_times(kind, agreed.spans, durations_s)
     pseudo_labels = _pseudo_labels(lake, snapshots, config, kind, agreed, extractions)
     extracted = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import subprocess
 import sysconfig
 import time
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.servers import S3Server, free_port
+from vidpipe import tracking
 
 
 class MlflowServer:
@@ -77,3 +79,16 @@ def serve_mlflow(
         yield server
     finally:
         server.stop()
+
+
+def register(task: str, alias: str) -> tracking.Version:
+    """Registers a version of a task's model that has no model, and gives it an alias."""
+    client, name = tracking.connect(), tracking.model_name(task)
+    with tracking.training_run(task, "a run", secrets.token_hex(8), {}) as run:
+        pass
+    if not client.search_registered_models(f"name = '{name}'"):
+        client.create_registered_model(name)
+    client.create_model_version(name, f"runs:/{run.id}/model", run.id)
+    version = tracking.version_of_run(task, run.id)
+    tracking.set_alias(version, alias)
+    return version

@@ -11,9 +11,12 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tests.servers import S3Server, free_port
-from vidpipe import tracking
+
+if TYPE_CHECKING:
+    from vidpipe import tracking
 
 
 class MlflowServer:
@@ -83,6 +86,8 @@ def serve_mlflow(
 
 def register(task: str, alias: str) -> tracking.Version:
     """Registers a version of a task's model that has no model, and gives it an alias."""
+    from vidpipe import tracking  # MLflow takes seconds, which most tests need not wait for
+
     client, name = tracking.connect(), tracking.model_name(task)
     with tracking.training_run(task, "a run", secrets.token_hex(8), {}) as run:
         pass

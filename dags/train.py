@@ -15,33 +15,44 @@ champion on the same clips; `promote` gives it the alias `champion` if its accur
 margin, surely enough, and no large slice of the videos is worse than it may be, else `challenger`
 (table `promotions`); `audit` and `publish` make the tables show it.
 
-**Which architecture?** `cnn` sees one frame at a time: enough where one picture tells the class,
-and blind to motion. The others see the frames in their order; docs/models.md tells which to take
-when. With few labels, a backbone with weights from other pictures is worth more than anything else.
+**Several architectures** learn from the same dataset, each by itself. `promote` ranks them, in its
+log and in the MLflow run to which it links (`ranking.png`, `ranking.json`): the best on the
+validation videos meets the champion, the others are kept in MLflow. One that fails is told of there
+and leaves the others as they are.
 
-**Running it again** with the same values trains again, as another version. A task that was stopped
-or killed goes on, in the MLflow run that it had begun, after the last step that it kept: told to
-stop, that is the last one; killed, at most a minute of training is lost (`[train]
-checkpoint_every_s`). What comes of it is the same, on a CPU to the last bit.
+**Who decides?** These figures; with `approve`, people: `preview` has a better model look at a part
+of what the champion labelled, and `approval` shows what would change and what it would cost, and
+waits for *Approve* on its page or below *Required Actions*. Else the champion stays.
+
+**Which architecture?** docs/models.md tells which to take when.
+
+**Running it again** trains another version. A task that was stopped
+or killed goes on after the last step that it kept: killed, at most a minute of training is lost
+(`[train] checkpoint_every_s`). What comes of it is the same, on a CPU to the last bit.
 
 **On Kubernetes** it trains on all GPUs of its pod, or with several workers on those of several
-pods, each with the GPUs and the memory that the form says. Workers begin together, the first keeps
-what is learnt, and when one is lost all go on from the last checkpoint. Without Kubernetes the
-training has the machine of its task, whatever the form says of these three.
+pods, as the form says; when one is lost all go on from the last checkpoint. Without Kubernetes the
+training has the machine of its task.
 
-**When it fails** with "one example", label more videos of the class that is named, or withdraw it.
-Where all examples of a class are one group or look alike, label some that are not.
+**When it fails** with "one example", label more videos of the class that is named, or withdraw it;
+where all examples are one group or look alike, label some that are not.
 """
 
 from __future__ import annotations
 
-from airflow.sdk import DAG
+from airflow.sdk import DAG, task_group
 
 from vidpipe.orchestration import notify
-from vidpipe.orchestration.common import audit_what_is_done, dag_settings, training_settings
+from vidpipe.orchestration.common import (
+    SHARD_NAME,
+    audit_what_is_done,
+    dag_settings,
+    training_settings,
+)
+from vidpipe.orchestration.offer import ApprovePromotionOperator
 from vidpipe.orchestration.operator import StageOperator
 from vidpipe.orchestration.params import (
-    architecture_param,
+    architectures_param,
     dataset_params,
     gate_params,
     missing_data_params,
@@ -54,7 +65,7 @@ from vidpipe.orchestration.params import (
 
 PARAMS = {
     "task": task_param(),
-    "architecture": architecture_param(),
+    "architectures": architectures_param(),
     **dataset_params(),
     **missing_data_params(),
     **network_params(),
@@ -78,23 +89,34 @@ with DAG(
         stage="snapshot",
         config={name: dag.param(name) for name in PARAMS},
     )
-    train, evaluate, promote = (
-        StageOperator(
-            task_id=stage,
-            stage=stage,
-            shard=f"{{{{ ti.xcom_pull('snapshot')[{number}] }}}}",
-            **settings,
+
+    @task_group(prefix_group_id=False)
+    def family(train: str, evaluate: str) -> None:
+        """What is done for each of the architectures."""
+        pod = {name: dag.param(name) for name in POD}
+        training = StageOperator(
+            task_id="train", stage="train", shard=train, pod=pod, **training_settings()
         )
-        for number, (stage, settings) in enumerate(
-            {
-                "train": {
-                    "pod": {name: dag.param(name) for name in POD},
-                    **training_settings(),
-                },
-                "evaluate": {},
-                "promote": notify.waiting_promotion(),
-            }.items()
+        training >> StageOperator(
+            task_id="evaluate", stage="evaluate", shard=evaluate, map_index_template=SHARD_NAME
         )
+
+    preview = StageOperator(
+        task_id="preview",
+        stage="preview",
+        shard="{{ ti.xcom_pull('snapshot', key='preview') or '' }}",
+        trigger_rule="all_done_min_one_success",
     )
-    snapshot >> train >> evaluate >> promote
-    audit_what_is_done(snapshot, promote)
+    approval = ApprovePromotionOperator(task_id="approval", preview="preview")
+    promote = StageOperator(
+        task_id="promote",
+        stage="promote",
+        shard="{{ ti.xcom_pull('snapshot', key='last') }}",
+        # Of what there is: a family that failed does not take the others with it.
+        trigger_rule="all_done_min_one_success",
+        **notify.waiting_promotion(),
+    )
+    families = family.expand_kwargs(snapshot.output)
+    families >> preview >> approval >> promote
+    families >> promote
+    audit_what_is_done(snapshot, promote, needed="promote")

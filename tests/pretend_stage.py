@@ -1,8 +1,9 @@
 """Stands in for `python -m vidpipe STAGE …`: does what a script says, and tells what it was given.
 
 The script is a JSON file: for a stage, or for `STAGE/SHARD`, how to end (`exits`: one code a call,
-the last for all further ones), what to say, what result to report, how many shards to plan, and
-whether to leave a child behind or to be stopped by the parent.
+the last for all further ones), what to say, what result to report, how many shards to plan, which
+of them tasks are mapped over (`mapped`, by their numbers; the last comes after these), which of
+them is the preview, and whether to leave a child behind or to be stopped by the parent.
 """
 
 from __future__ import annotations
@@ -70,6 +71,15 @@ def _report(manifest: Manifest, store, lake_uri: str, told: dict) -> None:
             items = [{"item": f"{shard}-{i}"} for i in range(number + 1)]
             dataclasses.replace(manifest, stage=stage, shard=shard, items=items).write(store, uri)
             result["shards"].append(uri)
+        if "mapped" in told:
+            uris = result["shards"]
+            result["mapped"] = [
+                uris[of] if isinstance(of, int) else {k: uris[n] for k, n in of.items()}
+                for of in told["mapped"]
+            ]
+            result["last"] = uris[-1]
+        if "preview" in told:
+            result["preview"] = result["shards"][told["preview"]]
     uri = layout.reports_uri(lake_uri, manifest.run_key, manifest.stage, manifest.shard) + "A.json"
     report = Report(
         manifest.run_key, manifest.stage, manifest.shard, manifest.hash, "A", [], {}, result, 0.0,

@@ -80,7 +80,7 @@ def test_what_is_wrong_is_one_line(tmp_path, config, arguments, words):
         ("[1]", "--params must look like"),
         ("{", "--params must be JSON"),
         ("{}", "needs a task"),
-        ('{"task": "motion"}', "An architecture is one of"),
+        ('{"task": "motion"}', "A training needs architectures"),
     ],
 )
 def test_parameters_of_a_stage_are_checked(lake, tmp_path, params, words):

@@ -190,7 +190,7 @@ def run(dag: str, params: tuple[str, ...]) -> None:
 
     \b
     Example:
-        vidpipe run train --param task=motion --param architecture=attention
+        vidpipe run train --param task=motion --param architectures=cnn,attention
     """
     from vidpipe.local import airflow_api
 
@@ -419,11 +419,20 @@ STAGES = (
     (
         "snapshot",
         "Pin a dataset and plan a training.",
-        '{"task": "motion", "architecture": "attention"}',
+        '{"task": "motion", "architectures": ["attention"]}',
     ),
     ("train", "Train the model of a shard.", None),
     ("evaluate", "Evaluate a trained model beside the champion.", None),
-    ("promote", "Make a model the champion if it is better.", None),
+    ("preview", "Show what would change if a model became the champion.", None),
+    ("promote", "Make the best of the models the champion if it is better.", None),
+    (
+        "tune",
+        "Pin a dataset and plan a tuning.",
+        '{"task": "motion", "architectures": ["attention"], "search": ["dropout"], "trials": 4,'
+        ' "min_epochs": 2, "reduction": 3}',
+    ),
+    ("trial", "Train as a tuning chooses, until the end or until others do better.", None),
+    ("best", "Tell what a tuning found.", None),
     ("label", "Plan the labelling, or label the videos of a shard.", '{"task": "motion"}'),
     (
         "review",
@@ -437,7 +446,7 @@ STAGES = (
     ),
     ("audit", "Prove that a run may be published.", '{"plan": "s3://…/plan/A.json"}'),
     ("publish", "Publish what was audited.", '{"publication": "s3://…/publish/A.json"}'),
-    ("maintain", "Remove checkpoints of trainings that are over.", '{"checkpoint_days": 7}'),
+    ("maintain", "Remove checkpoints and features that nobody needs.", '{"checkpoint_days": 7}'),
 )
 for _name, _help, _params in STAGES:
     _example = _PLAN_EXAMPLE.format(_name, _params) if _params else _SHARD_EXAMPLE.format(_name)

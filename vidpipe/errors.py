@@ -6,6 +6,7 @@
     │   └── CeilingError     2   so much was spent that no further pod is started
     ├── BadInputError       65   the input is wrong: a retry gives the same
     │   ├── NotFoundError   65   there is no such object
+    │   ├── DivergedError   65   the loss of a training is no number any more
     │   └── MediaError      65   one video cannot be used; carries the reason of its outcome
     ├── NothingToDoError    99   there is no work here, and that is fine (Airflow: skipped)
     └── TemporaryError      75   a service is away: the same command may work later
@@ -51,6 +52,10 @@ class BadInputError(VidpipeError):
 
 class NotFoundError(BadInputError):
     """There is no such object."""
+
+
+class DivergedError(BadInputError):
+    """The loss of a training is no number any more."""
 
 
 class MediaError(BadInputError):

@@ -36,6 +36,7 @@ from mlflow.exceptions import MlflowException  # noqa: E402
 from mlflow.store.artifact.artifact_repository_registry import (  # noqa: E402
     get_artifact_repository,
 )
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
@@ -45,9 +46,10 @@ from vidpipe.errors import BadInputError, StoppedError, TemporaryError, UsageErr
 CHAMPION, CHALLENGER = "champion", "challenger"
 WORK = "vidpipe.work"
 # A run says which videos its pictures show.
-MISCLASSIFIED, SUSPECTED = "misclassified.png", "suspected_labels.png"
-PICTURES = {MISCLASSIFIED, SUSPECTED}
+MISCLASSIFIED, SUSPECTED, FLIPS = "misclassified.png", "suspected_labels.png", "flips.png"
+PICTURES = {MISCLASSIFIED, SUSPECTED, FLIPS}
 SHOWN = "vidpipe.shown_videos"
+PARENT = MLFLOW_PARENT_RUN_ID  # the tag that shows a run below another
 _PREFIX = "vidpipe-"
 _MISSING = {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}
 _TEMPORARY = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"}
@@ -135,20 +137,15 @@ class Run:
         server = load_settings().mlflow.public_uri.rstrip("/") or mlflow.get_tracking_uri()
         self.url = f"{_without_password(server)}/#/experiments/{experiment_id}/runs/{run_id}"
 
-    def param(self, name: str) -> str | None:
-        """A parameter that was noted, or None."""
-        with answering():
-            return self._client.get_run(self.id).data.params.get(name)
-
     def params(self) -> dict[str, str]:
         """All parameters that were noted."""
         with answering():
             return dict(self._client.get_run(self.id).data.params)
 
-    def metric(self, name: str) -> float | None:
-        """What was noted last of a metric, or None."""
+    def metrics(self) -> dict[str, float]:
+        """The metrics that were noted, each as of its last step."""
         with answering():
-            return self._client.get_run(self.id).data.metrics.get(name)
+            return dict(self._client.get_run(self.id).data.metrics)
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Notes parameters; the same again is harmless."""
@@ -203,7 +200,9 @@ class Run:
             figures: By their names, of `PICTURES`.
             video_ids: All that one of them shows.
         """
-        self._say_shown(video_ids)
+        with answering():
+            shown = self._client.get_run(self.id).data.tags.get(SHOWN, "").split()
+        self._say_shown(sorted({*shown, *video_ids}))
         for name, figure in figures.items():
             self.log_figure(figure, name)
 
@@ -238,6 +237,22 @@ def training_run(task: str, name: str, work: str, tags: Mapping[str, str]) -> It
     """Starts the run of a piece of work, or resumes it where an earlier attempt began it.
 
     It ends as FINISHED, as KILLED when a stop signal arrives, as FAILED on any other error.
+    Arguments are those of `begin_run`.
+    """
+    run, client = begin_run(task, name, work, tags), connect()
+    try:
+        yield run
+    except BaseException as error:
+        stopped = isinstance(error, StoppedError | KeyboardInterrupt)
+        with contextlib.suppress(Exception):  # the error that is under way matters more
+            client.set_terminated(run.id, "KILLED" if stopped else "FAILED")
+        raise
+    with answering():
+        client.set_terminated(run.id, "FINISHED")
+
+
+def begin_run(task: str, name: str, work: str, tags: Mapping[str, str]) -> Run:
+    """Starts the run of a piece of work, or resumes it; a `training_run` of the same work ends it.
 
     Args:
         task: Names the experiment, as `model_name` does.
@@ -256,15 +271,7 @@ def training_run(task: str, name: str, work: str, tags: Mapping[str, str]) -> It
             run_id = client.create_run(
                 experiment_id, run_name=name, tags={**tags, WORK: work}
             ).info.run_id
-    try:
-        yield Run(client, run_id, experiment_id)
-    except BaseException as error:
-        stopped = isinstance(error, StoppedError | KeyboardInterrupt)
-        with contextlib.suppress(Exception):  # the error that is under way matters more
-            client.set_terminated(run_id, "KILLED" if stopped else "FAILED")
-        raise
-    with answering():
-        client.set_terminated(run_id, "FINISHED")
+    return Run(client, run_id, experiment_id)
 
 
 def _experiment(client: mlflow.MlflowClient, name: str) -> str:

@@ -85,7 +85,7 @@ def test_from_a_bucket_to_labels(stack, media):
     assert run(stack, "annotate", "task=motion", f"file={file}") == "success"
     assert len(rows(Lake(), "annotations")) == CLIPS
 
-    assert run(stack, "train", "task=motion", "architecture=attention", "epochs=2") == "success"
+    assert run(stack, "train", "task=motion", "architectures=attention", "epochs=2") == "success"
     champion = tracking.champion("motion")
     client = tracking.connect()
     (promotion,) = rows(Lake(), "promotions")

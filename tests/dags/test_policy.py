@@ -46,7 +46,8 @@ def test_dag_is_a_manual(dag):
 
 
 def test_one_run_at_a_time(dag):
-    assert dag.max_active_runs == 1
+    # A run that waits for somebody's answer does not hold up the next.
+    assert dag.max_active_runs == (16 if dag.has_task("offer") else 1)
     assert dag.catchup is False
 
 

@@ -102,11 +102,11 @@ def test_mlflow_gone_while_a_model_is_trained(
         configured, "annotate", "annotate", task="gone", file=upload_annotations(configured, labels)
     )
     audit_and_publish(configured, "annotate", plan)
-    conf = {"task": "gone", "architecture": "cnn_rnn", "epochs": 1, "test_share": 0.3}
+    conf = {"task": "gone", "architectures": ["cnn_rnn"], "epochs": 1, "test_share": 0.3}
 
     with gone_during("train", mlflow):
         run = run_dag(airflow_home, "train", **conf)
-    assert (run.state, run.tasks["train"], run.tries["train"]) == ("failed", "failed", 3)
+    assert (run.state, run.tasks["train[0]"], run.tries["train[0]"]) == ("failed", "failed", 3)
     assert "MLflow" in "".join(capfd.readouterr())
     assert tracking.champion("gone") is None
     assert rows(configured, "promotions") == []

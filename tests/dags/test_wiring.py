@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tests.airflow_runs import PretendStages, run_dag
 from vidpipe.config import load_settings
+from vidpipe.lake.layout import approval_uri, make_run_key
+from vidpipe.lake.tables import Lake
 
 AUDITED = {"result": {"publication": "s3://lake/publish.json"}}
 
@@ -131,11 +135,19 @@ def test_annotate_only_shows(airflow_home: Path, stages: PretendStages):
     assert run.tasks["publish"] == "skipped"
 
 
+ONE_FAMILY = {
+    "shards": ["train", "evaluate", "promote"],
+    "mapped": [{"train": 0, "evaluate": 1}],
+}
+TWO_FAMILIES = {
+    "shards": ["train", "evaluate", "train", "evaluate", "promote"],
+    "mapped": [{"train": 0, "evaluate": 1}, {"train": 2, "evaluate": 3}],
+}
+PROMOTED = {"result": {"promoted": True, "why": "It is the first."}}
+
+
 def test_train_gives_each_stage_its_shard(airflow_home: Path, stages: PretendStages):
-    stages.tell(
-        snapshot={"shards": ["train", "evaluate", "promote"]},
-        promote={"result": {"promoted": True, "why": "It is the first."}},
-    )
+    stages.tell(snapshot=ONE_FAMILY, promote=PROMOTED)
 
     run = run_dag(airflow_home, "train", task="motion", epochs=3)
 
@@ -148,21 +160,138 @@ def test_train_gives_each_stage_its_shard(airflow_home: Path, stages: PretendSta
         "audit",
         "publish",
     ]
-    assert stages.calls[0]["config"]["epochs"] == 3
+    config = stages.calls[0]["config"]
+    assert (config["epochs"], config["architectures"]) == (3, ["attention"])
+    assert stages.calls[-2]["config"]["needed"] == "promote"
     assert run.xcoms["promote"]["promoted"] is True
 
 
-def test_train_that_failed_is_audited(airflow_home: Path, stages: PretendStages):
-    stages.tell(
-        snapshot={"shards": ["train", "evaluate", "promote"]},
-        train={"exits": [65]},
-        publish={"exits": [65]},
-    )
+def test_train_goes_on_without_a_family_that_failed(airflow_home: Path, stages: PretendStages):
+    stages.tell(snapshot=TWO_FAMILIES, promote=PROMOTED, **{"train/00000": {"exits": [65]}})
+
+    run = run_dag(airflow_home, "train", task="motion", architectures=["cnn", "attention"])
+
+    assert run.state == "success"
+    assert stages.calls[0]["config"]["architectures"] == ["cnn", "attention"]
+    assert (run.tasks["train[0]"], run.tasks["evaluate[0]"]) == ("failed", "upstream_failed")
+    assert (run.tasks["train[1]"], run.tasks["evaluate[1]"]) == ("success", "success")
+    assert [call["name"] for call in stages.calls[-4:]] == [
+        "evaluate/00003",
+        "promote/00004",
+        "audit",
+        "publish",
+    ]
+
+
+PREVIEWED = {
+    "shards": ["train", "evaluate", "preview", "promote"],
+    "mapped": [{"train": 0, "evaluate": 1}],
+    "preview": 2,
+}
+
+
+def test_train_asks_nobody_where_there_is_nothing_to_approve(
+    airflow_home: Path, stages: PretendStages
+):
+    stages.tell(snapshot=PREVIEWED, preview={"result": {"ask": False, "body": ""}})
+
+    run = run_dag(airflow_home, "train", task="motion", approve=True)
+
+    assert run.state == "success"
+    assert names(stages) == [
+        "snapshot",
+        "train",
+        "evaluate",
+        "preview",
+        "promote",
+        "audit",
+        "publish",
+    ]
+    assert (run.tasks["preview"], run.tasks["approval"]) == ("success", "success")
+    assert stages.calls[0]["config"]["approve"] is True
+
+
+def test_train_shows_nothing_where_nobody_is_to_be_asked(airflow_home: Path, stages: PretendStages):
+    stages.tell(snapshot=ONE_FAMILY, promote=PROMOTED)
+
+    run = run_dag(airflow_home, "train", task="motion")
+
+    assert (run.tasks["preview"], run.tasks["approval"]) == ("skipped", "success")
+    assert run.tasks["promote"] == "success"
+
+
+@pytest.mark.parametrize(
+    ("option", "user", "approved"),
+    [("Approve", {"id": "1", "name": "ann"}, True), ("Reject", None, False)],
+)
+def test_what_people_answer_is_where_promote_looks_for_it(
+    airflow_home: Path, configured: Lake, option, user, approved
+):
+    from vidpipe.orchestration.offer import ApprovePromotionOperator
+
+    asks = ApprovePromotionOperator(task_id="approval", preview="preview")
+    event = {
+        "chosen_options": [option],
+        "params_input": {},
+        "responded_at": datetime(2026, 1, 31, 6, tzinfo=UTC),
+        "responded_by_user": user,
+    }
+    run = SimpleNamespace(dag_id="train", run_id="manual__1")
+    asks.execute_complete({"dag_run": run, "task": asks}, event)
+    run_key = make_run_key(configured.settings.deployment, run.dag_id, run.run_id)
+    answer = configured.store.get_json(approval_uri(configured.uri, run_key))
+    assert (answer["approved"], answer["by"]) == (approved, user and "ann")
+
+
+@pytest.mark.parametrize("fails", ["train", "evaluate"])
+def test_train_of_which_nothing_came_is_audited(
+    airflow_home: Path, stages: PretendStages, fails: str
+):
+    stages.tell(snapshot=ONE_FAMILY, publish={"exits": [65]}, **{fails: {"exits": [65]}})
 
     run = run_dag(airflow_home, "train", task="motion")
 
     assert run.state == "failed"
-    assert names(stages) == ["snapshot", "train", "audit", "publish"]
+    assert run.tasks["promote"] == "upstream_failed"
+    assert names(stages)[-3:] == [fails, "audit", "publish"]
+
+
+TUNING = {"shards": ["trial", "trial", "trial", "best"], "mapped": [0, 1, 2]}
+FOUND = {"result": {"train": {"task": "motion", "architectures": ["cnn"]}, "summary": "Found."}}
+
+
+def test_tune_goes_on_without_a_trial_that_failed(airflow_home: Path, stages: PretendStages):
+    stages.tell(tune=TUNING, best=FOUND, **{"trial/00001": {"exits": [65]}})
+
+    run = run_dag(airflow_home, "tune", task="motion", trials=3, ask_hours=0, gpus=1)
+
+    assert run.state == "success"
+    assert {call["name"] for call in stages.calls} >= {f"trial/{number:05d}" for number in range(3)}
+    assert names(stages) == ["tune", "trial", "best", "audit", "publish"]
+    config = stages.calls[0]["config"]
+    assert (config["trials"], config["max_hours"], config["architectures"]) == (
+        3,
+        None,
+        ["attention"],
+    )
+    assert "ask_hours" not in config
+    assert stages.calls[-2]["config"]["needed"] == "best"
+    assert [run.tasks[f"trial[{number}]"] for number in range(3)] == [
+        "success",
+        "failed",
+        "success",
+    ]
+    assert (run.tasks["offer"], run.tasks["start_train"]) == ("skipped", "skipped")
+
+
+def test_tune_of_which_nothing_came_fails(airflow_home: Path, stages: PretendStages):
+    stages.tell(tune=TUNING, trial={"exits": [65]}, publish={"exits": [65]})
+
+    run = run_dag(airflow_home, "tune", task="motion")
+
+    assert run.state == "failed"
+    assert run.tasks["best"] == run.tasks["offer"] == "upstream_failed"
+    assert names(stages) == ["tune", "trial", "audit", "publish"]
 
 
 def test_label_nightly_labels_shards(airflow_home: Path, stages: PretendStages):
@@ -254,13 +383,13 @@ def test_maintain_sweeps_no_cluster_where_there_is_none(airflow_home: Path, stag
     ]
 
 
-@pytest.mark.parametrize(("runtime", "trainings"), [("local", 1), ("kubernetes", 16)])
+@pytest.mark.parametrize(("runtime", "trainings"), [("local", 1), ("kubernetes", None)])
 def test_trainings_share_a_cluster_and_follow_each_other_on_one_machine(
     airflow_home: Path,
     stages: PretendStages,
     monkeypatch: pytest.MonkeyPatch,
     runtime: str,
-    trainings: int,
+    trainings: int | None,
 ):
     from airflow.dag_processing.dagbag import DagBag
 
@@ -268,4 +397,6 @@ def test_trainings_share_a_cluster_and_follow_each_other_on_one_machine(
     load_settings.cache_clear()
     dags = DagBag(airflow_home / "dags").dags
     assert {dags[name].max_active_runs for name in ("ingest", "label_nightly")} == {1}
-    assert dags["train"].max_active_runs == trainings
+    assert {dags[name].max_active_runs for name in ("train", "tune")} == {16}
+    train = dags["train"].get_task("train")
+    assert train.max_active_tis_per_dag == trainings

@@ -14,12 +14,15 @@ from vidpipe.evaluation.figures import (
     draw_confusion,
     draw_mistakes,
     draw_precision_recall,
+    draw_ranking,
     draw_reliability,
     draw_slices,
     draw_suspects,
     find_suspects,
 )
+from vidpipe.evaluation.intervals import Interval
 from vidpipe.evaluation.metrics import evaluate
+from vidpipe.evaluation.ranking import Ranked
 from vidpipe.evaluation.slices import slice_up
 
 HOSTILE = ["$\\frac{", "a\nb", "x" * 300]
@@ -131,3 +134,25 @@ def test_slices_are_drawn_with_their_names():
         "duration",
     ]
     picture(figure)
+
+
+@pytest.mark.parametrize("models", [1, 5])
+def test_a_ranking_shows_each_family_at_its_cost_with_its_interval(models):
+    ranking = [
+        Ranked(
+            f"family {n}", "accuracy", 0.9, 0.1, 0.8 - n / 10, Interval(0.7 - n / 10, 0.9), 0.8,
+            10.0 ** (n + 3), 1e9, 0.01 * (n + 1), 60.0, "run",
+        )
+        for n in range(models)
+    ]  # fmt: skip
+    figure = draw_ranking(ranking, "motion")
+    (axes,) = figure.axes
+    assert [line.get_xydata().tolist() for line in axes.lines] == [
+        [[of.cpu_seconds_per_clip, end] for end in of.test_interval] for of in ranking
+    ]
+    assert [text.partition(",")[0] for text in (t.get_text() for t in axes.texts)] == [
+        f"{n + 1}. family {n}" for n in range(models)
+    ]
+    sizes = [points.get_sizes()[0] for points in axes.collections]
+    assert sizes == sorted(sizes)
+    assert min(picture(figure).size) > 300

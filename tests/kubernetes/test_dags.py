@@ -43,7 +43,7 @@ def test_from_a_bucket_to_labels(platform: Platform, tmp_path: Path):
     assert platform.run("ingest", "prefix=loop/", "fps=6", "short_side=64") == "success"
     file = upload_annotations(lake, media.motion_csv)
     assert platform.run("annotate", "task=motion", f"file={file}") == "success"
-    training = ("task=motion", "architecture=cnn_rnn", "epochs=2")
+    training = ("task=motion", "architectures=cnn_rnn", "epochs=2")
     assert platform.run("train", *training) == "success"
     assert platform.run("label_nightly", "task=motion") == "success"
 

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.kubernetes, pytest.mark.slow]
 
 CLIPS = 16
 EPOCHS = 150
-TRAINING = {"task": "motion", "architecture": "cnn_rnn", "epochs": EPOCHS}
+TRAINING = {"task": "motion", "architectures": ["cnn_rnn"], "epochs": EPOCHS}
 METRICS = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
 
 
@@ -37,7 +37,7 @@ def dataset(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Pla
 
 def what_came_of_it(run: DagRun) -> tuple[str, dict[str, list], float]:
     """A hash of the weights, the metrics by step, and the accuracy in the test."""
-    result = run.client.xcom(run.tasks()["train"])
+    result = run.client.xcom(run.tasks()["train[0]"])
     client = tracking.connect()
     mine = client.search_runs(
         [client.get_run(result["mlflow_run_id"]).info.experiment_id],
@@ -68,7 +68,7 @@ def wait_until_it_learns(run: DagRun, number: int = 0) -> dict[str, Any]:
     checkpoints = f"{platform.lake.uri}/runs/{run.run_key}/checkpoints/"
     deadline = time.monotonic() + 300
     while not any(f.uri.endswith(".json") for f in platform.lake.store.list(checkpoints)):
-        assert time.monotonic() < deadline, run.log("train")
+        assert time.monotonic() < deadline, run.log("train[0]")
         time.sleep(0.3)
     index = "batch.kubernetes.io/job-completion-index"
     return platform.wait_for_pod(
@@ -79,7 +79,7 @@ def wait_until_it_learns(run: DagRun, number: int = 0) -> dict[str, Any]:
 def wait_until_well(run: DagRun) -> None:
     assert run.wait() == "success"
     assert run.tasks()["train"]["try_number"] == 1
-    assert "goes on after step" in run.log("train")
+    assert "goes on after step" in run.log("train[0]")
     run.platform.cluster.wait_until_empty()
 
 
@@ -111,7 +111,7 @@ def test_more_gpus_than_there_are(dataset: Platform):
 
     assert run.wait() == "failed"
     assert time.monotonic() - began_s < 240
-    assert "Insufficient nvidia.com/gpu" in run.log("train")
+    assert "Insufficient nvidia.com/gpu" in run.log("train[0]")
     dataset.cluster.wait_until_empty()
 
 

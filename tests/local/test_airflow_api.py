@@ -53,6 +53,17 @@ def test_params_are_read_by_their_types():
     }
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("cnn", ["cnn"]), ("cnn, attention", ["cnn", "attention"]), ('["cnn"]', ["cnn"])],
+)
+def test_choices_of_several_may_be_plain_words(text, value):
+    of_words = {"a": {"schema": {"type": "array", "items": {"enum": ["cnn", "attention"]}}}}
+    assert parse_params([f"a={text}"], of_words) == {"a": value}
+    with pytest.raises(UsageError, match="must be a JSON array"):
+        parse_params(["b=x,y"], known(b="array"))
+
+
 @given(st.text())
 def test_strings_stay_as_they_are(text):
     assert parse_params([f"s={text}"], known(s="string")) == {"s": text}

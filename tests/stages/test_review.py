@@ -454,7 +454,7 @@ def test_precision_is_measured_on_the_even_draw(lake, task, tmp_path, monkeypatc
 # === The whole round ===
 
 ROUND = {
-    **{"architecture": "cnn", "frames": 2, "height": 48, "width": 48, "near_duplicate_bits": 0},
+    **{"architectures": ["cnn"], "frames": 2, "height": 48, "width": 48, "near_duplicate_bits": 0},
     **{"seed": 0, "test_share": 0.3, "epochs": 15, "batch_size": 8, "learning_rate": 0.01},
 }
 HUES = {"red": 0, "blue": 240, "green": 120}

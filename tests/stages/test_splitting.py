@@ -24,7 +24,7 @@ from vidpipe.stages.manifest import Manifest, Report
 from vidpipe.stages.runner import run_stage
 
 TASK = "kind"
-CONFIG = {"task": TASK, "architecture": "cnn", "seed": 0, "test_share": 0.3}
+CONFIG = {"task": TASK, "architectures": ["cnn"], "seed": 0, "test_share": 0.3}
 
 
 def snapshot(lake: Lake, **config: Any) -> Report:

@@ -20,6 +20,7 @@ import keras
 import numpy as np
 import pytest
 from mlflow import MlflowClient
+from mlflow.artifacts import load_dict
 
 from tests.lake.rows import publish_rows
 from tests.runs import audit_and_publish, ingest, rows, shards, stage
@@ -34,12 +35,12 @@ from vidpipe.lake.tables import Lake
 from vidpipe.local.demo_data import DemoData
 from vidpipe.models.bundle import Bundle
 from vidpipe.stages.by_hand import upload_annotations
-from vidpipe.stages.manifest import Manifest
+from vidpipe.stages.manifest import Manifest, give_up
 from vidpipe.stages.runner import run_stage
 
 NOW = "2026-01-31T06:00:00+00:00"
 # Fewest seconds, not best results: what is learnt is looked at in the demo.
-CONFIG = {"architecture": "cnn_rnn", "seed": 0, "test_share": 0.3, "epochs": 2, "batch_size": 4}
+CONFIG = {"architectures": ["cnn_rnn"], "seed": 0, "test_share": 0.3, "epochs": 2, "batch_size": 4}
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +168,73 @@ def test_a_training_is_pinned_run_measured_promoted_and_published(videos, task, 
     assert len(labels) == len(named)
     thresholds = Bundle.load(tracking.champion(task).uri).thresholds
     assert all(row["accepted"] == (row["score"] >= thresholds[row["label"]]) for row in labels)
+
+
+def test_families_are_ranked_and_one_that_failed_takes_none_with_it(videos, task, mlflow, tmp_path):
+    lake, named = videos
+    annotate(lake, tmp_path, task, two_classes(named))
+    families = ["cnn", "cnn_rnn", "attention"]
+    small = {"frames": 4, "height": 32, "width": 32, "epochs": 1}
+    plan = snapshot(lake, task, architectures=families, **small)
+    lost, *others, promote = (Manifest.read(lake.store, uri) for uri in plan.result["shards"])
+    assert lost.config["architecture"] == "cnn"
+    assert {m.config["dataset"] for m in (lost, *others)} == {lost.config["dataset"]}
+    give_up(lake.store, lake.uri, lost, "stage_failed", "train ended with 65: no luck")
+    reports = [run_stage(manifest, lake) for manifest in others[1:]]
+    promoted = run_stage(promote, lake)
+    audit_and_publish(lake, plan.run_key, plan, needed="promote")
+
+    client = MlflowClient(mlflow.uri)
+    version = tracking.champion(task)
+    assert version.version == promoted.result["model_version"]
+    assert client.get_registered_model(version.name).aliases == {"champion": version.version}
+    assert len(client.search_model_versions(f"name = '{version.name}'")) == 2
+    files = {file.path for file in client.list_artifacts(version.run_id)}
+    assert {"ranking.json", "ranking.png"} <= files
+    ranking = load_dict(f"runs:/{version.run_id}/ranking.json")
+    first, second = ranking["ranking"]
+    assert first["mlflow_run_id"] == version.run_id
+    assert first["family"] == promoted.result["architecture"]
+    assert {first["family"], second["family"]} == {"cnn_rnn", "attention"}
+    assert first["validation"] >= second["validation"]
+    evaluated = {r.result["mlflow_run_id"]: r.result for r in reports if "metrics" in r.result}
+    for of in (first, second):
+        logged = client.get_run(of["mlflow_run_id"]).data.metrics
+        result = evaluated[of["mlflow_run_id"]]
+        assert of["validation_loss"] == logged["validation_loss"]  # of its only epoch
+        assert of["validation"] == logged["best_validation_accuracy"]
+        assert of["test"] == result["metrics"]["accuracy"]
+        assert of["test_interval"] == list(result["intervals"]["accuracy"])
+        assert of["cpu_seconds_per_clip"] > 0 and of["training_seconds"] > 0
+        assert of["parameters"] == logged["parameters"] > 0
+    assert ranking["failed"] == {"cnn": "train ended with 65: no luck"}
+    told = promoted.result["summary"].splitlines()
+    assert told[0].endswith("is the champion. " + promoted.result["why"])
+    assert [line.split()[0] for line in told[2:4]] == [first["family"], second["family"]]
+    assert told[-1] == "cnn failed: train ended with 65: no luck"
+
+    outcomes = {
+        (row["stage"], row["item"]): row["status"]
+        for row in rows(lake, "outcomes")
+        if row["run_key"] == plan.run_key
+    }
+    assert outcomes["train", f"{task}/cnn"] == "failed"
+    assert outcomes["evaluate", f"{task}/attention"] == "done"
+    assert outcomes["promote", f"{task}/cnn+cnn_rnn+attention"] == "done"
+    (promotion,) = (row for row in rows(lake, "promotions") if row["task"] == task)
+    assert f"{first['family']} is the best of 2" in promotion["why"]
+
+
+def test_nothing_is_published_of_a_training_that_promoted_nothing(videos, task, tmp_path):
+    lake, named = videos
+    annotate(lake, tmp_path, task, two_classes(named))
+    plan = snapshot(lake, task, architectures=["cnn", "attention"])
+    *_, promote = (Manifest.read(lake.store, uri) for uri in plan.result["shards"])
+    with pytest.raises(BadInputError, match="Not one model was evaluated: cnn: its task left no"):
+        run_stage(promote, lake)
+    with pytest.raises(BadInputError, match="5 of 5 items failed, that of promote among them"):
+        audit_and_publish(lake, plan.run_key, plan, needed="promote")
+    assert task not in {row["dataset"] for row in rows(lake, "splits")}
 
 
 def test_a_rollback_makes_the_champion_before_and_its_labels_current_again(
@@ -297,7 +365,7 @@ def test_a_frozen_backbone_sees_each_video_once(videos, task, mlflow, tmp_path):
     for file in path.parent.iterdir():
         lake.store.upload(file, f"{uri}/{file.name}")
     choice = {
-        "architecture": "attention",
+        "architectures": ["attention"],
         "backbone": "mobilenet_v2",
         "weights": f"{uri}/model.json",
         **{"frames": 2, "height": 32, "width": 32, "batch_size": 4, "epochs": 2},
@@ -347,7 +415,7 @@ def test_too_few_annotations_end_in_one_clear_line(videos, task, tmp_path):
     with pytest.raises(BadInputError, match="'b' has one example"):
         snapshot(lake, task)
     with pytest.raises(UsageError, match="Received: 'vgg'"):
-        snapshot(lake, task, architecture="vgg")
+        snapshot(lake, task, architectures=["vgg"])
 
 
 def start_training(lake: Lake, shard_uri: str, **environment: str) -> subprocess.Popen:

@@ -6,8 +6,11 @@ runs/RUN/reports/STAGE/SHARD/ATTEMPT.json                 reports: an attempt is
 runs/RUN/progress/STAGE/SHARD.json                        how far it is, for people
 runs/RUN/checkpoints/STAGE/SHARD/HASH/STEP-NAME.npz       what a training learnt so far
 runs/RUN/checkpoints/STAGE/SHARD/HASH/STEP-NAME.json      written after it: it is whole
+runs/RUN/trials/ATTEMPT/study.json                        what a tuning searches, and by what
+runs/RUN/trials/ATTEMPT/00012.json                        a trial of it; written by its own task
 runs/RUN/publish/ATTEMPT.json                             what audit found fit to publish
 runs/RUN/given-up/STAGE/SHARD.json                        why a try of it left no report
+runs/RUN/approval.json                                    whether people want a model
 runs/RUN/usage/DAY                                        this run had pods that began that day
 usage/DAY/RUN/POD~…                                       from when to when it had a pod
 runs/RUN/review/ATTEMPT/…                                 tasks for people, with links that end
@@ -87,6 +90,16 @@ def checkpoints_uri(lake_uri: str, run_key: str, stage: str, shard: str, manifes
 def review_uri(lake_uri: str, run_key: str, attempt: str) -> str:
     """The folder of what people are asked to look at; ends in a slash."""
     return f"{run_uri(lake_uri, run_key)}/review/{attempt}/"
+
+
+def approval_uri(lake_uri: str, run_key: str) -> str:
+    """What people answered when they were asked about a model."""
+    return f"{run_uri(lake_uri, run_key)}/approval.json"
+
+
+def trials_uri(lake_uri: str, run_key: str, attempt: str) -> str:
+    """The folder of the trials that an attempt planned; ends in a slash."""
+    return f"{run_uri(lake_uri, run_key)}/trials/{attempt}/"
 
 
 def given_up_uri(lake_uri: str, run_key: str, stage: str = "", shard: str = "") -> str:

@@ -29,6 +29,7 @@ from vidpipe.local.state import ROOT, load_running, require_running
 from vidpipe.stages.manifest import Progress, now, read_progress
 
 FINISHED = ("success", "failed")
+ASKS = "awaiting_input"
 POLL_S = 2.0
 PAGE = 100
 LOG_TAIL_LINES = 15
@@ -46,7 +47,13 @@ RETRIES = Retry(
 
 Items = dict[str, Progress]
 
-_STYLES = {"success": "green", "failed": "red", "upstream_failed": "red", "running": "cyan"}
+_STYLES = {
+    "success": "green",
+    ASKS: "yellow",
+    "failed": "red",
+    "upstream_failed": "red",
+    "running": "cyan",
+}
 
 
 class _AlreadyThereError(UsageError):
@@ -242,7 +249,8 @@ def run_dag(
 
     Args:
         dag_id: The DAG.
-        params: `NAME=VALUE` each; values are JSON where the DAG's parameter is no string.
+        params: `NAME=VALUE` each; values are JSON where the DAG's parameter is no string, or words
+            with commas between them where it is a choice of several.
         root: Folder of the stack.
         console: Where to show it: live on a terminal, else a line for each change.
 
@@ -275,11 +283,12 @@ def parse_params(params: Iterable[str], known: dict[str, dict[str, Any]]) -> dic
         if name not in known:
             names = ", ".join(sorted(known)) or "none"
             raise UsageError(f"There is no such parameter; there are: {names}. Received: {name}")
-        conf[name] = _parse_value(name, text, (known[name].get("schema") or {}).get("type", []))
+        conf[name] = _parse_value(name, text, known[name].get("schema") or {})
     return conf
 
 
-def _parse_value(name: str, text: str, types: str | list[str]) -> Any:
+def _parse_value(name: str, text: str, schema: dict[str, Any]) -> Any:
+    types = schema.get("type", [])
     types = [types] if isinstance(types, str) else types
     if not set(types) - {"string", "null"}:
         return None if text == "null" and "null" in types else text
@@ -288,6 +297,8 @@ def _parse_value(name: str, text: str, types: str | list[str]) -> Any:
     except ValueError as error:
         if "string" in types:
             return text
+        if "array" in types and "enum" in (schema.get("items") or {}):
+            return [word.strip() for word in text.split(",")]
         kinds = " or ".join(types)
         raise UsageError(f"{name} must be a JSON {kinds}. Received: {text!r}") from error
 
@@ -296,6 +307,8 @@ def watch(
     client: AirflowClient, dag_id: str, run_id: str, *, console: Console | None = None
 ) -> str:
     """Shows the progress of a run until it ends, and then what came of it, or why it failed.
+
+    A run of which nothing is left but a question to people is done as well.
 
     Returns:
         State of the run: `success` or `failed`.
@@ -316,6 +329,9 @@ def watch(
     _print_spent(dag_id, run_id, console)
     if state == "failed":
         _print_failures(client, dag_id, run_id, console)
+    if state == ASKS:
+        console.print(f"It asks whether to go on: {link}/required_actions", soft_wrap=True)
+        return "success"
     return state
 
 
@@ -345,7 +361,7 @@ _STATE_ORDER = (
     "up_for_retry",
     "running",
     "deferred",
-    "awaiting_input",
+    ASKS,
     "restarting",
     "queued",
     "scheduled",
@@ -418,7 +434,15 @@ def _poll(client: AirflowClient, dag_id: str, run_id: str, show: Show) -> str:
         else:
             if state in FINISHED:
                 return state
+            if _asks(instances):
+                return ASKS
         time.sleep(POLL_S)
+
+
+def _asks(instances: list[dict[str, Any]]) -> bool:
+    """Whether all that is left of a run is to be decided by somebody."""
+    left = {ti["state"] for ti in instances} - {"success", "skipped", "failed", "upstream_failed"}
+    return ASKS in left and left <= {ASKS, None}
 
 
 def _why_retried(
@@ -492,7 +516,8 @@ def _print_summaries(client: AirflowClient, dag_id: str, run_id: str, console: C
     for ti in sorted(instances, key=lambda ti: ti["start_date"] or "9999"):
         if ti["map_index"] < 0 and ti["state"] in ("success", "skipped") and ti["start_date"]:
             if summary := client.xcom(ti, "summary"):
-                console.print(f"  {ti['task_id']}: {summary}", markup=False, soft_wrap=True)
+                told = summary.replace("\n", "\n    ")
+                console.print(f"  {ti['task_id']}: {told}", markup=False, soft_wrap=True)
 
 
 def _print_spent(dag_id: str, run_id: str, console: Console) -> None:

@@ -151,8 +151,8 @@ def _made_videos(demo: Demo, clips: int, seed: int) -> None:
     results = []
     for task, architecture, lesson in LESSONS:
         with demo.phase(f"train: {task} by {architecture}, {lesson}"):
-            done = demo.run_dag("train", task=task, architecture=architecture, seed=seed)
-            results.append((task, architecture, done["evaluate"], done["promote"]))
+            done = demo.run_dag("train", task=task, architectures=[architecture], seed=seed)
+            results.append((task, architecture, done["promote"]))
     with demo.phase("label_nightly: the champion labels every video"):
         demo.start_schedule("label_nightly")
     _check_tables(demo, data)
@@ -198,10 +198,10 @@ def _own_videos(demo: Demo, videos: Path, labels: Path | None, seed: int) -> Non
     with demo.phase("annotate: what people say of them"):
         demo.run_dag("annotate", task="label", file=upload_annotations(Lake(), labels))
     with demo.phase("train: attention over the frames"):
-        done = demo.run_dag("train", task="label", architecture="attention", seed=seed)
+        done = demo.run_dag("train", task="label", architectures=["attention"], seed=seed)
     with demo.phase("label_nightly: the champion labels every video"):
         demo.start_schedule("label_nightly")
-    _show_results(demo, [("label", "attention", done["evaluate"], done["promote"])])
+    _show_results(demo, [("label", "attention", done["promote"])])
     _draw_sheet(demo, "label", own)
     demo.queries = (
         "select source_uri, label, score from current_labels join current_videos using (video_id)"
@@ -322,14 +322,14 @@ def _show_results(demo: Demo, results: list[tuple]) -> None:
     for heading in ("task", "architecture", "accuracy", "chance", "videos", "alias"):
         table.add_column(heading, no_wrap=True)
     alias_of = {(m["task"], m["version"]): m["alias"] for m in tracking.list_models()}
-    for task, architecture, evaluated, promoted in results:
-        accuracy, chance = evaluated["metrics"]["accuracy"], 1 / evaluated["classes"]
+    for task, architecture, promoted in results:
+        accuracy, chance = promoted["metrics"]["accuracy"], 1 / promoted["classes"]
         table.add_row(
             task,
             architecture,
             f"{accuracy:.2f}",
             f"{chance:.2f}",
-            str(evaluated["test_videos"]),
+            str(promoted["test_videos"]),
             alias_of[task, promoted["model_version"]],
         )
         if task == "label":

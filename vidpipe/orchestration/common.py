@@ -24,14 +24,15 @@ def dag_settings(*, several: bool = False) -> dict[str, Any]:
     """Arguments that every DAG has.
 
     Args:
-        several: Whether it may have several runs at a time, where there is more than one machine.
+        several: Whether it may have several runs at a time: one that waits for people does not hold
+            up those after it. On one machine their trainings follow each other all the same.
     """
     in_pods = load_settings().runtime == "kubernetes"
     pool = {"pool": PODS_POOL} if in_pods else {}
     return {
         "start_date": pendulum.datetime(2026, 1, 1, tz="UTC"),
         "catchup": False,
-        "max_active_runs": RUNS if several and in_pods else 1,
+        "max_active_runs": RUNS if several else 1,
         "default_args": {
             "owner": "vidpipe",
             # How long a retry waits at first is Airflow's setting [core] default_task_retry_delay.
@@ -59,10 +60,22 @@ def shard_settings() -> dict[str, Any]:
 
 
 def training_settings() -> dict[str, Any]:
-    """Arguments of a task that may take GPUs."""
+    """Arguments of a task that trains one of several models, and may take GPUs."""
+    settings = load_settings()
+    in_pods = settings.runtime == "kubernetes"
     # It takes one slot, however many GPUs: slots are fixed before anybody fills in the form.
-    pool = {"pool": GPU_POOL} if load_settings().runtime == "kubernetes" else {}
-    return {"execution_timeout": timedelta(hours=12), **pool}
+    pool = {"pool": GPU_POOL} if in_pods else {}
+    return {
+        "map_index_template": SHARD_NAME,
+        # One machine trains one after the other, for each takes all of it; so do several runs.
+        **(
+            {"max_active_tis_per_dagrun": settings.kubernetes.max_active}
+            if in_pods
+            else {"max_active_tis_per_dag": 1}
+        ),
+        "execution_timeout": timedelta(hours=12),
+        **pool,
+    }
 
 
 def audit_and_publish(plan: StageOperator, **config: Any) -> StageOperator:
@@ -90,12 +103,17 @@ def audit_and_publish(plan: StageOperator, **config: Any) -> StageOperator:
     return audit
 
 
-def audit_what_is_done(plan: StageOperator, work: Any, **config: Any) -> None:
+def audit_what_is_done(plan: StageOperator, work: Any, **config: Any) -> StageOperator:
     """Does the same after work that may have failed or may not have been needed.
 
     For the audit decides whether the failures are within budget; so the state of the run is that of
     `publish`. A plan that failed or was skipped takes both with it.
+
+    Returns:
+        The task `publish`.
     """
     # Set-up and teardown: Airflow's only rule for "the plan succeeded, and the work is over".
     audit = audit_and_publish(plan, **config)
+    (publish,) = audit.downstream_list
     work >> audit.as_teardown(setups=plan, on_failure_fail_dagrun=True)
+    return publish

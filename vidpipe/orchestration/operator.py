@@ -77,13 +77,15 @@ class StageOperator(BaseOperator):
     The stage is a process on this machine or, with the runtime `kubernetes`, a pod that is waited
     for without a worker. The runtime is the parameter of that name of the run, else as configured.
 
-    Returns the URIs of shards where the stage planned some, else the result in its report. The
-    report's own URI is the XCom `report`, and what came of it, in words, the XCom `summary`.
+    Returns the URIs of shards where the stage planned some (those that tasks are mapped over, where
+    it tells them), else the result in its report. The report's own URI is the XCom `report`, what
+    came of it, in words, the XCom `summary`, the shard that comes after all others `last`, and the
+    one that shows people what they are asked `preview`.
 
     Args:
         stage: The stage, as in `vidpipe STAGE`.
         config: Its parameters, where it is one task.
-        shard: URI of its manifest, where it is a shard.
+        shard: URI of its manifest, where it is a shard; empty: there is none, and it is skipped.
         pod: What its pod is to have in place of what is configured, such as gpus.
 
     Example:
@@ -116,6 +118,8 @@ class StageOperator(BaseOperator):
 
     def execute(self, context: Context) -> Any:
         with self._told(context):
+            if self.shard == "":
+                raise AirflowSkipException(f"This run asked for no {self.stage}.")
             work = self._work(context)
             if work.runtime == "kubernetes":
                 self._start_pod(context, work)
@@ -172,7 +176,7 @@ class StageOperator(BaseOperator):
         store = open_store(settings)
         if self.shard:
             manifest = Manifest.read(store, self.shard)
-            context["shard_name"] = f"{manifest.shard}: {len(manifest.items)} items"
+            context["shard_name"] = _shard_name(manifest)
             arguments = ["--shard", self.shard]
         else:
             run = context["dag_run"]
@@ -206,8 +210,13 @@ class StageOperator(BaseOperator):
         context["ti"].xcom_push(key="report", value=report.uri)
         if summary := report.result.get("summary"):
             context["ti"].xcom_push(key="summary", value=summary)
+        if name := report.result.get("name"):
+            context["shard_name"] = name
+        for name in ("last", "preview"):
+            if uri := report.result.get(name):
+                context["ti"].xcom_push(key=name, value=uri)
         self.mlflow_url = report.result.get("mlflow_url")
-        return report.result.get("shards", report.result)
+        return report.result.get("mapped", report.result.get("shards", report.result))
 
     # --- Pods -------------------------------------------------------------------------------------
 
@@ -355,6 +364,16 @@ class StageOperator(BaseOperator):
         from vidpipe.orchestration.pods import Cluster
 
         return Cluster(settings)
+
+
+def _shard_name(manifest: Manifest) -> str:
+    """What Airflow calls a mapped task: by the model that is its one item, or by its number."""
+    items = manifest.items
+    if len(items) == 1 and not {"source_uri", "video_id"} & set(items[0]):
+        task, slash, model = items[0]["item"].partition("/")
+        if slash:
+            return model
+    return f"{manifest.shard}: {len(items)} items"
 
 
 def _patiently(read: Callable[[], _T]) -> _T:

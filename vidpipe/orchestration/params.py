@@ -12,12 +12,13 @@ from vidpipe.config import RUNTIMES, ExtractSettings, load_settings
 from vidpipe.datasets.kinds import KINDS, SINGLE
 from vidpipe.datasets.missing_data import INCOMPLETE, KEEP, PSEUDO_LABEL_SCORE
 from vidpipe.datasets.splits import NEAR_DUPLICATE_BITS
-from vidpipe.evaluation.gates import Gate
+from vidpipe.evaluation.gates import PREVIEW_VIDEOS, Gate
 from vidpipe.lake.layout import TASK_PATTERN
 from vidpipe.media import options
 from vidpipe.models.architectures import BACKBONES, CLASSIFICATION, Network, Sampling
 from vidpipe.reasons import RETRY_REASONS
 from vidpipe.training.settings import PRECISIONS, SCHEDULES, WINDOW_S, FitSettings
+from vidpipe.training.space import SEARCHED
 
 
 def task_param() -> Param:
@@ -349,15 +350,21 @@ def missing_data_params() -> dict[str, Param]:
     }
 
 
-def architecture_param() -> Param:
-    """Which network is trained."""
+def architectures_param() -> Param:
+    """Which networks are trained."""
     return Param(
-        "attention",
-        type="string",
-        enum=list(CLASSIFICATION),
+        ["attention"],
+        type="array",
+        items={"type": "string", "enum": list(CLASSIFICATION)},
+        minItems=1,
+        uniqueItems=True,
+        examples=list(CLASSIFICATION),
         values_display={key: f"{key}: {spec.description}" for key, spec in CLASSIFICATION.items()},
-        title="Architecture",
-        description="The kind of network.",
+        title="Architectures",
+        description=(
+            "The kinds of network. Several are trained each by itself and ranked; the best on the"
+            " validation videos meets the champion."
+        ),
     )
 
 
@@ -607,9 +614,114 @@ def training_params() -> dict[str, Param]:
     }
 
 
+def tuning_params() -> dict[str, Param]:
+    """What a tuning searches, and how much it may take."""
+    section = "Search"
+    return {
+        "search": Param(
+            ["learning_rate", "batch_size", "weight_decay", "dropout"],
+            type="array",
+            items={"type": "string", "enum": list(SEARCHED)},
+            uniqueItems=True,
+            examples=list(SEARCHED),
+            values_display={name: f"{name}: {words}" for name, words in SEARCHED.items()},
+            title="Search",
+            description=(
+                "What is tried out. The architecture is, too, where several are chosen; all else is"
+                " as below."
+            ),
+            section=section,
+        ),
+        "trials": Param(
+            20,
+            type="integer",
+            minimum=1,
+            maximum=500,
+            title="At most so many trials",
+            description="Each is a training; most end early, as others do better.",
+            section=section,
+        ),
+        "max_hours": Param(
+            None,
+            type=["null", "number"],
+            exclusiveMinimum=0,
+            title="At most so many hours",
+            description=(
+                "After so many hours no further trial is begun; those at work go on to their end."
+                " Empty: no limit."
+            ),
+            section=section,
+        ),
+        "min_epochs": Param(
+            3,
+            type="integer",
+            minimum=1,
+            maximum=1000,
+            title="Epochs that each trial has",
+            description="Before, none is ended because others do better.",
+            section=section,
+        ),
+        "reduction": Param(
+            3,
+            type="integer",
+            minimum=2,
+            maximum=10,
+            title="One of so many goes on",
+            description=(
+                "After these epochs, after so many times as many, and so on (asynchronous"
+                " successive halving)."
+            ),
+            section=section,
+        ),
+        "ask_hours": Param(
+            24,
+            type="number",
+            minimum=0,
+            maximum=720,
+            title="Ask for so many hours whether to train",
+            description=(
+                "When the best is known the run waits so long for a click on Approve, which trains"
+                " with it. 0: it does not ask."
+            ),
+            section=section,
+        ),
+    }
+
+
 def gate_params() -> dict[str, Param]:
     """What a model must show before it is trusted."""
     return {
+        "approve": Param(
+            False,
+            type="boolean",
+            title="Ask before it becomes the champion",
+            description=(
+                "If it is better, the run shows what would change, and waits for a click on"
+                " Approve."
+            ),
+            section="Promotion",
+        ),
+        "ask_hours": Param(
+            24,
+            type="number",
+            exclusiveMinimum=0,
+            maximum=720,
+            title="Wait so many hours for the answer",
+            description="Where nobody answers, it does not become the champion.",
+            section="Promotion",
+        ),
+        "preview_videos": Param(
+            PREVIEW_VIDEOS,
+            type="integer",
+            minimum=1,
+            maximum=10_000,
+            title="Videos of the preview",
+            description=(
+                "So many that the champion labelled, or some more, the new model looks at to show"
+                " what would change."
+            ),
+            section="Promotion",
+        ),
         "margin": Param(
             Gate.margin,
             type="number",

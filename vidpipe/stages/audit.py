@@ -36,8 +36,8 @@ FAILED = {
 def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     """Audits the run that `config["plan"]`, a report's URI, planned.
 
-    Config: `plan`, and `max_failed_share` (of the items given to
-    shards; null: as configured).
+    Config: `plan`, and `max_failed_share` (of the items given to shards; null: as configured) or,
+    in its place, `needed`: the stage whose items must be done, whatever became of others.
 
     Raises:
         BadInputError: A proof failed; nothing may be published.
@@ -47,7 +47,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     files = list(plan.files)
     done = _check(lake, plan, None)
     counts: collections.Counter[str] = collections.Counter()
-    first_failure = ""
+    first_failure, lacks_needed = "", False
     for number, shard in enumerate(shards, 1):
         report = find_report(lake.store, lake.uri, shard)
         if report is None:
@@ -56,6 +56,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
             given_up = [_outcome(shard, item, attempt.name, status, why) for item in shard.items]
             attempt.write("outcomes", given_up)
             counts[status] += len(given_up)
+            lacks_needed |= shard.stage == manifest.config.get("needed")
             if status == "failed" and not first_failure:
                 first_failure = f" {shard.stage} {shard.shard}: {why['message']}"
             continue
@@ -75,9 +76,13 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     budget = manifest.config.get("max_failed_share")
     if budget is None:
         budget = lake.settings.extract.max_failed_share
-    if share > budget:
+    needed = manifest.config.get("needed")
+    if lacks_needed if needed else share > budget:
+        beyond = (
+            f"that of {needed} among them" if needed else f"more than the budget of {budget:.0%}"
+        )
         failure = (
-            f"{counts['failed']} of {given} items failed, more than the budget of {budget:.0%};"
+            f"{counts['failed']} of {given} items failed, {beyond};"
             " nothing but their outcomes was published. `vidpipe changes --since today` tells why."
             + first_failure
         )

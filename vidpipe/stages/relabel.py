@@ -46,7 +46,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     selected = stale[: config.get("max_videos") or len(stale)]
     left = len(stale) - len(selected)
     hours = sum(video["duration_s"] for video in selected) / 3600
-    cpu_hours = _cpu_hours(champion, selected)
+    cpu_hours = estimate_cpu_hours(champion, selected)
     by = collections.Counter(video["labelled_by"] for video in stale)
     for version, count in sorted(by.items()):
         print(f"labelled by version {version} last, and not by {champion.version}: {count} videos")
@@ -73,10 +73,10 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     }
 
 
-def _cpu_hours(champion: tracking.Version, videos: list[dict[str, Any]]) -> float | None:
-    """What the model takes of a CPU for videos, by what its evaluation took; None: it had none."""
-    mlflow_run = tracking.open_run(champion.run_id)
-    seconds_per_clip = mlflow_run.metric(SECONDS_PER_CLIP)
+def estimate_cpu_hours(version: tracking.Version, videos: list[dict[str, Any]]) -> float | None:
+    """What a model takes of a CPU for videos, by what its evaluation took; None: it had none."""
+    mlflow_run = tracking.open_run(version.run_id)
+    seconds_per_clip = mlflow_run.metrics().get(SECONDS_PER_CLIP)
     clips_of = _clips_of(mlflow_run)
     if seconds_per_clip is None or clips_of is None:
         return None

@@ -12,12 +12,9 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
-
-from pyiceberg.expressions import In
+from typing import Any
 
 from vidpipe import tracking
-from vidpipe.datasets.clips import read_clips
 from vidpipe.datasets.formats.asking import Question, write_questions
 from vidpipe.datasets.reviews import (
     DISAGREEING,
@@ -35,13 +32,10 @@ from vidpipe.lake import layout
 from vidpipe.lake.store import MAX_LINK_HOURS
 from vidpipe.lake.tables import Lake
 from vidpipe.stages.attempt import Attempt
-from vidpipe.stages.label import BATCH_VIDEOS, say
 from vidpipe.stages.manifest import Manifest
 from vidpipe.stages.reviewable import Reviewable, read_reviewable
+from vidpipe.stages.trying import try_model
 from vidpipe.text import printable
-
-if TYPE_CHECKING:
-    from vidpipe.models.bundle import Bundle
 
 READERS = 16
 JUDGED_PER_PICK = 10  # videos that the challenger judges for each that is to be found
@@ -212,34 +206,14 @@ class _Review:
         """Notes what the challenger says of videos."""
         if not videos:
             return
-        from vidpipe.models.bundle import Bundle  # TensorFlow: most reviews need none
-
-        bundle = Bundle.load(self._challenger.uri)
-        bundle.check_canary()
-        for start in range(0, len(videos), BATCH_VIDEOS):
-            self._judge_batch(bundle, videos[start : start + BATCH_VIDEOS])
-            done = min(start + BATCH_VIDEOS, len(videos))
-            self._attempt.progress(done, len(videos), "judged by the challenger")
-
-    def _judge_batch(self, bundle: Bundle, videos: Sequence[str]) -> None:
-        rows = {video: self._found.videos[video] for video in videos}
-        frames = self._lake.dataset(
-            "frames",
-            where=In("run_key", {row["run_key"] for row in rows.values()}),
-            snapshots=self._snapshots,
-        )
-        path = self._attempt.scratch / "clips.npy"
-        extractions = {video: row["work_key"] for video, row in rows.items()}
-        clips = read_clips(frames, extractions, bundle.sampling, path)
-        scores = bundle.predict(clips.array)
-        path.unlink(missing_ok=True)  # of the next ones, there may be as many
-        places = collections.defaultdict(list)
-        for place, video in enumerate(clips.video_ids):
-            places[video].append(place)
-        for video, of_video in places.items():
-            windows = [clips.windows[place] for place in of_video]
-            segments = say(bundle, windows, scores[of_video], rows[video]["duration_s"])
-            self._other[video] = best_scores((s.label, s.score) for s in segments)
+        for video, said, _ in try_model(
+            self._challenger,
+            self._lake,
+            self._snapshots,
+            {video: self._found.videos[video] for video in videos},
+            self._attempt,
+        ):
+            self._other[video] = best_scores((s.label, s.score) for s in said)
 
     def files(self) -> dict[str, bytes]:
         """The files for other tools, by path."""

@@ -1,5 +1,7 @@
 """snapshot: pins what a training learns from, and plans its train, evaluate and promote.
 
+Several families (architectures) learn from the same dataset: each has its own train and evaluate.
+
 The labels are the annotations that hold; where people contradict each other,
 `vidpipe/datasets/consensus.py` settles it. Which videos are in which split,
 `vidpipe/datasets/splits.py` says: what was published of the same task, seed and shares before stays
@@ -23,28 +25,30 @@ from vidpipe.datasets.kinds import KINDS, SINGLE, TIMED
 from vidpipe.datasets.labelled import Dataset, LabelledVideo
 from vidpipe.datasets.missing_data import LEAVE_OUT, PSEUDO_LABEL_SCORE
 from vidpipe.errors import BadInputError, UsageError
-from vidpipe.evaluation.gates import Gate
+from vidpipe.evaluation.gates import PREVIEW_VIDEOS, Gate
 from vidpipe.lake import layout
 from vidpipe.lake.tables import Lake
+from vidpipe.models.architectures import CLASSIFICATION
 from vidpipe.stages.attempt import Attempt
 from vidpipe.stages.manifest import Manifest
 from vidpipe.stages.pseudo_labels import read_pseudo_labels
 from vidpipe.stages.splitting import Planned, plan_splits
 from vidpipe.training.settings import complete
 
-SHARD = "00000"
-
 
 def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     """Writes the rows of `splits` and the manifests of the stages that follow.
 
-    Config: task, kind (of labels, see `vidpipe.datasets.kinds.KINDS`; null: single), seed,
-    test_share, near_duplicate_bits (null: the default), incomplete (see
+    Config: task, kind (of labels, see `vidpipe.datasets.kinds.KINDS`; null: single), architectures
+    (their names), seed, test_share, near_duplicate_bits (null: the default), incomplete (see
     `vidpipe.datasets.missing_data.INCOMPLETE`; null: keep), pseudo_labels_of (the version of the
     model whose labels stand for missing ones; null: none do), pseudo_label_score (the lowest that
-    counts), the fields of `Gate`, and what `vidpipe.training.settings.complete` takes.
+    counts), approve (whether people are asked before a model is promoted), preview_videos (how many
+    it looks at for them), the fields of `Gate`, and what `vidpipe.training.settings.complete`
+    takes.
 
-    Result: `shards` (URIs of the manifests of train, evaluate and promote), `dataset` (version),
+    Result: `shards` (URIs of all manifests), `mapped` (those of train and evaluate of each family),
+    `last` (that of promote), `preview` (that of preview, if people are asked), `dataset` (version),
     `base` (snapshot ids read) and counts: train, validation, test, tied, without_frames, units,
     near_pairs, without_hash, left_out, incomplete, pseudo_labelled.
 
@@ -52,16 +56,55 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         BadInputError: There are too few annotations, or they cannot be split.
     """
     config = manifest.config
-    task = config.get("task")
-    if not task:
-        raise UsageError("A training needs a task, such as motion.")
-    kind = config.get("kind") or SINGLE
-    if kind not in KINDS:
-        raise UsageError(f"Labels are of a kind of {', '.join(KINDS)}. Received: {kind!r}")
-    training = complete({**config, "sliding": kind == TIMED})
+    trainings = complete_all(config)
     # What a form leaves empty is null.
     given = {f.name: config.get(f.name) for f in dataclasses.fields(Gate)}
     gate = Gate(**{name: value for name, value in given.items() if value is not None})
+    dataset, dataset_uri = pin_dataset(manifest, attempt, lake)
+    plan = Plan(manifest, attempt, lake)
+    families = []
+    for architecture, training in trainings.items():
+        train = {
+            "task": dataset.task,
+            "dataset": dataset_uri,
+            "dataset_version": dataset.version,
+            "accept_precision": gate.accept_precision,
+            **training,
+        }
+        train_uri = plan.add("train", architecture, train)
+        evaluate = {"dataset": dataset_uri, "train": train_uri, "margin": gate.margin}
+        evaluate_uri = plan.add("evaluate", architecture, evaluate)
+        families.append({"train": train_uri, "evaluate": evaluate_uri})
+    promote = {
+        "evaluated": [family["evaluate"] for family in families],
+        "margin": gate.margin,
+        "confidence": gate.confidence,
+        "slice_limit": gate.slice_limit,
+    }
+    names = "+".join(trainings)
+    if config.get("approve"):
+        preview = {**promote, "preview_videos": config.get("preview_videos") or PREVIEW_VIDEOS}
+        attempt.result["preview"] = plan.add("preview", names, preview)
+        promote["approval"] = layout.approval_uri(lake.uri, manifest.run_key)
+    promote_uri = plan.add("promote", names, promote)
+    epochs = sum(training["epochs"] for training in trainings.values())
+    attempt.announce("train", epochs, unit="epochs")
+    attempt.result |= {"shards": plan.uris, "mapped": families, "last": promote_uri}
+
+
+def pin_dataset(manifest: Manifest, attempt: Attempt, lake: Lake) -> tuple[Dataset, str]:
+    """Writes the rows of `splits` and a dataset, and tells of it in the result.
+
+    Config and result as of `run`, without what is said of networks and their manifests.
+
+    Returns:
+        The dataset, and its URI.
+
+    Raises:
+        BadInputError: There are too few annotations, or they cannot be split.
+    """
+    config = manifest.config
+    task, kind = config["task"], _kind(config)
     snapshots = lake.published()
     extractions = _extractions(lake, snapshots)
     incomplete = {v for v, of in extractions.items() if of.incomplete}
@@ -109,34 +152,6 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     _write_splits(attempt, lake, dataset, planned)
     dataset_uri = f"{layout.run_uri(lake.uri, manifest.run_key)}/datasets/{attempt.name}.json"
     lake.store.put_json(dataset_uri, dataset.to_json())
-    train = {
-        "task": task,
-        "dataset": dataset_uri,
-        "dataset_version": dataset.version,
-        "accept_precision": gate.accept_precision,
-        **training,
-    }
-    train_uri = _plan(manifest, attempt, lake, "train", train)
-    evaluate_uri = _plan(
-        manifest,
-        attempt,
-        lake,
-        "evaluate",
-        {"dataset": dataset_uri, "train": train_uri, "margin": gate.margin},
-    )
-    promote_uri = _plan(
-        manifest,
-        attempt,
-        lake,
-        "promote",
-        {
-            "evaluate": evaluate_uri,
-            "margin": gate.margin,
-            "confidence": gate.confidence,
-            "slice_limit": gate.slice_limit,
-        },
-    )
-    attempt.announce("train", training["epochs"], unit="epochs")
     counts = {
         **collections.Counter(planned.assignment.splits.values()),
         "tied": len(agreed.tied),
@@ -150,11 +165,36 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         + f"; {planned.summary}"
     )
     attempt.result |= {
-        "shards": [train_uri, evaluate_uri, promote_uri],
         "dataset": dataset.version,
         "base": snapshots,
         "counts": {**counts, **planned.counts},
     }
+    return dataset, dataset_uri
+
+
+def complete_all(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The training of each architecture, in full; config as of `run`.
+
+    Raises:
+        UsageError: There is no task, no architecture, or no such thing as is asked for.
+    """
+    if not config.get("task"):
+        raise UsageError("A training needs a task, such as motion.")
+    sliding = _kind(config) == TIMED
+    names = config.get("architectures") or []
+    if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
+        raise UsageError(
+            f"A training needs architectures, one or more of {', '.join(CLASSIFICATION)}."
+            f" Received: {names!r}"
+        )
+    return {name: complete({**config, "architecture": name, "sliding": sliding}) for name in names}
+
+
+def _kind(config: dict[str, Any]) -> str:
+    kind = config.get("kind") or SINGLE
+    if kind not in KINDS:
+        raise UsageError(f"Labels are of a kind of {', '.join(KINDS)}. Received: {kind!r}")
+    return kind
 
 
 def _current(lake: Lake, snapshots: dict[str, int], task: str) -> dict[Key, frozenset[Statement]]:
@@ -285,17 +325,32 @@ def _write_splits(attempt: Attempt, lake: Lake, dataset: Dataset, planned: Plann
     )
 
 
-def _plan(
-    manifest: Manifest, attempt: Attempt, lake: Lake, stage: str, config: dict[str, Any]
-) -> str:
-    """Writes the manifest of a stage that has one item: the model."""
-    item = f"{manifest.config['task']}/{manifest.config['architecture']}"
-    uri = layout.manifest_uri(lake.uri, manifest.run_key, stage, attempt.name, SHARD)
-    dataclasses.replace(
-        manifest,
-        stage=stage,
-        shard=SHARD,
-        config=config,
-        items=[{"item": item, "work_key": layout.make_work_key(manifest.run_key, stage, item)}],
-    ).write(lake.store, uri)
-    return uri
+class Plan:
+    """The manifests of stages that have one item each: a model.
+
+    Attributes:
+        uris: Of those that were written.
+    """
+
+    def __init__(self, manifest: Manifest, attempt: Attempt, lake: Lake):
+        self.uris: list[str] = []
+        self._manifest = manifest
+        self._attempt = attempt
+        self._lake = lake
+        self._shards: collections.Counter[str] = collections.Counter()
+
+    def add(self, stage: str, name: str, config: dict[str, Any]) -> str:
+        """Writes the manifest of a stage for the model of this name; returns its URI."""
+        run_key, item = self._manifest.run_key, f"{self._manifest.config['task']}/{name}"
+        shard = f"{self._shards[stage]:05d}"
+        self._shards[stage] += 1
+        uri = layout.manifest_uri(self._lake.uri, run_key, stage, self._attempt.name, shard)
+        dataclasses.replace(
+            self._manifest,
+            stage=stage,
+            shard=shard,
+            config=config,
+            items=[{"item": item, "work_key": layout.make_work_key(run_key, stage, item)}],
+        ).write(self._lake.store, uri)
+        self.uris.append(uri)
+        return uri

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -54,8 +55,8 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     if not workers.first:
         attempt.helps = True
         if workers.meet():
-            checkpoints = _checkpoints(manifest, attempt, lake)
-            _train(config, dataset, attempt, lake, open_replicas(workers), checkpoints)
+            checkpoints = open_checkpoints(manifest, attempt, lake)
+            learn(config, dataset, attempt, lake, open_replicas(workers), checkpoints)
         return
     tags = {
         "vidpipe.run_key": manifest.run_key,
@@ -69,27 +70,29 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         # An earlier attempt may have ended between registering its model and its report.
         if workers.meet(version is None):
             replicas = open_replicas(workers)
-            mlflow_run.log_params(_params(manifest, dataset))
+            mlflow_run.log_params(told_params(config, dataset))
             # No parameters, which MLflow never changes: the next attempt may have others.
             mlflow_run.set_tags(
                 {"vidpipe.workers": workers.count, "vidpipe.devices": replicas.devices}
             )
-            checkpoints = _checkpoints(manifest, attempt, lake)
-            model, thresholds = _train(
-                config, dataset, attempt, lake, replicas, checkpoints, mlflow_run
-            )
-            mlflow_run.log_json(thresholds, "thresholds.json")
+            checkpoints = open_checkpoints(manifest, attempt, lake)
+            learnt = learn(config, dataset, attempt, lake, replicas, checkpoints, mlflow_run)
+            mlflow_run.log_json(learnt.thresholds, "thresholds.json")
             mlflow_run.log_metrics(
-                {"parameters": model.count_params(), "flops_per_clip": count_flops(model)}
+                {
+                    **learnt.best,
+                    "parameters": learnt.model.count_params(),
+                    "flops_per_clip": count_flops(learnt.model),
+                }
             )
             Bundle.pack(
-                model,
+                learnt.model,
                 task=dataset.task,
                 architecture=config["architecture"],
                 labels=dataset.labels,
                 sampling=chosen(Sampling, config),
                 several=dataset.several,
-                thresholds=thresholds,
+                thresholds=learnt.thresholds,
             ).log(mlflow_run.id)
             version = tracking.version_of_run(dataset.task, mlflow_run.id)
             checkpoints.clear()
@@ -104,8 +107,8 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     }
 
 
-def _params(manifest: Manifest, dataset: Dataset) -> dict[str, Any]:
-    config = manifest.config
+def told_params(config: dict[str, Any], dataset: Dataset) -> dict[str, Any]:
+    """What MLflow is told of a training: its configuration, and of what the dataset is."""
     splits = [video.split for video in dataset.videos]
     return {
         **{name: value for name, value in config.items() if name != "dataset"},
@@ -123,7 +126,8 @@ def _facts(proof: Proof | None) -> dict[str, Any]:
     return {name: getattr(proof, name) for name in names} if proof else {}
 
 
-def _checkpoints(manifest: Manifest, attempt: Attempt, lake: Lake) -> Checkpoints:
+def open_checkpoints(manifest: Manifest, attempt: Attempt, lake: Lake) -> Checkpoints:
+    """Those of the training that a manifest asks for."""
     folder_uri = layout.checkpoints_uri(
         lake.uri, manifest.run_key, manifest.stage, manifest.shard, manifest.hash
     )
@@ -132,11 +136,27 @@ def _checkpoints(manifest: Manifest, attempt: Attempt, lake: Lake) -> Checkpoint
         folder_uri,
         attempt.scratch,
         every_s=lake.settings.train.checkpoint_every_s,
-        tell=lambda line: print(f"train: {line}", flush=True),
+        tell=lambda line: print(f"{manifest.stage}: {line}", flush=True),
     )
 
 
-def _train(
+@dataclass(frozen=True)
+class Learnt:
+    """What comes of a training.
+
+    Attributes:
+        model: With the weights of its best epoch.
+        thresholds: The score from which on each label is accepted.
+        best: What they do on the validation videos, by the names that MLflow has; nothing where no
+            video validates.
+    """
+
+    model: keras.Model
+    thresholds: dict[str, float]
+    best: dict[str, float]
+
+
+def learn(
     config: dict[str, Any],
     dataset: Dataset,
     attempt: Attempt,
@@ -144,11 +164,11 @@ def _train(
     replicas: Replicas,
     checkpoints: Checkpoints,
     mlflow_run: tracking.Run | None = None,
-) -> tuple[keras.Model, dict[str, float]]:
+    watch: Callable[[Epoch], None] = lambda epoch: None,
+) -> Learnt:
     """Trains; the first worker, which has the MLflow run, tells how far it is.
 
-    Returns:
-        The model, and the score from which on each label is accepted.
+    `watch` is called after each epoch, and may end it all by an exception.
     """
     network, sampling, settings = (
         chosen(kind, config) for kind in (Network, Sampling, FitSettings)
@@ -194,12 +214,14 @@ def _train(
 
     def on_epoch(epoch: Epoch) -> None:
         if mlflow_run:
-            mlflow_run.log_metrics(epoch.metrics, epoch.number, once=True)
+            told = {**epoch.metrics, "training_seconds": epoch.trained_s}
+            mlflow_run.log_metrics(told, epoch.number, once=True)
             shown = ", ".join(f"{name} {value:.3f}" for name, value in epoch.metrics.items())
             attempt.progress(epoch.number, settings.epochs, f"{shown}, {epoch.left_s:.0f} s left")
+        watch(epoch)
 
     with stops_deferred() as stopping, replicas.watching():
-        fit(
+        history = fit(
             learner,
             clips.array,
             np.array([[label in of for label in labels] for of in truth], np.float32),
@@ -215,7 +237,7 @@ def _train(
         )
     # What no validation video speaks of, none is accepted of; without any, all is.
     scores = [learner.predict_on_batch(clips.array[[row]]) for row in validation]
-    thresholds = {}
+    thresholds, best = {}, {}
     if scores:
         result = judge(
             dataset,
@@ -225,8 +247,12 @@ def _train(
             labels,
         )
         thresholds = result.evaluation.accepting_thresholds(config["accept_precision"])
+        best = {
+            f"best_validation_{result.evaluation.headline}": result.evaluation.value,
+            "best_validation_loss": min(epoch["validation_loss"] for epoch in history),
+        }
     whole = _in_full_precision(model, network, sampling, len(labels), several=dataset.several)
-    return whole, thresholds
+    return Learnt(whole, thresholds, best)
 
 
 def _load_weights(

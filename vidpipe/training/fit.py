@@ -25,7 +25,7 @@ from vidpipe.datasets.pipeline import (
     steps_per_epoch,
     training_batches,
 )
-from vidpipe.errors import BadInputError, StoppedError, TemporaryError
+from vidpipe.errors import DivergedError, StoppedError, TemporaryError
 from vidpipe.training.checkpoints import Checkpoint, Checkpoints
 from vidpipe.training.distribution import Replicas, copy_variables
 from vidpipe.training.optimizing import balanced_weights, make_loss, make_optimizer
@@ -43,11 +43,13 @@ class Epoch:
         number: From one.
         metrics: `train_loss`, `train_accuracy`, and the same for `validation`.
         left_s: Seconds that the other epochs will take.
+        trained_s: Seconds of training so far, those of earlier attempts included.
     """
 
     number: int
     metrics: dict[str, float]
     left_s: float
+    trained_s: float
 
 
 def prepare(settings: FitSettings) -> None:
@@ -101,7 +103,7 @@ def fit(
         The metrics of each epoch.
 
     Raises:
-        BadInputError: The loss is NaN or infinite: says since which step. The last checkpoint that
+        DivergedError: The loss is NaN or infinite: says since which step. The last checkpoint that
             was kept is from before it.
         StoppedError: `stopping` said so.
         TemporaryError: Workers cannot go on from the same checkpoint.
@@ -178,13 +180,24 @@ class _State:
         self.history: list[dict[str, float]] = []
         self.best_loss = math.inf
         self.best: list[np.ndarray] = []
+        self._began_s = time.monotonic()
+        self._earlier_s = 0.0
+
+    @property
+    def trained_s(self) -> float:
+        """Seconds of training so far, those of earlier attempts included."""
+        return self._earlier_s + time.monotonic() - self._began_s
 
     def checkpoint(self) -> Checkpoint:
         arrays = {
             kind: [self._replaced.get(id(v), v.value.numpy()) for v in variables]
             for kind, variables in self._variables().items()
         }
-        facts = {"history": self.history, "best_loss": self.best_loss}
+        facts = {
+            "history": self.history,
+            "best_loss": self.best_loss,
+            "trained_s": self.trained_s,
+        }
         return Checkpoint(self.step, {**arrays, "best": self.best}, facts)
 
     def restore(self, checkpoint: Checkpoint) -> bool:
@@ -199,6 +212,7 @@ class _State:
         self.step = checkpoint.step
         self.history = checkpoint.facts["history"]
         self.best_loss = checkpoint.facts["best_loss"]
+        self._earlier_s = checkpoint.facts.get("trained_s", 0.0)
         self.best = checkpoint.arrays["best"]
         return True
 
@@ -336,7 +350,7 @@ class _Loop:
             state.sums.assign(np.zeros(4))
             left = self._epochs * self._steps - state.step
             each_s = (time.monotonic() - started_s) / max(1, state.step - first_step)
-            yield Epoch(number, metrics, each_s * left)
+            yield Epoch(number, metrics, each_s * left, state.trained_s)
         self._between_steps(self._stopping())
         if state.best:
             self._model.set_weights(state.best)
@@ -359,7 +373,7 @@ class _Loop:
         step = self.state.step - steps + 1
         clips = self._clips_of(step)
         shown = ", ".join(clips[:CLIPS_NAMED]) + (", …" if len(clips) > CLIPS_NAMED else "")
-        raise BadInputError(
+        raise DivergedError(
             f"The loss is NaN or infinite since step {step}, step {(step - 1) % self._steps + 1} of"
             f" epoch {(step - 1) // self._steps + 1}: try a lower learning rate, or look at the"
             f" videos of that batch: {shown}"

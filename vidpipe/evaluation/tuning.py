@@ -1,0 +1,55 @@
+"""Pictures of a tuning: how its trials went, and what made the difference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+
+def draw_history(
+    numbers: Sequence[int], accuracies: Sequence[float], whole: Sequence[bool], title: str
+) -> Figure:
+    """The accuracy of each trial, and the best of those that learnt to the end so far.
+
+    Args:
+        numbers: Of the trials.
+        accuracies: On the validation videos.
+        whole: Whether each learnt to its end.
+        title: What is tuned.
+    """
+    figure = Figure(figsize=(7, 4), layout="constrained", dpi=120)
+    axes = figure.add_subplot()
+    at, accuracy, ended = np.array(numbers), np.array(accuracies), np.array(whole, bool)
+    axes.scatter(at[ended], accuracy[ended], color="C0", label="learnt to the end", zorder=3)
+    axes.scatter(
+        at[~ended], accuracy[~ended], facecolors="none", edgecolors="0.5", label="ended before"
+    )
+    best = np.maximum.accumulate(accuracy[ended])
+    axes.plot(at[ended], best, color="C0", drawstyle="steps-post", label="the best so far")
+    axes.set_ylim(-0.02, 1.02)
+    axes.set_xlabel("trial")
+    axes.set_ylabel("accuracy on the validation videos")
+    axes.set_title(title, parse_math=False)
+    figure.legend(loc="outside lower center", ncols=3)
+    return figure
+
+
+def draw_importances(importances: Mapping[str, float], title: str) -> Figure:
+    """How much each parameter has to do with the best trials, the most first."""
+    figure = Figure(
+        figsize=(7, 1.4 + 0.35 * max(len(importances), 1)), layout="constrained", dpi=120
+    )
+    if not importances:
+        figure.suptitle(title, parse_math=False)
+        figure.text(0.5, 0.4, "Too few trials ended to tell what matters.", ha="center")
+        return figure
+    axes = figure.add_subplot()
+    names = sorted(importances, key=importances.__getitem__)
+    bars = axes.barh(names, [importances[name] for name in names], color="C0")
+    axes.bar_label(bars, fmt="%.2f", padding=4)
+    axes.margins(x=0.15)
+    axes.set_xlabel("share of what matters (PED-ANOVA)")
+    axes.set_title(title, parse_math=False)
+    return figure

@@ -285,3 +285,8 @@ def test_trainings_share_a_cluster_and_follow_each_other_on_one_machine(
     dags = DagBag(airflow_home / "dags").dags
     assert {dags[name].max_active_runs for name in ("ingest", "label_nightly")} == {1}
     assert dags["train"].max_active_runs == trainings
+    for dag_id, task_id in (("train", "train"), ("tune", "trial")):
+        task = dags[dag_id].get_task(task_id)
+        given = task.partial_kwargs if task.is_mapped else vars(task)
+        limits = [given.get(f"max_active_tis_per_{of}") for of in ("dag", "dagrun")]
+        assert limits == ([1, None] if runtime == "local" else [None, 16])

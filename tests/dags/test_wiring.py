@@ -379,7 +379,7 @@ def test_maintain_sweeps_no_cluster_where_there_is_none(airflow_home: Path, stag
     assert run.state == "success"
     assert run.tasks == {"sweep": "skipped", "maintain": "success"}
     assert [(call["name"], call["config"]) for call in stages.calls] == [
-        ("maintain", {"checkpoint_days": 3})
+        ("maintain", {"checkpoint_days": 3, "feature_days": 30})
     ]
 
 

@@ -379,17 +379,16 @@ def test_maintain_sweeps_no_cluster_where_there_is_none(airflow_home: Path, stag
     assert run.state == "success"
     assert run.tasks == {"sweep": "skipped", "maintain": "success"}
     assert [(call["name"], call["config"]) for call in stages.calls] == [
-        ("maintain", {"checkpoint_days": 3})
+        ("maintain", {"checkpoint_days": 3, "feature_days": 30})
     ]
 
 
-@pytest.mark.parametrize(("runtime", "trainings"), [("local", 1), ("kubernetes", None)])
+@pytest.mark.parametrize("runtime", ["local", "kubernetes"])
 def test_trainings_share_a_cluster_and_follow_each_other_on_one_machine(
     airflow_home: Path,
     stages: PretendStages,
     monkeypatch: pytest.MonkeyPatch,
     runtime: str,
-    trainings: int | None,
 ):
     from airflow.dag_processing.dagbag import DagBag
 
@@ -398,5 +397,8 @@ def test_trainings_share_a_cluster_and_follow_each_other_on_one_machine(
     dags = DagBag(airflow_home / "dags").dags
     assert {dags[name].max_active_runs for name in ("ingest", "label_nightly")} == {1}
     assert {dags[name].max_active_runs for name in ("train", "tune")} == {16}
-    train = dags["train"].get_task("train")
-    assert train.max_active_tis_per_dag == trainings
+    for dag_id, task_id in (("train", "train"), ("tune", "trial")):
+        task = dags[dag_id].get_task(task_id)
+        given = task.partial_kwargs if task.is_mapped else vars(task)
+        limits = [given.get(f"max_active_tis_per_{of}") for of in ("dag", "dagrun")]
+        assert limits == ([1, None] if runtime == "local" else [None, 16])

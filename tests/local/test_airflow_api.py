@@ -16,6 +16,7 @@ from tests.chaos import ChaosProxy
 from vidpipe.errors import TemporaryError, UsageError
 from vidpipe.local.airflow_api import (
     AirflowClient,
+    _asks,
     connect,
     parse_params,
     run_dag,
@@ -98,6 +99,19 @@ def test_mapped_instances_are_taken_together():
         ("extract", "running", 2, 3),
         ("publish", "waiting", 0, 1),
     ]
+
+
+@pytest.mark.parametrize(
+    ("states", "asks"),
+    [
+        (("success", "awaiting_input", None), True),
+        (("success", "awaiting_input", "running"), False),
+        (("failed", "awaiting_input", "up_for_retry"), False),
+        (("success", None), False),
+    ],
+)
+def test_a_run_that_only_asks_people_is_watched_no_longer(states, asks):
+    assert _asks([instance(f"t{n}", state) for n, state in enumerate(states)]) == asks
 
 
 def test_run_shows_progress_and_ends_with_the_state(stack):

@@ -8,8 +8,8 @@ from datetime import timedelta
 import pytest
 
 from tests.lake.rows import DAY, publish_rows
+from tests.mlflow_server import register
 from tests.runs import audit_and_publish, rows, stage
-from tests.stages.test_review import register
 from vidpipe import tracking
 from vidpipe.errors import NothingToDoError
 from vidpipe.lake.tables import Lake

@@ -19,6 +19,7 @@ from mlflow import MlflowClient
 
 from tests.lake.rows import DAY, publish_rows
 from tests.media_files import run_ffmpeg
+from tests.mlflow_server import register
 from tests.runs import audit_and_publish, ingest, rows, shards, stage
 from tests.servers import config_file
 from vidpipe import tracking
@@ -39,19 +40,6 @@ ANN = {"email": "ann@example.org"}
 @pytest.fixture
 def task(mlflow) -> str:
     return f"t{secrets.token_hex(4)}"
-
-
-def register(task: str, alias: str) -> tracking.Version:
-    """A version without a model: its labels are made up."""
-    client, name = MlflowClient(tracking.connect().tracking_uri), tracking.model_name(task)
-    with tracking.training_run(task, "a run", secrets.token_hex(8), {}) as run:
-        pass
-    if not client.search_registered_models(f"name = '{name}'"):
-        client.create_registered_model(name)
-    client.create_model_version(name, f"runs:/{run.id}/model", run.id)
-    version = tracking.version_of_run(task, run.id)
-    tracking.set_alias(version, alias)
-    return version
 
 
 def video_id(number: int) -> str:

@@ -30,8 +30,8 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
 
     Config: study (URI of the folder of trials), number (of this one).
 
-    Result: name (for people), trial (what is known of it), mlflow_url; only a name where the time
-    of the tuning was over before it began.
+    Result: name (for people) and mlflow_url; only a name where the time of the tuning was over
+    before it began.
     """
     config, (item,) = manifest.config, manifest.items
     study, number = Study(lake.store, config["study"]), config["number"]

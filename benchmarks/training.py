@@ -120,6 +120,7 @@ def main() -> None:
         for _ in range(chosen.rounds):
             for kind in kinds:
                 rates[kind].append(training.run(kind))
+                print(f"{kind} {rates[kind][-1]:.2f}", flush=True)
         for kind in kinds:
             shown = ", ".join(f"{rate:.2f}" for rate in rates[kind])
             ratios = [a / b for a, b in zip(rates[kind], rates["keras"], strict=True)]

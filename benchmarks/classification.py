@@ -5,8 +5,8 @@
 Below the folder CLIPS lies one folder a class, whose files are told apart by number: neighbours may
 come from one recording, so that the folds are ranges of them. WEIGHTS is a file for the backbone
 (`vidpipe/models/weights.py`). All clips of a fold are predicted by networks that saw none of it,
-and all folds are judged together, with an interval by bootstrap over the ranges. Each architecture is
-trained as it is where a form is left empty, but for the frames. Last comes what is chosen among
+and all folds are judged together, with an interval by bootstrap over the ranges. Each architecture
+is trained as it is where a form is left empty, but for the frames. Last comes what is chosen among
 those behind the backbone: for each fold anew, by training and predicting within the others alone.
 
 Beside them, on the same clips and folds, what people do first: the same backbone at the size that

@@ -26,7 +26,7 @@ import keras
 import numpy as np
 
 from vidpipe.config import S3Settings, TrainSettings
-from vidpipe.datasets.pipeline import plain_batches, steps_per_epoch, training_batches
+from vidpipe.datasets.pipeline import Order, plain_batches, training_batches
 from vidpipe.errors import StoppedError
 from vidpipe.lake.store import ObjectStore
 from vidpipe.models.architectures import Network, find_architecture
@@ -90,9 +90,10 @@ class Training:
         self.train = np.arange(TRAIN)
         self.validation = np.arange(TRAIN, TRAIN + VALIDATION)
         self.settings = FitSettings(
-            epochs, found.batch_size, found.learning_rate, augmentation=True, seed=0
+            epochs, found.batch_size, found.learning_rate, augmentation="article", seed=0
         )
-        self.steps = epochs * steps_per_epoch(TRAIN, found.batch_size)
+        self.order = Order(self.clips, self.train, batch_size=found.batch_size, seed=0)
+        self.steps = epochs * self.order.steps
 
     def _model(self) -> keras.Model:
         prepare(self.settings)
@@ -132,8 +133,9 @@ class Training:
             self.train,
             self.labels[self.train],
             self.weights[self.train],
-            batch_size=size,
-            augment=True,
+            order=self.order,
+            frames=self.sampling.frames,
+            augmentation=settings.of_clips,
             seed=0,
             epochs=settings.epochs,
         )
@@ -146,9 +148,10 @@ class Training:
                 self.labels[self.validation],
                 self.weights[self.validation],
                 batch_size=size,
+                frames=self.sampling.frames,
             ),
             epochs=settings.epochs,
-            steps_per_epoch=steps_per_epoch(TRAIN, size),
+            steps_per_epoch=self.order.steps,
             callbacks=[
                 keras.callbacks.EarlyStopping(
                     "val_loss", patience=settings.epochs, restore_best_weights=True

@@ -25,9 +25,9 @@ a file, which `vidpipe export` writes, is read with it.
 What the file says of a task, video, range and annotator replaces all that was said of it before;
 the rest stays. What was there before stays readable in the table's history.
 
-**Tasks.** `annotate` reads and checks, and tells how far annotators agree; `audit` and `publish`
-make it visible at once. With "only show" the log of `annotate` lists what would change, and nothing
-is published.
+**Tasks.** `annotate` reads and checks, and tells how far annotators agree and, where the file
+answers a `review`, how precise the champion is; `audit` and `publish` make it visible at once. With
+"only show" the log of `annotate` lists what would change, and nothing is published.
 
 **When it fails**, the log of `annotate` lists what is wrong by line, or by its place in a document:
 a video that is not known, a label that is empty, a range outside the video, two labels where one is

@@ -16,7 +16,7 @@ model has its own, one for each label, set on validation videos when it was trai
 given in the form holds in their place.
 
 **Running it again** the same night labels nothing twice. A new champion does not label again what
-has a label.
+has a label: that is done by `relabel`, when you ask for it.
 
 **When it fails**, read the log of the failed task, remove the cause, and clear the task or wait for
 the next night.

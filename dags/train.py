@@ -20,22 +20,26 @@ log and in the MLflow run to which it links (`ranking.png`, `ranking.json`): the
 validation videos meets the champion, the others are kept in MLflow. One that fails is told of there
 and leaves the others as they are.
 
-**Which architecture?** `cnn` sees one frame at a time: enough where one picture tells the class,
-and blind to motion. The others see the frames in their order; docs/models.md tells which to take
-when. With few labels, a backbone with weights from other pictures is worth more than anything else.
+**Who decides?** These figures; with `approve`, people: `preview` has a better model look at a part
+of what the champion labelled, and `approval` shows what would change and what it would cost, and
+waits for *Approve* on its page or below *Required Actions*. Else the champion stays.
 
-**Running it again** with the same values trains again, as another version. A task that was stopped
-or killed goes on, in the MLflow run that it had begun, after the last step that it kept: told to
-stop, that is the last one; killed, at most a minute of training is lost (`[train]
-checkpoint_every_s`). What comes of it is the same, on a CPU to the last bit.
+**Which architecture?** docs/models.md tells which to take when.
+
+**What chance does** to the clips that it learns from, a preset says (`augmentation`): to all frames
+of a clip alike, never to what is measured. Nothing is mirrored unless you say that left and right
+mean the same in this task; labels that speak of left or right are refused then.
+
+**Running it again** trains another version. A task that was stopped
+or killed goes on after the last step that it kept: killed, at most a minute of training is lost
+(`[train] checkpoint_every_s`). What comes of it is the same, on a CPU to the last bit.
 
 **On Kubernetes** it trains on all GPUs of its pod, or with several workers on those of several
-pods, each with the GPUs and the memory that the form says. Workers begin together, the first keeps
-what is learnt, and when one is lost all go on from the last checkpoint. Without Kubernetes the
-training has the machine of its task, whatever the form says of these three.
+pods, as the form says; when one is lost all go on from the last checkpoint. Without Kubernetes the
+training has the machine of its task.
 
-**When it fails** with "one example", label more videos of the class that is named, or withdraw it.
-Where all examples of a class are one group or look alike, label some that are not.
+**When it fails** with "one example", label more videos of the class that is named, or withdraw it;
+where all examples are one group or look alike, label some that are not.
 """
 
 from __future__ import annotations
@@ -49,16 +53,14 @@ from vidpipe.orchestration.common import (
     dag_settings,
     training_settings,
 )
+from vidpipe.orchestration.dataset_params import dataset_params
+from vidpipe.orchestration.offer import ApprovePromotionOperator
 from vidpipe.orchestration.operator import StageOperator
-from vidpipe.orchestration.params import (
+from vidpipe.orchestration.params import pod_params, runtime_params, task_param
+from vidpipe.orchestration.training_params import (
     architectures_param,
-    dataset_params,
     gate_params,
-    missing_data_params,
     network_params,
-    pod_params,
-    runtime_params,
-    task_param,
     training_params,
 )
 
@@ -66,7 +68,6 @@ PARAMS = {
     "task": task_param(),
     "architectures": architectures_param(),
     **dataset_params(),
-    **missing_data_params(),
     **network_params(),
     **training_params(),
     **gate_params(),
@@ -100,6 +101,13 @@ with DAG(
             task_id="evaluate", stage="evaluate", shard=evaluate, map_index_template=SHARD_NAME
         )
 
+    preview = StageOperator(
+        task_id="preview",
+        stage="preview",
+        shard="{{ ti.xcom_pull('snapshot', key='preview') or '' }}",
+        trigger_rule="all_done_min_one_success",
+    )
+    approval = ApprovePromotionOperator(task_id="approval", preview="preview")
     promote = StageOperator(
         task_id="promote",
         stage="promote",
@@ -108,5 +116,7 @@ with DAG(
         trigger_rule="all_done_min_one_success",
         **notify.waiting_promotion(),
     )
-    family.expand_kwargs(snapshot.output) >> promote
+    families = family.expand_kwargs(snapshot.output)
+    families >> preview >> approval >> promote
+    families >> promote
     audit_what_is_done(snapshot, promote, needed="promote")

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import subprocess
 import sysconfig
 import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tests.servers import S3Server, free_port
+
+if TYPE_CHECKING:
+    from vidpipe import tracking
 
 
 class MlflowServer:
@@ -77,3 +82,18 @@ def serve_mlflow(
         yield server
     finally:
         server.stop()
+
+
+def register(task: str, alias: str) -> tracking.Version:
+    """Registers a version of a task's model that has no model, and gives it an alias."""
+    from vidpipe import tracking  # MLflow takes seconds, which most tests need not wait for
+
+    client, name = tracking.connect(), tracking.model_name(task)
+    with tracking.training_run(task, "a run", secrets.token_hex(8), {}) as run:
+        pass
+    if not client.search_registered_models(f"name = '{name}'"):
+        client.create_registered_model(name)
+    client.create_model_version(name, f"runs:/{run.id}/model", run.id)
+    version = tracking.version_of_run(task, run.id)
+    tracking.set_alias(version, alias)
+    return version

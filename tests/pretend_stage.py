@@ -2,8 +2,8 @@
 
 The script is a JSON file: for a stage, or for `STAGE/SHARD`, how to end (`exits`: one code a call,
 the last for all further ones), what to say, what result to report, how many shards to plan, which
-of them tasks are mapped over (`mapped`, by their numbers; the last comes after these), and whether
-to leave a child behind or to be stopped by the parent.
+of them tasks are mapped over (`mapped`, by their numbers; the last comes after these), which of
+them is the preview, and whether to leave a child behind or to be stopped by the parent.
 """
 
 from __future__ import annotations
@@ -78,6 +78,8 @@ def _report(manifest: Manifest, store, lake_uri: str, told: dict) -> None:
                 for of in told["mapped"]
             ]
             result["last"] = uris[-1]
+        if "preview" in told:
+            result["preview"] = result["shards"][told["preview"]]
     uri = layout.reports_uri(lake_uri, manifest.run_key, manifest.stage, manifest.shard) + "A.json"
     report = Report(
         manifest.run_key, manifest.stage, manifest.shard, manifest.hash, "A", [], {}, result, 0.0,

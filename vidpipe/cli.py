@@ -328,6 +328,30 @@ def agreement(task: str) -> None:
 
 
 @cli.command()
+@click.argument("task")
+@click.option(
+    "--save",
+    type=click.Path(path_type=Path),
+    help="Put the files of the newest one, for Label Studio and CVAT, into this new folder.",
+)
+def reviews(task: str, save: Path | None) -> None:
+    """List what people were asked about, and how precise the champion is by their answers.
+
+    \b
+    vidpipe run review --param task=motion picks anew; vidpipe annotate imports the answers.
+    docs/review.md tells of the whole round.
+
+    \b
+    Example:
+        vidpipe reviews motion --save review
+    """
+    from vidpipe.stages import answers
+
+    _require_parts("s3")
+    answers.print_reviews(task, save)
+
+
+@cli.command()
 @click.option("--task", help="Only the models of this task.")
 def models(task: str | None) -> None:
     """List the registered models with their metrics; the champion is marked.
@@ -399,6 +423,7 @@ STAGES = (
     ),
     ("train", "Train the model of a shard.", None),
     ("evaluate", "Evaluate a trained model beside the champion.", None),
+    ("preview", "Show what would change if a model became the champion.", None),
     ("promote", "Make the best of the models the champion if it is better.", None),
     (
         "tune",
@@ -409,9 +434,19 @@ STAGES = (
     ("trial", "Train as a tuning chooses, until the end or until others do better.", None),
     ("best", "Tell what a tuning found.", None),
     ("label", "Plan the labelling, or label the videos of a shard.", '{"task": "motion"}'),
+    (
+        "review",
+        "Pick videos that are worth a person's minute.",
+        '{"task": "motion", "max_videos": 100, "link_hours": 72}',
+    ),
+    (
+        "relabel",
+        "Plan the labelling of what a new champion makes stale.",
+        '{"task": "motion", "dry_run": true}',
+    ),
     ("audit", "Prove that a run may be published.", '{"plan": "s3://…/plan/A.json"}'),
     ("publish", "Publish what was audited.", '{"publication": "s3://…/publish/A.json"}'),
-    ("maintain", "Remove checkpoints of trainings that are over.", '{"checkpoint_days": 7}'),
+    ("maintain", "Remove checkpoints and features that nobody needs.", '{"checkpoint_days": 7}'),
 )
 for _name, _help, _params in STAGES:
     _example = _PLAN_EXAMPLE.format(_name, _params) if _params else _SHARD_EXAMPLE.format(_name)

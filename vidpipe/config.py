@@ -36,12 +36,18 @@ class LakeSettings:
 
 @dataclass(frozen=True)
 class S3Settings:
-    """How S3 is reached; empty values are left to boto3 (environment, profile, role)."""
+    """How S3 is reached; empty values are left to boto3 (environment, profile, role).
+
+    Attributes:
+        public_endpoint_url: Where people's browsers reach it: links to videos lead there; empty:
+            `endpoint_url`.
+    """
 
     endpoint_url: str = ""
     region: str = "us-east-1"
     access_key_id: str = field(default="", repr=False)
     secret_access_key: str = field(default="", repr=False)
+    public_endpoint_url: str = ""
 
 
 @dataclass(frozen=True)
@@ -116,15 +122,18 @@ class ExtractSettings:
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """How training guards what it learnt; nothing here changes what comes of it.
+    """What a training keeps while it runs.
 
     Attributes:
         checkpoint_every_s: Seconds of training between two checkpoints, which is what a training
             loses at most when its machine dies. They come less often where they would cost more
             than a twentieth of the time.
+        cache_gb: Decoded clips are kept on the local disk if they take at most so much of it; else
+            they are decoded anew in each epoch, in an order that is shuffled by parts.
     """
 
     checkpoint_every_s: float = 60.0
+    cache_gb: float = 8.0
 
 
 @dataclass(frozen=True)

@@ -220,6 +220,30 @@ TABLES: dict[str, Table] = {
         names=("video_id",),
         partition=("task",),
     ),
+    # What was picked for people to look at, and what the champion had said of it by then. A review
+    # is a run; what people answered is in `annotations`, and `current_reviews` joins the two.
+    "reviews": Table(
+        _schema(
+            ("task", pa.string()),
+            ("video_id", pa.string()),
+            ("picked_for", pa.string()),  # random (to measure on), disagreeing, uncertain
+            ("label", pa.string()),
+            ("score", pa.float64()),
+            ("accepted", pa.bool_()),
+            ("model", pa.string()),
+            ("model_version", pa.string()),
+            ("challenger_version", pa.string(), True),  # null: it did not judge this video
+            ("challenger_label", pa.string(), True),
+            ("picked_at", TIMESTAMP),
+            ("links_until", TIMESTAMP),  # when the links to the videos end
+            ("files_uri", pa.string()),  # folder of the tasks for other tools
+            *_KEYS,
+        ),
+        key=("work_key", "label"),
+        sort=("video_id", "label"),
+        names=("video_id",),
+        partition=("task",),
+    ),
     "promotions": Table(
         _schema(
             ("task", pa.string()),

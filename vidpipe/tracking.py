@@ -46,8 +46,8 @@ from vidpipe.errors import BadInputError, StoppedError, TemporaryError, UsageErr
 CHAMPION, CHALLENGER = "champion", "challenger"
 WORK = "vidpipe.work"
 # A run says which videos its pictures show.
-MISCLASSIFIED, SUSPECTED = "misclassified.png", "suspected_labels.png"
-PICTURES = {MISCLASSIFIED, SUSPECTED}
+MISCLASSIFIED, SUSPECTED, FLIPS = "misclassified.png", "suspected_labels.png", "flips.png"
+PICTURES = {MISCLASSIFIED, SUSPECTED, FLIPS}
 SHOWN = "vidpipe.shown_videos"
 PARENT = MLFLOW_PARENT_RUN_ID  # the tag that shows a run below another
 _PREFIX = "vidpipe-"
@@ -137,10 +137,10 @@ class Run:
         server = load_settings().mlflow.public_uri.rstrip("/") or mlflow.get_tracking_uri()
         self.url = f"{_without_password(server)}/#/experiments/{experiment_id}/runs/{run_id}"
 
-    def param(self, name: str) -> str | None:
-        """A parameter that was noted, or None."""
+    def params(self) -> dict[str, str]:
+        """All parameters that were noted."""
         with answering():
-            return self._client.get_run(self.id).data.params.get(name)
+            return dict(self._client.get_run(self.id).data.params)
 
     def metrics(self) -> dict[str, float]:
         """The metrics that were noted, each as of its last step."""
@@ -200,7 +200,9 @@ class Run:
             figures: By their names, of `PICTURES`.
             video_ids: All that one of them shows.
         """
-        self._say_shown(video_ids)
+        with answering():
+            shown = self._client.get_run(self.id).data.tags.get(SHOWN, "").split()
+        self._say_shown(sorted({*shown, *video_ids}))
         for name, figure in figures.items():
             self.log_figure(figure, name)
 
@@ -325,6 +327,15 @@ def _search_runs(client: mlflow.MlflowClient, ids: list[str], chosen: str) -> It
 
 def champion(task: str) -> Version | None:
     """The version that labels, or None while there is none."""
+    return _aliased(task, CHAMPION)
+
+
+def challenger(task: str) -> Version | None:
+    """The version that waits for somebody's decision, or None where none does."""
+    return _aliased(task, CHALLENGER)
+
+
+def _aliased(task: str, alias: str) -> Version | None:
     client = connect()
     with answering():
         try:
@@ -333,7 +344,7 @@ def champion(task: str) -> Version | None:
             if error.error_code in _MISSING:
                 return None
             raise
-        number = registered.aliases.get(CHAMPION)
+        number = registered.aliases.get(alias)
         if number is None:
             return None
         return _version(client.get_model_version(registered.name, number))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tests.airflow_runs import PretendStages, run_dag
 from vidpipe.config import load_settings
+from vidpipe.lake.layout import approval_uri, make_run_key
+from vidpipe.lake.tables import Lake
 
 AUDITED = {"result": {"publication": "s3://lake/publish.json"}}
 
@@ -179,6 +183,66 @@ def test_train_goes_on_without_a_family_that_failed(airflow_home: Path, stages: 
     ]
 
 
+PREVIEWED = {
+    "shards": ["train", "evaluate", "preview", "promote"],
+    "mapped": [{"train": 0, "evaluate": 1}],
+    "preview": 2,
+}
+
+
+def test_train_asks_nobody_where_there_is_nothing_to_approve(
+    airflow_home: Path, stages: PretendStages
+):
+    stages.tell(snapshot=PREVIEWED, preview={"result": {"ask": False, "body": ""}})
+
+    run = run_dag(airflow_home, "train", task="motion", approve=True)
+
+    assert run.state == "success"
+    assert names(stages) == [
+        "snapshot",
+        "train",
+        "evaluate",
+        "preview",
+        "promote",
+        "audit",
+        "publish",
+    ]
+    assert (run.tasks["preview"], run.tasks["approval"]) == ("success", "success")
+    assert stages.calls[0]["config"]["approve"] is True
+
+
+def test_train_shows_nothing_where_nobody_is_to_be_asked(airflow_home: Path, stages: PretendStages):
+    stages.tell(snapshot=ONE_FAMILY, promote=PROMOTED)
+
+    run = run_dag(airflow_home, "train", task="motion")
+
+    assert (run.tasks["preview"], run.tasks["approval"]) == ("skipped", "success")
+    assert run.tasks["promote"] == "success"
+
+
+@pytest.mark.parametrize(
+    ("option", "user", "approved"),
+    [("Approve", {"id": "1", "name": "ann"}, True), ("Reject", None, False)],
+)
+def test_what_people_answer_is_where_promote_looks_for_it(
+    airflow_home: Path, configured: Lake, option, user, approved
+):
+    from vidpipe.orchestration.offer import ApprovePromotionOperator
+
+    asks = ApprovePromotionOperator(task_id="approval", preview="preview")
+    event = {
+        "chosen_options": [option],
+        "params_input": {},
+        "responded_at": datetime(2026, 1, 31, 6, tzinfo=UTC),
+        "responded_by_user": user,
+    }
+    run = SimpleNamespace(dag_id="train", run_id="manual__1")
+    asks.execute_complete({"dag_run": run, "task": asks}, event)
+    run_key = make_run_key(configured.settings.deployment, run.dag_id, run.run_id)
+    answer = configured.store.get_json(approval_uri(configured.uri, run_key))
+    assert (answer["approved"], answer["by"]) == (approved, user and "ann")
+
+
 @pytest.mark.parametrize("fails", ["train", "evaluate"])
 def test_train_of_which_nothing_came_is_audited(
     airflow_home: Path, stages: PretendStages, fails: str
@@ -250,6 +314,55 @@ def test_label_nightly_without_champion_is_skipped(airflow_home: Path, stages: P
     assert names(stages) == ["label"]
 
 
+def test_review_picks_and_publishes(airflow_home: Path, stages: PretendStages):
+    run = run_dag(airflow_home, "review", task="motion", max_videos=20, seed=1)
+
+    assert run.state == "success"
+    assert names(stages) == ["review", "audit", "publish"]
+    assert stages.calls[0]["config"] == {
+        "task": "motion",
+        "max_videos": 20,
+        "random_share": 0.5,
+        "disagreeing_share": 0.25,
+        "link_hours": 72,
+        "seed": 1,
+    }
+
+
+def test_review_without_champion_is_skipped(airflow_home: Path, stages: PretendStages):
+    stages.tell(review={"exits": [99]})
+
+    run = run_dag(airflow_home, "review", task="motion")
+
+    assert run.state == "success"
+    assert set(run.tasks.values()) == {"skipped"}
+
+
+def test_relabel_only_tells_unless_asked(airflow_home: Path, stages: PretendStages):
+    stages.tell(relabel={"shards": []})
+
+    run = run_dag(airflow_home, "relabel", task="motion", max_videos=7)
+
+    assert run.state == "success"
+    assert names(stages) == ["relabel", "audit", "publish"]
+    assert stages.calls[0]["config"] == {
+        "task": "motion",
+        "dry_run": True,
+        "max_videos": 7,
+        "max_hours": 6,
+    }
+
+
+def test_relabel_labels_shards(airflow_home: Path, stages: PretendStages):
+    stages.tell(relabel={"shards": ["label"]}, **{"label/00000": {"result": {"rows": 1}}})
+
+    run = run_dag(airflow_home, "relabel", task="motion", dry_run=False)
+
+    assert run.state == "success"
+    assert [call["name"] for call in stages.calls] == ["relabel", "label/00000", "audit", "publish"]
+    assert stages.calls[0]["config"]["dry_run"] is False
+
+
 def test_forget_only_tells_unless_asked(airflow_home: Path, stages: PretendStages):
     video = "s3://videos/anna.mp4"
     assert run_dag(airflow_home, "forget", video=video).state == "success"
@@ -266,17 +379,16 @@ def test_maintain_sweeps_no_cluster_where_there_is_none(airflow_home: Path, stag
     assert run.state == "success"
     assert run.tasks == {"sweep": "skipped", "maintain": "success"}
     assert [(call["name"], call["config"]) for call in stages.calls] == [
-        ("maintain", {"checkpoint_days": 3})
+        ("maintain", {"checkpoint_days": 3, "feature_days": 30})
     ]
 
 
-@pytest.mark.parametrize(("runtime", "trainings"), [("local", 1), ("kubernetes", 16)])
+@pytest.mark.parametrize("runtime", ["local", "kubernetes"])
 def test_trainings_share_a_cluster_and_follow_each_other_on_one_machine(
     airflow_home: Path,
     stages: PretendStages,
     monkeypatch: pytest.MonkeyPatch,
     runtime: str,
-    trainings: int,
 ):
     from airflow.dag_processing.dagbag import DagBag
 
@@ -284,7 +396,7 @@ def test_trainings_share_a_cluster_and_follow_each_other_on_one_machine(
     load_settings.cache_clear()
     dags = DagBag(airflow_home / "dags").dags
     assert {dags[name].max_active_runs for name in ("ingest", "label_nightly")} == {1}
-    assert dags["train"].max_active_runs == trainings
+    assert {dags[name].max_active_runs for name in ("train", "tune")} == {16}
     for dag_id, task_id in (("train", "train"), ("tune", "trial")):
         task = dags[dag_id].get_task(task_id)
         given = task.partial_kwargs if task.is_mapped else vars(task)

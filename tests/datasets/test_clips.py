@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from vidpipe.datasets.clips import average_clips, read_clips
+from vidpipe.datasets.pipeline import plain_moments
 from vidpipe.errors import BadInputError
 from vidpipe.models.architectures import Sampling
 from vidpipe.schemas import TABLES
@@ -136,3 +137,14 @@ def test_what_is_said_of_clips_is_averaged_for_each_video():
     values = np.array([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5], [0.2, 0.8]])
     found = average_clips(values, ["b", "b", "a", "c"])
     np.testing.assert_allclose(found, [[0.5, 0.5], [0.5, 0.5], [0.2, 0.8]])
+
+
+@pytest.mark.parametrize("sampling", [SAMPLING, dataclasses.replace(SAMPLING, clips=3)])
+def test_of_finer_moments_the_middles_are_the_clip(tmp_path, sampling):
+    frames = table(tmp_path, *(frame("v", n, n / 10, 6 * n) for n in range(41)))
+    plain = read_clips(frames, {"v": "w"}, sampling, tmp_path / "plain.npy").array
+    finer = read_clips(frames, {"v": "w"}, sampling, tmp_path / "finer.npy", finer=3).array
+    assert finer.shape == (len(plain), 12, 16, 24, 3)
+    np.testing.assert_array_equal(finer[:, plain_moments(12, 4)], plain)
+    for clip in finer:
+        assert (np.diff(levels(clip)) > 0).all()

@@ -1,60 +1,81 @@
-"""Batches are the same for the same seed, hold every clip once, and move a clip as one."""
+"""Batches are the same for the same seed, hold every clip once, and are whole in their parts."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from vidpipe.datasets.pipeline import Part, augment_clips, plain_batches, training_batches
+from vidpipe.datasets.pipeline import (
+    Order,
+    Part,
+    chance_moments,
+    plain_batches,
+    plain_clips,
+    plain_moments,
+    training_batches,
+)
+from vidpipe.datasets.presets import Augmentation
 
 RANDOM = np.random.default_rng(0)
-CLIPS = RANDOM.integers(0, 256, (20, 3, 16, 24, 3), dtype=np.uint8)
+FRAMES = 3
+CLIPS = RANDOM.integers(0, 256, (20, FRAMES, 16, 24, 3), dtype=np.uint8)
+# As an augmentation wants them that chooses moments.
+MORE = RANDOM.integers(0, 256, (20, 3 * FRAMES, 16, 24, 3), dtype=np.uint8)
 LABELS = np.eye(4, dtype=np.float32)[np.arange(20) % 4]
-WEIGHTS = np.arange(20, dtype=np.float32)
+WEIGHTS = 1 + np.arange(20, dtype=np.float32)
 ROWS = np.arange(3, 20)
+NONE, ARTICLE = Augmentation(), Augmentation("article")
+RICH = [Augmentation("article", mix="mixup"), Augmentation("strong", True, "cutmix")]
 
 
 def batches(dataset) -> list[tuple[np.ndarray, ...]]:
     return list(dataset.as_numpy_iterator())
 
 
-def make(seed: int, augment: bool, epochs: int = 1, first_step: int = 0, part: Part | None = None):
+def make(seed: int, augmentation: Augmentation, **chosen):
+    clips = MORE if augmentation.preset == "strong" else CLIPS
     return training_batches(
-        CLIPS,
+        clips,
         ROWS,
         LABELS[ROWS],
         WEIGHTS[ROWS],
-        batch_size=5,
-        augment=augment,
+        order=Order(clips, ROWS, batch_size=5, seed=seed),
+        frames=FRAMES,
+        augmentation=augmentation,
         seed=seed,
-        epochs=epochs,
-        first_step=first_step,
-        part=part,
+        **{"epochs": 1, **chosen},
     )
 
 
 def test_plain_batches_are_the_rows_in_order():
-    plain = plain_batches(CLIPS, ROWS, LABELS[ROWS], WEIGHTS[ROWS], batch_size=5)
+    plain = plain_batches(CLIPS, ROWS, LABELS[ROWS], WEIGHTS[ROWS], batch_size=5, frames=FRAMES)
     clips, labels, weights = zip(*batches(plain), strict=True)
     np.testing.assert_array_equal(np.concatenate(clips), CLIPS[ROWS])
     np.testing.assert_array_equal(np.concatenate(labels), LABELS[ROWS])
     np.testing.assert_array_equal(np.concatenate(weights), WEIGHTS[ROWS])
 
 
+def test_of_more_frames_the_middles_are_evaluated():
+    plain = plain_batches(MORE, ROWS, LABELS[ROWS], WEIGHTS[ROWS], batch_size=5, frames=FRAMES)
+    found = np.concatenate([clips for clips, *_ in batches(plain)])
+    np.testing.assert_array_equal(found, MORE[ROWS][:, 1::3])
+    np.testing.assert_array_equal(plain_clips(MORE, ROWS, FRAMES), found)
+
+
 def test_an_epoch_holds_every_row_once_with_its_label_and_weight():
     found = [
         tuple(value.tobytes() for value in row)
-        for batch in batches(make(0, augment=False))
+        for batch in batches(make(0, NONE))
         for row in zip(*batch, strict=True)
     ]
     rows = (tuple(values[r].tobytes() for values in (CLIPS, LABELS, WEIGHTS)) for r in ROWS)
     assert sorted(found) == sorted(rows)
 
 
-@pytest.mark.parametrize("augment", [False, True])
-def test_the_seed_decides_and_every_epoch_differs(augment):
+@pytest.mark.parametrize("augmentation", [NONE, ARTICLE, RICH[1]])
+def test_the_seed_decides_and_every_epoch_differs(augmentation):
     one, again, other = (
-        [clips for clips, *_ in batches(make(seed, augment, epochs=2))] for seed in (1, 1, 2)
+        [clips for clips, *_ in batches(make(seed, augmentation, epochs=2))] for seed in (1, 1, 2)
     )
     epochs = np.concatenate(one[:4]), np.concatenate(one[4:])
     np.testing.assert_array_equal(np.concatenate(one), np.concatenate(again))
@@ -62,19 +83,21 @@ def test_the_seed_decides_and_every_epoch_differs(augment):
     assert (epochs[0] != np.concatenate(other[:4])).any()
 
 
-@pytest.mark.parametrize("first_step", [1, 4, 6])
-def test_from_any_step_on_the_batches_are_those_of_the_whole(first_step):
-    whole = batches(make(1, True, epochs=2))
-    rest = batches(make(1, True, epochs=2, first_step=first_step))
-    assert len(whole) == 8 and len(rest) == 8 - first_step
-    for batch, same in zip(whole[first_step:], rest, strict=True):
-        for values, same_values in zip(batch, same, strict=True):
-            np.testing.assert_array_equal(values, same_values)
+@pytest.mark.parametrize("augmentation", RICH)
+def test_from_any_step_on_the_batches_are_those_of_the_whole(augmentation):
+    whole = batches(make(1, augmentation, epochs=2))
+    assert len(whole) == 8
+    for first_step in (1, 6):
+        rest = batches(make(1, augmentation, epochs=2, first_step=first_step))
+        for batch, same in zip(whole[first_step:], rest, strict=True):
+            for values, same_values in zip(batch, same, strict=True):
+                np.testing.assert_array_equal(values, same_values)
 
 
-def test_parts_of_a_batch_are_the_whole_and_small_ones_are_taken_whole():
-    parts = zip(*(batches(make(1, True, part=Part(n, 3))) for n in range(3)), strict=True)
-    for batch, of_parts in zip(batches(make(1, True)), parts, strict=True):
+@pytest.mark.parametrize("augmentation", RICH)
+def test_parts_of_a_batch_are_the_whole_and_small_ones_are_taken_whole(augmentation):
+    parts = zip(*(batches(make(1, augmentation, part=Part(n, 3))) for n in range(3)), strict=True)
+    for batch, of_parts in zip(batches(make(1, augmentation)), parts, strict=True):
         assert {int(whole) for *_, whole in of_parts} == {len(batch[0])}
         for values, *of_values in zip(batch, *(part[:-1] for part in of_parts), strict=True):
             if len(batch[0]) < 3:
@@ -84,26 +107,42 @@ def test_parts_of_a_batch_are_the_whole_and_small_ones_are_taken_whole():
                 np.testing.assert_array_equal(np.concatenate(of_values), values)
 
 
-def test_all_frames_of_a_clip_are_moved_alike_and_each_clip_otherwise():
-    picture = RANDOM.integers(0, 256, (16, 24, 3), dtype=np.uint8)
-    same = np.broadcast_to(picture, (2, 3, 16, 24, 3)).copy()
-    moved = augment_clips(same, (1, 2)).numpy()
-    assert moved.shape == same.shape and moved.dtype == np.uint8
-    np.testing.assert_array_equal(moved[:, 0], moved[:, 1])
-    np.testing.assert_array_equal(moved[:, 0], moved[:, 2])
-    assert (moved[0] != moved[1]).any() and (moved[0, 0] != picture).any()
+@pytest.mark.parametrize("mix", ["mixup", "cutmix"])
+def test_a_mixed_clip_is_two_with_their_labels_and_weights_in_proportion(mix):
+    levels = np.arange(20, dtype=np.uint8) * 10
+    clips = np.broadcast_to(levels[:, None, None, None, None], CLIPS.shape)
+    weights = np.where(np.arange(20) % 2, 3, 1).astype(np.float32)
+    mixed = training_batches(
+        clips,
+        np.arange(20),
+        np.eye(20, dtype=np.float32),
+        weights,
+        order=Order(clips, np.arange(20), batch_size=20, seed=3),
+        frames=FRAMES,
+        augmentation=Augmentation(mix=mix),
+        seed=3,
+        epochs=1,
+    )
+    ((pictures, labels, counts),) = batches(mixed)
+    np.testing.assert_allclose(labels.sum(axis=1), 1, rtol=1e-5)
+    assert ((labels > 0).sum(axis=1) <= 2).all() and (labels.max(axis=1) < 0.95).sum() >= 3
+    # What each of both counts for, and so how much of it is seen.
+    shares = labels * counts[:, None] / weights
+    np.testing.assert_allclose(shares.sum(axis=1), 1, rtol=1e-4)
+    np.testing.assert_array_equal(pictures, np.broadcast_to(pictures[:, :1], pictures.shape))
+    means = pictures.mean(axis=(1, 2, 3, 4))
+    np.testing.assert_allclose(means, shares @ levels.astype(float), atol=0.51)
+    kinds = [len(np.unique(picture)) for picture in pictures]
+    assert max(kinds) == (2 if mix == "cutmix" else 1)
 
 
-def test_augmentation_never_mirrors_and_keeps_things_near_their_place():
-    size = 64
-    clips = np.zeros((200, 1, size, size, 3), np.uint8)
-    clips[:, 0, 28:36, 8:16] = 255  # left of the middle
-    moved = augment_clips(clips, (3, 4)).numpy()[:, 0, :, :, 0].astype(float)
-    y, x = np.mgrid[:size, :size]
-    weight = moved.sum(axis=(1, 2))
-    centre_x = (moved * x).sum(axis=(1, 2)) / weight
-    centre_y = (moved * y).sum(axis=(1, 2)) / weight
-    # 20 pixels left of the centre: zoom, shift by 0.1 and turning by 20° leave it on its side.
-    assert (centre_x < size / 2).all()
-    assert np.abs(centre_x - 11.5).max() < 16 and np.abs(centre_y - 31.5).max() < 20
-    assert abs(centre_x.mean() - 12) < 2 and centre_x.std() > 2 and centre_y.std() > 2
+def test_moments_are_a_part_of_the_video_in_order():
+    assert plain_moments(36, 12).tolist() == list(range(1, 36, 3))
+    assert plain_moments(4, 4).tolist() == [0, 1, 2, 3]
+    found = chance_moments(np.random.default_rng(0), 2000, 36, 12)
+    assert found.min() == 0 and found.max() == 35
+    assert (np.diff(found, axis=1) >= 0).all()
+    length = found[:, -1] - found[:, 0]
+    assert length.min() < 20 and length.max() > 32
+    # Every clip is of its own part and speed.
+    assert len(np.unique(found, axis=0)) > 1990

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vidpipe.evaluation.intervals import bootstrap, share_above
+from vidpipe.evaluation.intervals import bootstrap, share_above, wilson
 
 
 def test_the_interval_of_a_share_is_about_that_of_the_binomial():
@@ -52,3 +52,12 @@ def test_a_difference_is_sure_when_one_is_better_everywhere_and_not_when_by_chan
     chance = random.normal(0, 1, 200)
     chance -= chance.mean()
     assert 0.4 < share_above(lambda rows: chance[rows].mean(), groups, 0.0) < 0.6
+
+
+@pytest.mark.parametrize(
+    ("hits", "of", "low", "high"),
+    [(8, 10, 0.4902, 0.9433), (0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0), (1, 1, 0.2065, 1.0)],
+)
+def test_wilson_holds_for_few_and_for_all(hits, of, low, high):
+    """Values of Wilson's formula, as tables of it have them."""
+    assert wilson(hits, of) == pytest.approx((low, high), abs=1e-4)

@@ -35,6 +35,7 @@ def configured(lake, tmp_path, monkeypatch):
         "annotations": [told],
         "promotions": [model | {"promoted_at": DAY - timedelta(1)}],
         "labels": [told | model | {"score": 0.6}],
+        "reviews": [told | model | {"picked_for": "random"}],
     }
     publish_rows(lake, "r1", "label", rows, not_done={"x": "no_video"})
     config = tmp_path / "vidpipe.toml"
@@ -70,11 +71,14 @@ def test_the_python_of_the_page_runs(configured):
 
 def test_the_questions_of_the_page_run(configured):
     statements = _blocks("sql")[0].strip().removesuffix(";").split(";\n")
-    disagreements, times, not_used, origins = statements
+    disagreements, times, not_used, precision, origins = statements
     assert run_query(disagreements).num_rows == 0
     assert run_query(times).num_rows == len(run_query("from current_labels where accepted"))
     assert run_query(not_used).to_pylist() == [
         {"reason": "no_video", "items": 1, "example": "s3://b/x"}
+    ]
+    assert run_query(precision).to_pylist() == [
+        {"task": "motion", "model_version": "1", "precision": 1.0, "judged": 1}
     ]
     assert run_query(origins)["run_key"].to_pylist() == ["r1"]
 

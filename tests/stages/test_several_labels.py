@@ -22,6 +22,8 @@ from vidpipe.errors import BadInputError, UsageError
 from vidpipe.lake.tables import Lake
 from vidpipe.models.bundle import Bundle
 from vidpipe.stages.by_hand import upload_annotations
+from vidpipe.stages.manifest import Manifest
+from vidpipe.stages.runner import run_stage
 
 VIDEOS, DURATION_S = 24, 6.0
 BOX_OF = {"red": "x=0:color=red", "blue": "x=32:color=blue"}
@@ -35,7 +37,7 @@ CONFIG = {
     "height": 32,
     "width": 32,
     "near_duplicate_bits": 0,
-    "augmentation": False,
+    "augmentation": "none",
     "dropout": 0.0,
 }
 
@@ -178,6 +180,33 @@ def test_several_clips_and_crops_of_a_video_are_averaged(videos, task, mlflow, t
     assert all((row["start_s"], row["end_s"]) == (0.0, DURATION_S) for row in labels)
     right = sum(row["label"] == "ab"["red" in shown[row["video_id"]]] for row in labels)
     assert right >= 0.8 * VIDEOS
+    asked_before_it_is_promoted(lake, task, mlflow, evaluated.result["model_version"])
+
+
+def asked_before_it_is_promoted(lake: Lake, task: str, mlflow, champion: str) -> None:
+    """Another model, for worse: people see what would change, and decide."""
+    chosen = {"approve": True, "preview_videos": 4, "margin": -1.0, "confidence": 0.0}
+    config = {**CONFIG, **chosen, "epochs": 1, "learning_rate": 1e-6, "frames": 2}
+    plan = stage(lake, f"train-{secrets.token_hex(4)}", "snapshot", task=task, **config)
+    *before, last = (Manifest.read(lake.store, uri) for uri in plan.result["shards"])
+    trained, _, preview = (run_stage(manifest, lake) for manifest in before)
+    assert preview.stage == "preview" and plan.result["preview"] == plan.result["shards"][2]
+    result = preview.result
+    assert result["ask"] and result["looked_at"] == 10 and result["stale"] == VIDEOS
+    assert 0 < result["flipped"] < 10 and result["cpu_hours"] > 0  # it has not learnt anything
+    assert "| was | becomes | videos |" in result["body"]
+    assert f"To label all {VIDEOS} videos" in result["body"] and "flips.png" in result["body"]
+    client = MlflowClient(mlflow.uri)
+    run_id = trained.result["mlflow_run_id"]
+    assert tracking.FLIPS in {file.path for file in client.list_artifacts(run_id)}
+    assert len(client.get_run(run_id).data.tags[tracking.SHOWN].split()) >= 1
+    with pytest.raises(BadInputError, match="nobody was asked: clear the task preview"):
+        run_stage(last, lake)
+    answer = {"approved": False, "by": "Ann", "at": "2026-01-31T06:00:00+00:00"}
+    lake.store.put_json(last.config["approval"], answer)
+    refused = run_stage(last, lake)
+    assert not refused.result["promoted"] and "Ann did not approve." in refused.result["why"]
+    assert tracking.champion(task).version == champion
 
 
 @pytest.mark.parametrize(

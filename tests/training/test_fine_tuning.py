@@ -14,7 +14,7 @@ SAMPLING = Sampling(frames=2, height=32, width=32)
 
 
 def test_the_weights_of_a_fine_tuned_backbone_learn_and_its_statistics_stay():
-    settings = FitSettings(epochs=1, batch_size=2, learning_rate=1e-3, augmentation=False, seed=0)
+    settings = FitSettings(epochs=1, batch_size=2, learning_rate=1e-3, augmentation="none", seed=0)
     prepare(settings)
     network = Network("cnn", backbone="mobilenet_v2", fine_tune=True)
     model = build_model(network, SAMPLING, classes=2)

@@ -8,12 +8,12 @@ import keras
 import numpy as np
 import pytest
 
-from vidpipe.datasets.pipeline import batch_rows
+from vidpipe.datasets.pipeline import Order
 from vidpipe.errors import BadInputError, StoppedError
 from vidpipe.models.architectures import Network, Sampling
 from vidpipe.models.classification import build_model
 from vidpipe.training.fit import Epoch, fit, prepare
-from vidpipe.training.optimizing import balanced_weights, make_optimizer
+from vidpipe.training.optimizing import balanced_weights, make_optimizer, repeats
 from vidpipe.training.settings import FitSettings
 
 
@@ -49,8 +49,8 @@ def train(
     clips, labels = data()
     if wrong_validation:
         labels[16:] = 1 - labels[16:]
-    chosen = {"epochs": 2, "batch_size": 8, "learning_rate": 3e-3, "augmentation": True, "seed": 0}
-    fit_settings = FitSettings(**{**chosen, **settings})
+    chosen = {"augmentation": "article", "seed": 0, **settings}
+    fit_settings = FitSettings(**{"epochs": 2, "batch_size": 8, "learning_rate": 3e-3, **chosen})
     prepare(fit_settings)
     model = build_model(Network(architecture), SAMPLING, CLASSES)
     fit(
@@ -110,7 +110,7 @@ def test_a_loss_that_is_no_number_ends_it_with_advice_and_the_batch():
     clips, labels = data()
     inputs = clips.astype(np.float32)
     inputs[5] = np.nan
-    settings = FitSettings(3, 4, 1e-3, augmentation=False, seed=0)
+    settings = FitSettings(3, 4, 1e-3, augmentation="none", seed=0)
     prepare(settings)
     with pytest.raises(BadInputError, match="try a lower learning rate") as caught:
         fit(
@@ -125,7 +125,7 @@ def test_a_loss_that_is_no_number_ends_it_with_advice_and_the_batch():
         )
     message = str(caught.value)
     step = int(re.search(r"since step (\d+), step \1 of epoch 1", message)[1])
-    rows = batch_rows(16, step - 1, batch_size=4, seed=0)
+    rows = Order(clips, np.arange(16), batch_size=4, seed=0).batch(step - 1)
     assert 5 in rows and message.endswith(", ".join(f"video-{n:02}" for n in rows))
 
 
@@ -141,7 +141,7 @@ def test_it_ends_when_patience_does_and_keeps_the_best():
 
 def test_a_batch_in_pieces_teaches_what_the_whole_does():
     whole, pieces = (
-        train(augmentation=False, validation=(), epochs=1, accumulation=n) for n in (1, 4)
+        train(augmentation="none", validation=(), epochs=1, accumulation=n) for n in (1, 4)
     )
     assert any(w.any() for w in whole.get_weights())
     for one, other in zip(whole.get_weights(), pieces.get_weights(), strict=True):
@@ -185,7 +185,7 @@ def test_rare_classes_count_as_much_as_frequent_ones():
     [("cosine", [0.0, 0.5, 1.0, 0.5, 0.0]), ("constant", [1.0, 1.0, 1.0, 1.0, 1.0])],
 )
 def test_the_learning_rate_goes_as_chosen(schedule, expected):
-    settings = FitSettings(1, 1, 0.01, False, 0, schedule=schedule, warmup_share=0.2)
+    settings = FitSettings(1, 1, 0.01, "none", 0, schedule=schedule, warmup_share=0.2)
     optimizer = make_optimizer(settings, steps=100)
     found = []
     for step in (0, 10, 20, 60, 100):
@@ -194,10 +194,43 @@ def test_the_learning_rate_goes_as_chosen(schedule, expected):
     assert found == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.parametrize("mix", ["mixup", "cutmix"])
+def test_it_learns_from_mixed_clips_of_which_the_larger_part_counts(mix):
+    epochs: list[Epoch] = []
+    model = train(epochs.append, architecture="cnn_rnn", epochs=12, mix=mix, balanced=True)
+    clips, labels = data()
+    assert (model.predict_on_batch(clips).argmax(1) == labels.argmax(1)).all()
+    assert epochs[-1].metrics["train_accuracy"] > 0.7
+
+
+def test_clips_of_rare_classes_come_more_often():
+    assert repeats(np.eye(3, dtype=np.float32)[[0] * 9 + [1] * 3 + [2]], 5).tolist() == (
+        [1] * 9 + [3] * 3 + [5]
+    )
+    several = np.array([[1, 0]] * 6 + [[1, 1]] * 2 + [[0, 0]], np.float32)
+    assert repeats(several, 9).tolist() == [1] * 6 + [4] * 2 + [1]
+    clips, labels = data()
+    labels = np.eye(CLASSES, dtype=np.float32)[[0] * 12 + [1] * 4 + [0, 1] * 4]
+    settings = FitSettings(1, 4, 1e-3, "none", 0, oversampling=3)
+    prepare(settings)
+    steps = []
+    fit(
+        build_model(Network("cnn"), SAMPLING, CLASSES),
+        clips,
+        labels,
+        train=np.arange(16),
+        validation=np.empty(0, int),
+        settings=settings,
+        on_epoch=lambda epoch: None,
+        stopping=lambda: bool(steps.append(1)),
+    )
+    assert len(steps) == 6 + 1  # 24 clips, and once more at the end
+
+
 def test_a_video_may_have_several_labels_or_none():
     clips, labels = data()
     both = np.concatenate([labels, labels[:, :1]], axis=1)
-    settings = FitSettings(12, 8, 3e-3, augmentation=False, seed=0)
+    settings = FitSettings(12, 8, 3e-3, augmentation="none", seed=0)
     prepare(settings)
     model = build_model(Network("cnn_rnn"), SAMPLING, 3, several=True)
     fit(

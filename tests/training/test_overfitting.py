@@ -28,7 +28,7 @@ def clips() -> np.ndarray:
 
 @pytest.mark.parametrize("architecture", CLASSIFICATION)
 def test_eight_clips_are_learnt_by_heart(architecture):
-    settings = FitSettings(60, CLIPS, 3e-3, augmentation=False, seed=0)
+    settings = FitSettings(60, CLIPS, 3e-3, augmentation="none", seed=0)
     prepare(settings)
     model = build_model(Network(architecture), SAMPLING, CLASSES)
     truth = np.arange(CLIPS) % CLASSES

@@ -21,7 +21,9 @@ from vidpipe.training.fit import fit, prepare
 from vidpipe.training.settings import FitSettings
 
 SAMPLING = Sampling(frames=3, height=24, width=24)
-SETTINGS = FitSettings(epochs=2, batch_size=4, learning_rate=3e-3, augmentation=True, seed=5)
+SETTINGS = FitSettings(
+    epochs=2, batch_size=4, learning_rate=3e-3, augmentation="strong", seed=5, mix="cutmix"
+)
 
 
 def open_devices(number: int) -> Replicas:
@@ -40,7 +42,7 @@ def open_devices(number: int) -> Replicas:
 def train(replicas: Replicas) -> tuple[keras.Model, list[dict[str, float]]]:
     """Fits nine clips of noise: three steps an epoch, the last of a single clip."""
     random = np.random.default_rng(0)
-    clips = random.integers(0, 256, (14, 3, 24, 24, 3), dtype=np.uint8)
+    clips = random.integers(0, 256, (14, 9, 24, 24, 3), dtype=np.uint8)
     labels = np.eye(2, dtype=np.float32)[np.arange(14) % 2]
     prepare(SETTINGS)
     model = build_model(Network("attention"), SAMPLING, 2)

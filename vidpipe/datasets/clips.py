@@ -27,7 +27,8 @@ class Clips(NamedTuple):
     """Clips of some videos; those of one follow each other.
 
     Attributes:
-        array: uint8 `(clips, frames, height, width, 3)`, memory-mapped.
+        array: uint8 `(clips, frames read, height, width, 3)`, memory-mapped; in training perhaps
+            a `vidpipe.datasets.streaming.StreamedClips`, which is indexed alike.
         video_ids: The video of each clip.
         windows: What of it each shows.
     """
@@ -43,6 +44,7 @@ def read_clips(
     sampling: Sampling,
     path: Path,
     *,
+    finer: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Clips:
     """Samples the frames of videos into an array.
@@ -55,6 +57,8 @@ def read_clips(
         extractions: For each video the work key of the extraction whose frames are meant.
         sampling: Which windows of a video, how many frames, how large.
         path: A file that does not exist yet, which will hold the array.
+        finer: So many times as many frames are read, of which
+            `vidpipe.datasets.pipeline.chance_moments` takes some.
         progress: Called with the number of frames done and of all.
 
     Returns:
@@ -72,33 +76,42 @@ def read_clips(
             continue
         times_s, indexes = times[video_id]
         places = wanted.setdefault(video_id, collections.defaultdict(list))
-        for window in windows_of(sampling, times_s[0], times_s[-1]):
-            nearest = _nearest(times_s, window.moments(sampling.frames))
+        for window, nearest in choose_frames(times_s, sampling, finer):
             for moment, frame_index in enumerate(indexes[nearest]):
                 places[int(frame_index)].append((len(windows), moment))
             video_ids.append(video_id)
             windows.append(window)
-    shape = (len(windows), *sampling.shape)
+    read = sampling.frames * finer
+    shape = (len(windows), read, *sampling.shape[1:])
     if not windows:
         return Clips(np.empty(shape, np.uint8), [], [])
     array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-    done, of = 0, len(windows) * sampling.frames
+    done, of = 0, len(windows) * read
     for video_id, frame_index, jpeg in _scan(frames, extractions, ["frame_index", "jpeg"]):
         places = wanted[video_id].get(frame_index)
         if not places:
             continue
-        try:
-            pictures = _decode(jpeg, sampling)
-        except OSError as error:
-            raise BadInputError(
-                f"Frame {frame_index} of video {video_id} is no JPEG: {error}"
-            ) from error
+        pictures = decode(jpeg, sampling, video_id, frame_index)
         for row, moment in places:
             array[row, moment] = pictures[windows[row].crop]
         done += len(places)
         if progress:
             progress(done, of)
     return Clips(array, video_ids, windows)
+
+
+def choose_frames(
+    times_s: np.ndarray, sampling: Sampling, finer: int = 1
+) -> Iterator[tuple[Window, np.ndarray]]:
+    """Yields the windows of a video, and which of its frames the clip of each has.
+
+    Args:
+        times_s: Of the frames, rising.
+        sampling: Which windows, how many frames.
+        finer: So many times as many frames.
+    """
+    for window in windows_of(sampling, times_s[0], times_s[-1]):
+        yield window, _nearest(times_s, window.moments(sampling.frames, finer))
 
 
 def average_clips(values: np.ndarray, video_ids: Sequence[str]) -> np.ndarray:
@@ -156,8 +169,21 @@ def _scan(
         yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
 
+def decode(jpeg: bytes, sampling: Sampling, video_id: str, frame_index: int) -> list[np.ndarray]:
+    """The picture of each crop of a frame.
+
+    Raises:
+        BadInputError: It is no JPEG; says of which video.
+    """
+    try:
+        return _decode(jpeg, sampling)
+    except OSError as error:
+        raise BadInputError(
+            f"Frame {frame_index} of video {video_id} is no JPEG: {error}"
+        ) from error
+
+
 def _decode(jpeg: bytes, sampling: Sampling) -> list[np.ndarray]:
-    """The picture of each crop."""
     with Image.open(io.BytesIO(jpeg), formats=["JPEG"]) as image:
         size = sampling.width, sampling.height
         if sampling.crops > 1:

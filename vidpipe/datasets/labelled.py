@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.dataset as ds
 from pyiceberg.expressions import In
 
 from vidpipe.datasets.clips import Clips, read_clips
 from vidpipe.datasets.consensus import Span
 from vidpipe.datasets.kinds import SINGLE, TIMED
 from vidpipe.datasets.proof import Proof, verify
+from vidpipe.datasets.streaming import StreamedClips
 from vidpipe.datasets.windows import Window
 from vidpipe.errors import BadInputError
 from vidpipe.lake.tables import Lake
@@ -172,6 +174,7 @@ class Dataset:
         sampling: Sampling,
         path: Path,
         progress: Callable[[int, int], None] | None = None,
+        finer: int = 1,
     ) -> Clips:
         """Reads the clips of some videos.
 
@@ -181,6 +184,7 @@ class Dataset:
             sampling: Which windows of a video, how many frames, how large.
             path: A file that does not exist yet, for the array.
             progress: Called with the number of frames done and of all.
+            finer: See `vidpipe.datasets.clips.read_clips`.
 
         Returns:
             Their clips, in the same order.
@@ -188,17 +192,35 @@ class Dataset:
         Raises:
             BadInputError: A video has no frames any more.
         """
+        frames, extractions = self._frames(lake, videos)
+        clips = read_clips(frames, extractions, sampling, path, finer=finer, progress=progress)
+        _require_frames(extractions, clips.video_ids)
+        return clips
+
+    def stream_clips(
+        self, lake: Lake, videos: Sequence[LabelledVideo], sampling: Sampling, finer: int = 1
+    ) -> StreamedClips:
+        """The same clips, decoded when they are asked for; as `read_clips`."""
+        frames, extractions = self._frames(lake, videos)
+        clips = StreamedClips(frames, extractions, sampling, finer=finer)
+        _require_frames(extractions, clips.video_ids)
+        return clips
+
+    def _frames(
+        self, lake: Lake, videos: Sequence[LabelledVideo]
+    ) -> tuple[ds.Dataset, dict[str, str]]:
         frames = lake.dataset(
             "frames",
             # Every file holds the rows of one run: files of other runs are not opened.
             where=In("run_key", {video.extraction_run for video in videos}),
             snapshots=self.snapshots,
         )
-        extractions = {video.video_id: video.extraction for video in videos}
-        clips = read_clips(frames, extractions, sampling, path, progress=progress)
-        if missing := set(extractions) - set(clips.video_ids):
-            raise BadInputError(
-                f"{len(missing)} videos of the dataset have no frames in the table frames,"
-                f" such as {min(missing)}. Ingest them again."
-            )
-        return clips
+        return frames, {video.video_id: video.extraction for video in videos}
+
+
+def _require_frames(extractions: Mapping[str, str], video_ids: Sequence[str]) -> None:
+    if missing := set(extractions) - set(video_ids):
+        raise BadInputError(
+            f"{len(missing)} videos of the dataset have no frames in the table frames,"
+            f" such as {min(missing)}. Ingest them again."
+        )

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import keras
 import numpy as np
 import tensorflow as tf
 
-# It never mirrors: left and right may be classes.
-ROTATION_DEG = 20
-SHIFT = 0.1
-SHEAR = 0.1
-ZOOM = 0.1
+from vidpipe.datasets.augmentation import Augmenter, Mixer, Mixing
+from vidpipe.datasets.presets import Augmentation
+from vidpipe.datasets.streaming import StreamedClips
+
+# What has rows of clips.
+Pictures = np.ndarray | StreamedClips
 
 
 @dataclass(frozen=True)
@@ -50,157 +52,258 @@ def row_weight(rows: tf.Tensor, parts: int) -> tf.Tensor:
     return tf.where(rows < parts, 1 / parts, 1.0)
 
 
-def steps_per_epoch(rows: int, batch_size: int) -> int:
-    """Batches that hold every one of so many rows; the last may be smaller."""
-    return math.ceil(rows / batch_size)
+class Order:
+    """Which rows each batch of a training holds: a function of the seed and its number alone.
+
+    Where clips are streamed, row groups are shuffled, and then the rows of as many of them as are
+    in memory at a time.
+
+    Args:
+        clips: The clips.
+        rows: Those to train on.
+        batch_size: Rows a batch.
+        seed: The same gives the same.
+
+    Attributes:
+        steps: Batches that hold every row once; the last may be smaller.
+    """
+
+    def __init__(self, clips: Pictures, rows: np.ndarray, *, batch_size: int, seed: int):
+        self.steps = math.ceil(len(rows) / batch_size)
+        self._rows, self._size, self._seed = len(rows), batch_size, seed
+        self._groups = clips.groups[rows] if isinstance(clips, StreamedClips) else None
+        self._at_once = clips.groups_at_once if isinstance(clips, StreamedClips) else 0
+        self._of_epoch = functools.lru_cache(maxsize=2)(self._shuffle)
+
+    def batch(self, number: int) -> np.ndarray:
+        """The places, among the rows, of those in a batch, which is counted from the first."""
+        epoch, step = divmod(number, self.steps)
+        return self._of_epoch(epoch)[step * self._size : (step + 1) * self._size]
+
+    def _shuffle(self, epoch: int) -> np.ndarray:
+        random = np.random.default_rng((self._seed, epoch))
+        order = random.permutation(self._rows)
+        if self._groups is None:
+            return order
+        groups, which = np.unique(self._groups, return_inverse=True)
+        turns = random.permutation(len(groups)) // self._at_once
+        return order[np.argsort(turns[which[order]], kind="stable")]
+
+
+def plain_moments(read: int, frames: int) -> np.ndarray:
+    """Which of the frames that were read of a video are the clip that is evaluated.
+
+    Args:
+        read: An odd multiple of `frames`, spread evenly over the video.
+        frames: Of the clip.
+    """
+    step = read // frames
+    return np.arange(frames) * step + step // 2
+
+
+def chance_moments(random: np.random.Generator, clips: int, read: int, frames: int) -> np.ndarray:
+    """Which of the frames that were read of a video are a clip that is learnt from.
+
+    Each clip is a part of its video of at least half the length, anywhere in it, so that it is up
+    to twice as slow; and each frame is anywhere in its own stretch of that.
+
+    Args:
+        random: The same state gives the same.
+        clips: How many.
+        read: Frames that were read of each video, spread evenly.
+        frames: Of a clip.
+
+    Returns:
+        Rising indexes, `(clips, frames)`.
+    """
+    length = random.uniform(0.5, 1.0, (clips, 1))
+    start = random.uniform(0.0, 1.0, (clips, 1)) * (1 - length)
+    within = random.uniform(0.0, 1.0, (clips, frames))
+    places = start + length * (np.arange(frames) + within) / frames
+    return np.minimum((places * read).astype(int), read - 1)
 
 
 def training_batches(
-    array: np.ndarray,
+    clips: Pictures,
     rows: np.ndarray,
     labels: np.ndarray,
     weights: np.ndarray,
     *,
-    batch_size: int,
-    augment: bool,
+    order: Order,
+    frames: int,
+    augmentation: Augmentation,
     seed: int,
     epochs: int,
     first_step: int = 0,
     part: Part | None = None,
 ) -> tf.data.Dataset:
-    """The batches of a training, in another order each epoch; turned, shifted, sheared, zoomed.
+    """The batches of a training, in another order each epoch, augmented otherwise each time.
 
     What a batch holds follows from the seed and its number alone, so that a training can go on
     anywhere: where it is in its data is a number.
 
     Args:
-        array: uint8 `(videos, frames, height, width, 3)`, or features of clips; may be
-            memory-mapped.
-        rows: The rows of `array` to train on.
+        clips: uint8 `(clips, frames read, height, width, 3)`, or features of clips; may be
+            memory-mapped, or streamed.
+        rows: The rows of `clips` to train on.
         labels: For each of `rows` its classes, `(len(rows), classes)`.
         weights: For each of `rows` how much it counts.
-        batch_size: Videos a batch.
-        augment: Whether to augment; all frames of a clip get the same transform.
+        order: Of `rows`, by batch.
+        frames: Of a clip. Where more were read, an odd multiple, each time others of them are it.
+        augmentation: What is done to clips; none may be done to features.
         seed: The same seed gives the same batches.
-        epochs: Each holds every row once, in `steps_per_epoch` batches.
+        epochs: Each holds every row once.
         first_step: The number of the first batch, counted from the first of the first epoch.
-        part: Only this part of each batch, its clips moved as in the whole.
+        part: Only this part of each batch, its clips augmented as in the whole.
 
     Returns:
         Batches of clips, labels and weights, from `first_step` to the end of the last epoch; where
         they are parts, how many rows the whole batch has comes fourth.
     """
-    steps = steps_per_epoch(len(rows), batch_size)
 
-    def choose(number: np.ndarray) -> np.ndarray:
-        return batch_rows(len(rows), int(number), batch_size=batch_size, seed=seed)
+    def choose(number: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        chosen = order.batch(int(number))
+        if clips.shape[1] > frames:
+            random = np.random.default_rng((seed, int(number), 1))
+            return chosen, chance_moments(random, len(chosen), clips.shape[1], frames)
+        plain = plain_moments(clips.shape[1], frames)
+        return chosen, np.broadcast_to(plain, (len(chosen), frames))
 
-    numbers = tf.data.Dataset.range(first_step, epochs * steps)
-    chosen = numbers.map(lambda number: tf.numpy_function(choose, [number], tf.int64))
-    batches = _gather(chosen, array, rows, labels, weights, part)
-    if augment:
-        batches = tf.data.Dataset.zip(batches, numbers).map(
-            lambda batch, number: (
-                (augment_clips(batch[0], (seed, number), part, *batch[3:]),) + batch[1:]
-            )
-        )
+    read = _reader(clips, rows, labels, weights, frames)
+    chance = _Chance(augmentation, seed, part, *clips.shape[2:4])
+
+    def gather(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tuple[tf.Tensor, ...]]:
+        chosen, moments = tf.numpy_function(choose, [number], (tf.int64, tf.int64))
+        whole = tf.shape(chosen)[0]
+        places = chance.places(number, whole)
+        return number, whole, read(tf.gather(chosen, places), tf.gather(moments, places))
+
+    numbers = tf.data.Dataset.range(first_step, epochs * order.steps)
+    # What reads is done one after the other, what only computes is not.
+    batches = numbers.map(gather).map(chance.change, num_parallel_calls=tf.data.AUTOTUNE)
     return batches.prefetch(2)
 
 
-def batch_rows(rows: int, number: int, *, batch_size: int, seed: int) -> np.ndarray:
-    """Which of so many rows are in a batch of `training_batches`, by its number."""
-    epoch, step = divmod(number, steps_per_epoch(rows, batch_size))
-    return _order(rows, seed, epoch)[step * batch_size : (step + 1) * batch_size]
+class _Chance:
+    """What chance makes of a batch, or of a part of it, by the batch's number.
+
+    Args:
+        augmentation: What may be done.
+        seed: The same gives the same.
+        part: Which part, if any.
+        height: Of the pictures.
+        width: Likewise.
+    """
+
+    def __init__(
+        self, augmentation: Augmentation, seed: int, part: Part | None, height: int, width: int
+    ):
+        self._augmenter = Augmenter(augmentation)
+        self._mixer = Mixer(augmentation.mix) if augmentation.mix != "none" else None
+        self._seed, self._part, self._size = seed, part, (height, width)
+
+    def places(self, number: tf.Tensor, whole: tf.Tensor) -> tf.Tensor:
+        """The places in a batch, of so many rows, of the clips that are needed."""
+        own = self._own(whole)
+        if self._mixer is None:
+            return own
+        # Those of other parts are read, and augmented, here as well.
+        partners = tf.gather(self._mixing(number, whole).partners, own)
+        return tf.unique(tf.concat([own, partners], axis=0))[0]
+
+    def change(
+        self, number: tf.Tensor, whole: tf.Tensor, found: tuple[tf.Tensor, ...]
+    ) -> tuple[tf.Tensor, ...]:
+        """Clips, labels and weights of `places`, to those that are learnt from."""
+        places = self.places(number, whole)
+        if self._augmenter.does_something:
+            drawn = self._augmenter.draw((self._seed, number), whole, *self._size)
+            found = self._augmenter.apply(found[0], drawn.of(places)), *found[1:]
+        if self._mixer is not None:
+            own, mixing = self._own(whole), self._mixing(number, whole)
+            partners = tf.gather(mixing.partners, own)
+            mine, theirs = (
+                tuple(tf.gather(values, _find(places, of)) for values in found)
+                for of in (own, partners)
+            )
+            found = self._mixer.apply(tf.gather(mixing.own, own), mine, theirs)
+        return found if self._part is None else (*found, whole)
+
+    def _own(self, whole: tf.Tensor) -> tf.Tensor:
+        places = tf.range(whole)
+        return places if self._part is None else self._part.take(places)
+
+    def _mixing(self, number: tf.Tensor, whole: tf.Tensor) -> Mixing:
+        return self._mixer.draw((self._seed, number), whole, *self._size)
 
 
-@functools.lru_cache(maxsize=4)
-def _order(rows: int, seed: int, epoch: int) -> np.ndarray:
-    return np.random.default_rng((seed, epoch)).permutation(rows)
+def _find(values: tf.Tensor, wanted: tf.Tensor) -> tf.Tensor:
+    """Where in values, each of which is there once, those that are wanted are."""
+    return tf.argmax(tf.cast(values[None] == wanted[:, None], tf.int32), axis=1)
 
 
 def plain_batches(
-    array: np.ndarray,
+    clips: Pictures,
     rows: np.ndarray,
     labels: np.ndarray,
     weights: np.ndarray,
     *,
     batch_size: int,
+    frames: int,
     part: Part | None = None,
 ) -> tf.data.Dataset:
     """Batches in order, as they are; arguments as of `training_batches`."""
-    order = tf.data.Dataset.range(len(rows)).batch(batch_size)
-    return _gather(order, array, rows, labels, weights, part).prefetch(2)
+    read = _reader(clips, rows, labels, weights, frames)
+    moments = tf.constant(plain_moments(clips.shape[1], frames))
+
+    def batch(chosen: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        whole = tf.shape(chosen)[0]
+        own = chosen if part is None else part.take(chosen)
+        found = read(own, tf.tile(moments[None], (tf.shape(own)[0], 1)))
+        return found if part is None else (*found, whole)
+
+    return tf.data.Dataset.range(len(rows)).batch(batch_size).map(batch).prefetch(2)
 
 
-def _gather(
-    order: tf.data.Dataset,
-    array: np.ndarray,
-    rows: np.ndarray,
-    labels: np.ndarray,
-    weights: np.ndarray,
-    part: Part | None,
-) -> tf.data.Dataset:
+def plain_clips(clips: Pictures, rows: np.ndarray, frames: int) -> np.ndarray:
+    """The clips of rows as they are evaluated; arguments as of `training_batches`."""
+    return _take(clips, rows, plain_moments(clips.shape[1], frames)[None])
+
+
+def _reader(
+    clips: Pictures, rows: np.ndarray, labels: np.ndarray, weights: np.ndarray, frames: int
+) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
+    """A step of a pipeline: numbers of rows and, for each, moments to clips, labels and weights."""
     weights = weights.astype(np.float32)
 
-    def take(chosen):
-        # Only these rows of a memory-mapped array are read.
-        return array[rows[chosen]], labels[chosen], weights[chosen]
+    def take(chosen, moments):
+        return _take(clips, rows[chosen], moments), labels[chosen], weights[chosen]
 
-    def batch(chosen):
-        whole = ()
-        if part is not None:
-            whole = (tf.shape(chosen)[0],)
-            chosen = part.take(chosen)
-        clips, truth, counts = tf.numpy_function(
-            take, [chosen], (array.dtype, labels.dtype, weights.dtype)
+    def read(chosen, moments):
+        pictures, truth, counts = tf.numpy_function(
+            take, [chosen, moments], (clips.dtype, labels.dtype, weights.dtype)
         )
-        clips.set_shape((None, *array.shape[1:]))
+        pictures.set_shape((None, frames, *clips.shape[2:]))
         truth.set_shape((None, labels.shape[1]))
         counts.set_shape((None,))
-        return clips, truth, counts, *whole
+        return pictures, truth, counts
 
-    return order.map(batch)
+    return read
 
 
-def augment_clips(
-    clips: tf.Tensor,
-    seed: tf.Tensor,
-    part: Part | None = None,
-    whole: tf.Tensor | None = None,
-) -> tf.Tensor:
-    """Turns, shears, zooms and shifts each clip at random; what comes in at the edges is repeated.
+def _take(clips: Pictures, rows: np.ndarray, moments: np.ndarray) -> np.ndarray:
+    # Only these frames of a memory-mapped array are read.
+    if moments.shape[1] == clips.shape[1]:
+        return clips[rows]
+    return clips[rows[:, None], moments]
 
-    Args:
-        clips: `(batch, frames, height, width, 3)`.
-        seed: Two integers; the same give the same transforms.
-        part: Which part of a batch the clips are: their transforms are those of the whole.
-        whole: Where they are a part, how many clips the whole batch has.
 
-    Returns:
-        Clips of the same shape and type.
-    """
-    frames, height, width = clips.shape[1:4]
-    batch = tf.shape(clips)[0] if part is None else whole
-    amount = tf.random.stateless_uniform((6, batch), seed, -1.0, 1.0)
-    if part is not None:
-        amount = tf.transpose(part.take(tf.transpose(amount)))
-    angle = amount[0] * math.radians(ROTATION_DEG)
-    shear = amount[1] * SHEAR
-    zoom_x, zoom_y = 1 + amount[2] * ZOOM, 1 + amount[3] * ZOOM
-    cos, sin = tf.cos(angle), tf.sin(angle)
-    # Rotation · shear · zoom, from places in the result to places in the clip, about the centre.
-    a0, a1 = cos * zoom_x, (cos * shear - sin) * zoom_y
-    b0, b1 = sin * zoom_x, (sin * shear + cos) * zoom_y
-    x, y = (width - 1) / 2, (height - 1) / 2
-    a2 = x - a0 * x - a1 * y + amount[4] * SHIFT * width
-    b2 = y - b0 * x - b1 * y + amount[5] * SHIFT * height
-    nothing = tf.zeros_like(a0)
-    transform = tf.stack([a0, a1, a2, b0, b1, b2, nothing, nothing], axis=1)
-    # Frames become channels of one picture: one transform for all of a clip.
-    pictures = tf.reshape(tf.transpose(clips, (0, 2, 3, 1, 4)), (-1, height, width, frames * 3))
-    pictures = keras.ops.image.affine_transform(
-        tf.cast(pictures, tf.float32), transform, fill_mode="nearest"
-    )
-    pictures = tf.cast(tf.round(pictures), clips.dtype)
-    pictures = tf.reshape(pictures, (-1, height, width, frames, 3))
-    return tf.transpose(pictures, (0, 3, 1, 2, 4))
+@contextlib.contextmanager
+def failures_of(clips: Pictures) -> Iterator[None]:
+    """Within it batches are asked for: what a read fails by is raised as it was."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        if isinstance(clips, StreamedClips) and clips.failure:
+            raise clips.failure from error
+        raise

@@ -92,6 +92,14 @@ class VideoNames:
             found = {name.strip()}
         return self._only(name, found)
 
+    def find_id(self, video_id: str) -> str:
+        """Returns the id itself, where there is such a video: no name of any other one finds it.
+
+        Raises:
+            UnknownVideoError: There is none.
+        """
+        return self._only(video_id, {video_id} & self.videos.keys())
+
     def find_path(self, path: str) -> str:
         """Returns the id of the video that a data set has at `path`.
 

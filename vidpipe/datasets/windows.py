@@ -1,4 +1,4 @@
-"""Windows: the stretches of a video of which a model sees a clip each."""
+"""Windows: the stretches of a video of which a model sees a clip each; and what it sees there."""
 
 from __future__ import annotations
 
@@ -27,11 +27,33 @@ class Window(NamedTuple):
     shift: float = 0.5
     crop: int = 0
 
-    def moments(self, frames: int) -> np.ndarray:
-        """The times of so many frames, in seconds."""
-        return self.start_s + (np.arange(frames) + self.shift) / frames * (
-            self.end_s - self.start_s
-        )
+    def moments(self, frames: int, finer: int = 1) -> np.ndarray:
+        """The times of the frames of a clip, in seconds.
+
+        Args:
+            frames: Of the clip.
+            finer: So many times as many, evenly around these: an odd number.
+        """
+        length_s = self.end_s - self.start_s
+        moments = self.start_s + (np.arange(frames) + self.shift) / frames * length_s
+        around = (np.arange(finer) - finer // 2) / (frames * finer) * length_s
+        return (moments[:, None] + around).ravel()
+
+
+class Segment(NamedTuple):
+    """A stretch of a video in which something is seen.
+
+    Attributes:
+        start_s: Since the start of the video.
+        end_s: Likewise.
+        label: What is seen.
+        score: The highest of its moments.
+    """
+
+    start_s: float
+    end_s: float
+    label: str
+    score: float
 
 
 def windows_of(sampling: Sampling, start_s: float, end_s: float) -> list[Window]:

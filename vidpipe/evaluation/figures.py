@@ -15,7 +15,7 @@ from vidpipe.evaluation.slices import Slice
 
 AnyEvaluation = Evaluation | SeveralLabels
 
-LABEL_CHARS = 24
+LABEL_CHARS = 28
 SHEET_CLIPS = 12
 SHEET_FRAMES = 8
 CURVES = 10  # classes that a picture of curves can tell apart
@@ -72,7 +72,8 @@ def draw_mistakes(
     heading = f"{title}: {wrong} of {len(evaluation.scores)} misclassified"
     if len(shown) < wrong:
         heading += f", the {len(shown)} most confident"
-    return _draw_strips(evaluation, clips, names, shown, heading, "No clip is misclassified.")
+    captions = _captions(evaluation, names, shown)
+    return _draw_strips([clips[n] for n in shown], captions, heading, "No clip is misclassified.")
 
 
 def find_suspects(evaluation: AnyEvaluation) -> np.ndarray:
@@ -86,35 +87,55 @@ def draw_suspects(
     """A row of frames for each clip whose label may be wrong; arguments as of `draw_mistakes`."""
     shown = find_suspects(evaluation)
     heading = f"{title}: labels to look at, {len(evaluation.suspects())} of {len(clips)}"
-    return _draw_strips(evaluation, clips, names, shown, heading, "No label is suspected.")
+    captions = _captions(evaluation, names, shown)
+    return _draw_strips([clips[n] for n in shown], captions, heading, "No label is suspected.")
+
+
+def draw_flips(
+    clips: Sequence[np.ndarray], captions: Sequence[str], flips: int, title: str
+) -> Figure:
+    """A row of frames for each video that another model calls otherwise.
+
+    Args:
+        clips: uint8 `(frames, height, width, 3)` each.
+        captions: What to say of each, in lines.
+        flips: How many there are in all.
+        title: Which models.
+    """
+    heading = f"{title}: {flips} change their label"
+    if len(clips) < flips:
+        heading += f", the {len(clips)} surest"
+    return _draw_strips(clips, captions, heading, "No label changes.")
+
+
+def _captions(evaluation: AnyEvaluation, names: Sequence[str], shown: np.ndarray) -> list[str]:
+    told = [evaluation.told(number) for number in shown]
+    return [
+        f"{names[number]}\n{truth}\ntaken for {predicted}"
+        for number, (truth, predicted) in zip(shown, told, strict=True)
+    ]
 
 
 def _draw_strips(
-    evaluation: AnyEvaluation,
-    clips: Sequence[np.ndarray],
-    names: Sequence[str],
-    shown: np.ndarray,
-    heading: str,
-    none: str,
+    clips: Sequence[np.ndarray], captions: Sequence[str], heading: str, none: str
 ) -> Figure:
-    figure = Figure(figsize=(10, 0.6 + 1.2 * max(len(shown), 1)), layout="constrained", dpi=100)
+    figure = Figure(figsize=(10, 0.6 + 1.2 * max(len(clips), 1)), layout="constrained", dpi=100)
     figure.suptitle(heading, parse_math=False)
-    if not len(shown):
+    if not len(clips):
         figure.text(0.5, 0.4, none, ha="center", size="large")
         return figure
-    frames = len(clips[shown[0]])
+    frames = len(clips[0])
     columns = min(SHEET_FRAMES, frames)
     moments = np.linspace(0, frames - 1, columns).round().astype(int)
-    grid = figure.subplots(len(shown), columns, squeeze=False)
-    for row, number in zip(grid, shown, strict=True):
+    grid = figure.subplots(len(clips), columns, squeeze=False)
+    for row, clip, caption in zip(grid, clips, captions, strict=True):
         for axes, moment in zip(row, moments, strict=True):
-            axes.imshow(clips[number][moment])
+            axes.imshow(clip[moment])
             axes.set_xticks([])
             axes.set_yticks([])
             axes.spines[:].set_visible(False)
-        truth, predicted = evaluation.told(number)
         row[0].set_ylabel(
-            f"{_short(names[number])}\n{_short(truth)}\ntaken for {_short(predicted)}",
+            "\n".join(map(_short, caption.splitlines())),
             rotation=0,
             ha="right",
             va="center",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 SLICE_VIDEOS = 30  # a slice of fewer says too little
+PREVIEW_VIDEOS = 200  # that a model looks at for those who are to approve
 # The metric by which models are compared: of one label a video, and of several.
 HEADLINES = {"accuracy": "accuracy", "map": "mean average precision"}
 

@@ -1,4 +1,4 @@
-"""How sure a number is: bootstrap intervals over groups of items that belong together.
+"""How sure a number is: intervals by bootstrap over groups, and of a share of an even sample.
 
 Clips of one flight, scene or person are alike: were single clips drawn, a metric would seem surer
 than it is. So whole groups are drawn (Davison & Hinkley 1997, cluster bootstrap).
@@ -6,6 +6,8 @@ than it is. So whole groups are drawn (Davison & Hinkley 1997, cluster bootstrap
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -40,6 +42,21 @@ def bootstrap(
     # Where nothing that was drawn is of any class, there is nothing to measure.
     low, high = np.nanquantile(values, [tail, 1 - tail])
     return Interval(float(low), float(high))
+
+
+def wilson(hits: int, of: int) -> Interval:
+    """The interval of a share, of which a sample was drawn evenly (Wilson 1927).
+
+    It holds for few items, and where all or none of them are hits, which a bootstrap does not.
+
+    Args:
+        hits: Items of the sample that are hits.
+        of: Items of the sample; at least one.
+    """
+    z = statistics.NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+    centre = (hits + z**2 / 2) / (of + z**2)
+    spread = z * math.sqrt(hits * (of - hits) / of + z**2 / 4) / (of + z**2)
+    return Interval(max(0.0, centre - spread), min(1.0, centre + spread))
 
 
 def share_above(

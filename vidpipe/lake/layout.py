@@ -10,8 +10,10 @@ runs/RUN/trials/ATTEMPT/study.json                        what a tuning searches
 runs/RUN/trials/ATTEMPT/00012.json                        a trial of it; written by its own task
 runs/RUN/publish/ATTEMPT.json                             what audit found fit to publish
 runs/RUN/given-up/STAGE/SHARD.json                        why a try of it left no report
+runs/RUN/approval.json                                    whether people want a model
 runs/RUN/usage/DAY                                        this run had pods that began that day
 usage/DAY/RUN/POD~…                                       from when to when it had a pod
+runs/RUN/review/ATTEMPT/…                                 tasks for people, with links that end
 features/KEY/VIDEO_ID/EXTRACTION.npz                      what a frozen backbone makes of a video
 features/KEY/used                                         when a training last used them
 annotations/DIGEST/NAME                                   label files that were uploaded
@@ -83,6 +85,16 @@ def checkpoints_uri(lake_uri: str, run_key: str, stage: str, shard: str, manifes
     """
     folder = f"{run_uri(lake_uri, run_key)}/checkpoints/{stage}/{shard}"
     return f"{folder}/{manifest_hash[:32]}/"
+
+
+def review_uri(lake_uri: str, run_key: str, attempt: str) -> str:
+    """The folder of what people are asked to look at; ends in a slash."""
+    return f"{run_uri(lake_uri, run_key)}/review/{attempt}/"
+
+
+def approval_uri(lake_uri: str, run_key: str) -> str:
+    """What people answered when they were asked about a model."""
+    return f"{run_uri(lake_uri, run_key)}/approval.json"
 
 
 def trials_uri(lake_uri: str, run_key: str, attempt: str) -> str:

@@ -210,8 +210,10 @@ def _columns_of(names: set[str]) -> str:
     with duckdb.connect() as connection:
         for name, spec in TABLES.items():
             connection.register(name, spec.schema.empty_table())
+        for name, view in VIEWS.items():
+            connection.execute(f"create view {name} as {view}")
         return "; ".join(
-            f"{name} ({', '.join(connection.sql(VIEWS.get(name, f'from {name}')).columns)})"
+            f"{name} ({', '.join(connection.sql(f'from {name}').columns)})"
             for name in sorted(names & {*TABLES, *VIEWS})
         )
 

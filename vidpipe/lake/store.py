@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from urllib.parse import quote
 from xml.etree import ElementTree
@@ -19,6 +20,7 @@ from vidpipe.config import S3Settings, Settings, load_settings
 from vidpipe.errors import DeniedError, NotFoundError, TemporaryError, UsageError, VidpipeError
 
 CHUNK_BYTES = 1 << 20
+MAX_LINK_HOURS = 7 * 24  # of signature version 4
 _DENIED = {"AccessDenied", "403", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
 _MISSING = {"NoSuchKey", "404", "NotFound", "NoSuchVersion"}
 
@@ -64,13 +66,20 @@ class ObjectStore:
     """
 
     def __init__(self, settings: S3Settings):
-        self._client = boto3.session.Session().client(
+        self._settings = settings
+        self._client = self._open(settings.endpoint_url)
+        self._client.meta.events.register("before-parse.s3.ListObjectsV2", _read_objects)
+
+    def _open(self, endpoint_url: str) -> Any:
+        settings = self._settings
+        return boto3.session.Session().client(
             "s3",
-            endpoint_url=settings.endpoint_url or None,
+            endpoint_url=endpoint_url or None,
             region_name=settings.region or None,
             aws_access_key_id=settings.access_key_id or None,
             aws_secret_access_key=settings.secret_access_key or None,
             config=botocore.config.Config(
+                signature_version="s3v4",  # of links: the one before is known to few by now
                 connect_timeout=10,
                 read_timeout=60,
                 retries={"mode": "standard", "max_attempts": 5},
@@ -79,7 +88,6 @@ class ObjectStore:
                 response_checksum_validation="when_required",
             ),
         )
-        self._client.meta.events.register("before-parse.s3.ListObjectsV2", _read_objects)
 
     def get(self, uri: str) -> bytes:
         """Returns the bytes of a (small) object."""
@@ -149,6 +157,30 @@ class ObjectStore:
                         found["Size"],
                         found["LastModified"],
                     )
+
+    @functools.cached_property
+    def _public_client(self) -> Any:
+        """For links: the address is a part of what is signed."""
+        public_url = self._settings.public_endpoint_url
+        return self._open(public_url) if public_url else self._client
+
+    def link(self, uri: str, valid: timedelta) -> str:
+        """A link by which anybody may read an object for a while: as secret as a password.
+
+        Nothing is asked of the store. A link that was signed with the passing credentials of a role
+        ends with these.
+
+        Args:
+            uri: The object.
+            valid: For how long; at most `MAX_LINK_HOURS`.
+        """
+        bucket, key = split_uri(uri)
+        with _translated(uri):
+            return self._public_client.generate_presigned_url(
+                "get_object",
+                Params={"Bucket": bucket, "Key": key},
+                ExpiresIn=int(valid.total_seconds()),
+            )
 
     def delete(self, uri: str) -> None:
         """Removes an object; one that is gone already is no error."""

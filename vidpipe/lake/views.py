@@ -35,8 +35,9 @@ from (
 where {condition}"""
 
 
-def _columns(table: str) -> str:
-    return "\n    ".join(textwrap.wrap(", ".join(TABLES[table].schema.names), 90))
+def _columns(table: str, prefix: str = "") -> str:
+    names = (f"{prefix}{name}" for name in TABLES[table].schema.names)
+    return "\n    ".join(textwrap.wrap(", ".join(names), 90))
 
 
 VIEWS: dict[str, str] = {
@@ -76,6 +77,31 @@ join (
     on ranked.work_key = annotations.work_key
     and ranked.source = annotations.source
 where ranked.newest = 1 and not annotations.withdrawn""",
+    # What people were asked about, with how many of them say something of the video by now, and how
+    # many say what the model said. A box tells of a thing in it, and not of the video.
+    "current_reviews": f"""\
+with said as (
+    select task, video_id, annotator, label
+    from current_annotations
+    where box_x is null
+),
+answered as (
+    select
+        reviews.work_key,
+        reviews.label,
+        count(distinct said.annotator) as people,
+        count(distinct case when said.label = reviews.label then said.annotator end) as agreeing
+    from reviews
+    join said on said.task = reviews.task and said.video_id = reviews.video_id
+    group by reviews.work_key, reviews.label
+)
+select {_columns("reviews", "reviews.")},
+    coalesce(answered.people, 0) as people,
+    coalesce(answered.agreeing, 0) as agreeing
+from reviews
+left join answered
+    on answered.work_key = reviews.work_key
+    and answered.label = reviews.label""",
     # The model of each task.
     "champions": _newest("promotions", of="task", order="promoted_at desc, run_key desc, work_key"),
     # Of each task and video, what the champion says that was promoted last among those that

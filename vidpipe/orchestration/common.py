@@ -20,19 +20,19 @@ PODS_POOL, GPU_POOL = "pods", "gpu"
 RUNS = 16
 
 
-def dag_settings(*, several: bool = False, waits: bool = False) -> dict[str, Any]:
+def dag_settings(*, several: bool = False) -> dict[str, Any]:
     """Arguments that every DAG has.
 
     Args:
-        several: Whether it may have several runs at a time, where there is more than one machine.
-        waits: Whether its runs wait for people: these do not hold up those after them.
+        several: Whether it may have several runs at a time: one that waits for people does not hold
+            up those after it. On one machine their trainings follow each other all the same.
     """
     in_pods = load_settings().runtime == "kubernetes"
     pool = {"pool": PODS_POOL} if in_pods else {}
     return {
         "start_date": pendulum.datetime(2026, 1, 1, tz="UTC"),
         "catchup": False,
-        "max_active_runs": RUNS if waits or (several and in_pods) else 1,
+        "max_active_runs": RUNS if several else 1,
         "default_args": {
             "owner": "vidpipe",
             # How long a retry waits at first is Airflow's setting [core] default_task_retry_delay.

@@ -1,12 +1,18 @@
-"""Asks people whether what was found is to be used: one click in Airflow."""
+"""Asks people: whether what was found is to be used, whether a model may be promoted.
+
+One click in Airflow. No worker is held while it waits.
+"""
 
 from __future__ import annotations
 
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.standard.operators.hitl import ApprovalOperator
+from airflow.providers.standard.operators.hitl import ApprovalOperator, HITLOperator
 from airflow.sdk.exceptions import AirflowSkipException
+
+from vidpipe.config import load_settings
+from vidpipe.lake.layout import approval_uri, make_run_key
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -15,7 +21,7 @@ if TYPE_CHECKING:
 class OfferOperator(ApprovalOperator):
     """Waits for somebody to approve, as many hours as the run's parameter `ask_hours` says.
 
-    What comes after it is skipped where nobody does. It holds no worker while it waits.
+    What comes after it is skipped where nobody does.
     """
 
     def __init__(self, **kwargs: Any):
@@ -28,3 +34,43 @@ class OfferOperator(ApprovalOperator):
             raise AirflowSkipException("Nobody is to be asked.")
         self.response_timeout = timedelta(hours=hours)
         return super().execute(context)
+
+
+class ApprovePromotionOperator(OfferOperator):
+    """Waits for somebody to approve a promotion, and notes the answer where `promote` looks for it.
+
+    It asks nobody where there was no preview, or that found nothing to approve. It is not skipped
+    then, nor does it skip what follows: `promote` decides in any case.
+    """
+
+    def __init__(self, *, preview: str, **kwargs: Any):
+        self._preview = preview
+        super().__init__(
+            subject="May this model become the champion of {{ params.task }}?",
+            body=f"{{{{ (ti.xcom_pull('{preview}') or {{}}).get('body', '') }}}}",
+            trigger_rule="none_failed",
+            **kwargs,
+        )
+
+    def execute(self, context: Context) -> Any:
+        found = context["ti"].xcom_pull(self._preview)
+        if not found or not found["ask"]:
+            self.log.info("There is nothing to approve.")
+            return None
+        return super().execute(context)
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
+        from vidpipe.lake.store import open_store
+
+        # That of operators that ask at all: one that skips what follows is none of this.
+        answer = HITLOperator.execute_complete(self, context, event)
+        settings, run = load_settings(), context["dag_run"]
+        run_key = make_run_key(settings.deployment, run.dag_id, run.run_id)
+        user = answer["responded_by_user"]
+        document = {
+            "approved": answer["chosen_options"] == [self.APPROVE],
+            "by": user and user["name"],
+            "at": answer["responded_at"].isoformat(),
+        }
+        open_store(settings).put_json(approval_uri(settings.lake.uri, run_key), document)
+        return document

@@ -79,12 +79,13 @@ class StageOperator(BaseOperator):
 
     Returns the URIs of shards where the stage planned some (those that tasks are mapped over, where
     it tells them), else the result in its report. The report's own URI is the XCom `report`, what
-    came of it, in words, the XCom `summary`, and the shard that comes after all others `last`.
+    came of it, in words, the XCom `summary`, the shard that comes after all others `last`, and the
+    one that shows people what they are asked `preview`.
 
     Args:
         stage: The stage, as in `vidpipe STAGE`.
         config: Its parameters, where it is one task.
-        shard: URI of its manifest, where it is a shard.
+        shard: URI of its manifest, where it is a shard; empty: there is none, and it is skipped.
         pod: What its pod is to have in place of what is configured, such as gpus.
 
     Example:
@@ -117,6 +118,8 @@ class StageOperator(BaseOperator):
 
     def execute(self, context: Context) -> Any:
         with self._told(context):
+            if self.shard == "":
+                raise AirflowSkipException(f"This run asked for no {self.stage}.")
             work = self._work(context)
             if work.runtime == "kubernetes":
                 self._start_pod(context, work)
@@ -209,8 +212,9 @@ class StageOperator(BaseOperator):
             context["ti"].xcom_push(key="summary", value=summary)
         if name := report.result.get("name"):
             context["shard_name"] = name
-        if last := report.result.get("last"):
-            context["ti"].xcom_push(key="last", value=last)
+        for name in ("last", "preview"):
+            if uri := report.result.get(name):
+                context["ti"].xcom_push(key=name, value=uri)
         self.mlflow_url = report.result.get("mlflow_url")
         return report.result.get("mapped", report.result.get("shards", report.result))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import collections
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pyarrow.dataset as ds
@@ -39,6 +39,7 @@ from vidpipe.errors import DeniedError, NotFoundError, UsageError
 from vidpipe.lake import layout
 from vidpipe.lake.store import ObjectStore
 from vidpipe.lake.tables import Lake
+from vidpipe.stages.answers import note_precision, read_reviews
 from vidpipe.stages.attempt import Attempt
 from vidpipe.stages.manifest import Manifest
 from vidpipe.text import printable
@@ -53,6 +54,8 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     Config: task, file (of a file, an archive, or a folder, which ends in a slash), format (null:
     as it is recognised), several (whether a video may have several labels at once), diff (only
     tell what would change).
+
+    Where it answers a review, what that tells of the model is told, too, and noted in MLflow.
 
     Result: counts of what was added, replaced, unchanged and withdrawn, by video, range and
     annotator.
@@ -90,13 +93,41 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     more = len(shown) - CHANGES_SHOWN
     for line in shown[:CHANGES_SHOWN] + ([f"… and {more} more"] if more > 0 else []):
         print(line)
-    agreement = measure_agreement(current).summary
-    attempt.conclude(
-        f"{task}: "
-        + ", ".join(f"{n} {change}" for change, n in changes.items())
-        + (f"; {agreement}" if agreement else "")
-    )
+    told = [
+        f"{task}: " + ", ".join(f"{n} {change}" for change, n in changes.items()),
+        measure_agreement(current).summary,
+        *_answered(lake, snapshots, task, current, changed, note=not config.get("diff")),
+    ]
+    attempt.conclude("; ".join(filter(None, told)))
     attempt.result |= {"changes": changes, "format": imported.format, "base": snapshots}
+
+
+def _answered(
+    lake: Lake,
+    snapshots: dict[str, int],
+    task: str,
+    current: dict[Key, frozenset[Statement]],
+    changed: Iterable[Key],
+    *,
+    note: bool,
+) -> list[str]:
+    """What is known of models by the reviews that the changes answer, in words.
+
+    Args:
+        lake: The lake.
+        snapshots: Snapshot ids of the tables.
+        task: The task.
+        current: What people say of it, the changes included.
+        changed: What changes.
+        note: Whether MLflow is to know it.
+    """
+    videos = {key.video_id for key in changed}
+    reviews = read_reviews(lake, snapshots, task, current)
+    answered = [review for review in reviews if not videos.isdisjoint(review.drawn)]
+    if note:
+        versions = {review.model_version for review in answered}
+        note_precision(task, [r for r in reviews if r.model_version in versions])
+    return [f"labels of version {r.model_version}: {r.precision}" for r in answered]
 
 
 def _fetch(store: ObjectStore, uri: str) -> Given:

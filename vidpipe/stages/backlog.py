@@ -1,8 +1,9 @@
-"""What the nightly DAGs have not come to yet."""
+"""What the DAGs that label and ingest have not come to yet."""
 
 from __future__ import annotations
 
 import collections
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -42,6 +43,53 @@ def videos_without_labels(
         columns=["video_id"], filter=ds.field("task") == task
     )
     labelled = set(labels["video_id"].to_pylist())
+    unlabelled = [
+        video
+        for video in _labellable(lake, snapshots, task, version, config)
+        if video["video_id"] not in labelled
+    ]
+    return sorted(unlabelled, key=lambda v: (v["ingested_at"], v["video_id"]), reverse=True)
+
+
+def stale_videos(
+    lake: Lake, snapshots: dict[str, int], task: str, version: str
+) -> list[dict[str, Any]]:
+    """The videos with labels of a task, none of which is of the model version.
+
+    Those first of which the models before were least sure, as these most likely change; each with
+    `score`, the lowest of its newest labels, and `labelled_by`, the version that these are of.
+    Left out are those that the model version could not label, as before.
+    """
+    labels = lake.dataset("labels", snapshots=snapshots).to_table(
+        columns=["video_id", "score", "model_version", "labelled_at", "work_key"],
+        filter=ds.field("task") == task,
+    )
+    done, newest = set(), {}
+    for row in labels.sort_by(
+        [("labelled_at", "ascending"), ("work_key", "ascending")]
+    ).to_pylist():
+        if row["model_version"] == version:
+            done.add(row["video_id"])
+        before = newest.get(row["video_id"])
+        if before and before["work_key"] == row["work_key"]:
+            row["score"] = min(row["score"], before["score"])
+        newest[row["video_id"]] = row
+    stale = [
+        {
+            **video,
+            "score": newest[video["video_id"]]["score"],
+            "labelled_by": newest[video["video_id"]]["model_version"],
+        }
+        for video in _labellable(lake, snapshots, task, version, {})
+        if video["video_id"] in newest and video["video_id"] not in done
+    ]
+    return sorted(stale, key=lambda video: (video["score"], video["video_id"]))
+
+
+def _labellable(
+    lake: Lake, snapshots: dict[str, int], task: str, version: str, config: dict[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """The videos that `config` chooses, but for those that the model version could not label."""
     outcomes = lake.dataset("outcomes", snapshots=snapshots).to_table(
         columns=["work_key", "item", "status"],
         filter=(ds.field("stage") == "label") & ds.field("status").isin(["quarantined", "failed"]),
@@ -52,14 +100,11 @@ def videos_without_labels(
             quarantined.add(row["work_key"])
         else:
             tries[row["item"]] += 1
-    unlabelled = [
-        video
-        for video in _videos(lake, snapshots, config)
-        if video["video_id"] not in labelled
-        and label_work_key(video["video_id"], task, version, video["work_key"]) not in quarantined
-        and tries[f"{task}/{video['video_id']}"] < lake.settings.extract.max_tries
-    ]
-    return sorted(unlabelled, key=lambda v: (v["ingested_at"], v["video_id"]), reverse=True)
+    for video in _videos(lake, snapshots, config):
+        work_key = label_work_key(video["video_id"], task, version, video["work_key"])
+        tried = tries[f"{task}/{video['video_id']}"]
+        if work_key not in quarantined and tried < lake.settings.extract.max_tries:
+            yield video
 
 
 def label_work_key(video_id: str, task: str, version: str, extraction: str) -> str:

@@ -242,7 +242,7 @@ def _named(item: Item, names: Mapping[str, str]) -> str:
 
 def _learnt_by(champion: tracking.Version, dataset: Dataset, lake: Lake) -> int:
     """How many of the test videos a champion was trained on."""
-    version = tracking.open_run(champion.run_id).param("dataset_version")
+    version = tracking.open_run(champion.run_id).params().get("dataset_version")
     if version is None:
         return 0  # made elsewhere
     learnt = lake.dataset("splits").to_table(

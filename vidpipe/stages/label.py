@@ -15,10 +15,10 @@ from pyiceberg.expressions import In
 
 from vidpipe import tracking
 from vidpipe.datasets.clips import read_clips
-from vidpipe.datasets.windows import Window
+from vidpipe.datasets.windows import Segment, Window
 from vidpipe.errors import MediaError, NothingToDoError
 from vidpipe.evaluation.several import decisions
-from vidpipe.evaluation.timeline import Segment, find_segments, moments_of, score_moments
+from vidpipe.evaluation.timeline import find_segments, moments_of, score_moments
 from vidpipe.lake import layout
 from vidpipe.lake.tables import Lake
 from vidpipe.stages.attempt import Attempt, ItemRows
@@ -69,8 +69,8 @@ def _plan(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     for task, champion in champions.items():
         videos = videos_without_labels(lake, snapshots, task, champion.version, config)
         room = (config.get("max_videos") or len(videos) + selected) - selected
-        uris += _plan_task(attempt, lake, snapshots, task, champion, videos[:room], len(uris))
-        _record_promotion(attempt, lake, snapshots, task, champion)
+        uris += plan_shards(attempt, lake, snapshots, task, champion, videos[:room], len(uris))
+        record_promotion(attempt, lake, snapshots, task, champion)
         selected += len(videos[:room])
         backlog += len(videos[room:])
         by.append(f"{task} by version {champion.version}: {len(videos[:room])} videos")
@@ -80,7 +80,7 @@ def _plan(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     attempt.result |= {"shards": uris, "base": snapshots, "counts": counts}
 
 
-def _plan_task(
+def plan_shards(
     attempt: Attempt,
     lake: Lake,
     snapshots: dict[str, int],
@@ -123,12 +123,13 @@ def _plan_task(
     for number, shard in enumerate(shards, first):
         name = f"{number:05d}"
         uri = layout.manifest_uri(lake.uri, manifest.run_key, "label", attempt.name, name)
-        dataclasses.replace(manifest, shard=name, config=config, items=shard).write(lake.store, uri)
+        of_shard = {"stage": "label", "shard": name, "config": config, "items": shard}
+        dataclasses.replace(manifest, **of_shard).write(lake.store, uri)
         uris.append(uri)
     return uris
 
 
-def _record_promotion(
+def record_promotion(
     attempt: Attempt, lake: Lake, snapshots: dict[str, int], task: str, champion: tracking.Version
 ) -> None:
     """Writes down a promotion that somebody made by moving the alias in MLflow."""
@@ -233,7 +234,7 @@ def _keep(
         "run_key": manifest.run_key,
     }
     accepts_all_from = config["threshold"]
-    for found in _say(bundle, windows, scores, item["duration_s"]):
+    for found in say(bundle, windows, scores, item["duration_s"]):
         threshold = accepts_all_from
         if threshold is None:
             threshold = bundle.thresholds.get(found.label, 0.0)
@@ -241,7 +242,7 @@ def _keep(
     rows.done(work_key, video_id=item["video_id"])
 
 
-def _say(
+def say(
     bundle: Bundle, windows: list[Window], scores: np.ndarray, duration_s: float
 ) -> list[Segment]:
     """What a model says of a video: its label; where there may be several, those that it sees, and

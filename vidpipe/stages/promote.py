@@ -5,52 +5,42 @@ Of several families the best on the validation videos stands for all; the others
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 from vidpipe import tracking
-from vidpipe.errors import BadInputError
-from vidpipe.evaluation.figures import draw_ranking
-from vidpipe.evaluation.gates import HEADLINES, SLICE_VIDEOS
-from vidpipe.evaluation.ranking import Ranked, rank, show_ranking
+from vidpipe.errors import BadInputError, NotFoundError
 from vidpipe.lake.tables import Lake
 from vidpipe.stages.attempt import Attempt
-from vidpipe.stages.manifest import Manifest, find_given_up, find_report, now
+from vidpipe.stages.deciding import decide
+from vidpipe.stages.manifest import Manifest, now
 
 
 def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     """Decides on an evaluated model.
 
-    Config: evaluated (URIs of the manifests of the evaluations, one for each family), margin,
-    confidence, slice_limit.
+    Config: as of `vidpipe.stages.deciding.decide`, and approval: URI of what people answered, if
+    they are asked; null: they are not.
 
     Result: promoted, why (in words), model, model_version, mlflow_url, architecture, metrics,
     classes, test_videos.
 
     Raises:
-        BadInputError: Not one of the evaluations ended.
+        BadInputError: Not one of the evaluations ended, or people were to be asked and were not.
     """
     (item,) = manifest.items
     task = item["item"].partition("/")[0]
-    evaluations, lost = _evaluations(lake, manifest.config["evaluated"])
-    family, table = next(iter(evaluations)), ""
-    if len(evaluations) + len(lost) > 1:
-        family, table = _rank(task, evaluations, lost)
-    evaluated = evaluations[family]
-    version = tracking.Version(
-        evaluated["model"], evaluated["model_version"], evaluated["mlflow_run_id"]
+    decision = decide(manifest, lake)
+    version, evaluated, promoted, why = (
+        getattr(decision, name) for name in ("version", "evaluated", "promoted", "why")
     )
-    champion = tracking.champion(task)
-    # An earlier attempt may have moved the alias and then been cut off.
-    if champion == version:
-        promoted, why = True, "It was made the champion by an earlier attempt of this run."
-    else:
-        promoted, why = _decide(evaluated, champion, manifest.config)
+    if promoted and manifest.config.get("approval"):
+        approval = _approval(lake, manifest.config["approval"])
+        promoted, why = approval["approved"], f"{why} {_told(approval)}"
     alias = tracking.CHAMPION if promoted else tracking.CHALLENGER
     tracking.set_alias(version, alias)
-    if table:
-        why = f"{family} is the best of {len(evaluations)} on the validation videos. {why}"
-    attempt.conclude(f"{version.name} version {version.version} is the {alias}. {why}{table}")
+    attempt.conclude(
+        f"{version.name} version {version.version} is the {alias}. {why}{decision.table}"
+    )
     if promoted:
         attempt.write(
             "promotions",
@@ -74,84 +64,22 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         "why": why,
         "model": version.name,
         "model_version": version.version,
-        "architecture": family,
+        "architecture": decision.family,
         **{name: evaluated[name] for name in ("mlflow_url", "metrics", "classes", "test_videos")},
     }
 
 
-def _evaluations(lake: Lake, uris: list[str]) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """By family, what was measured; and of those that did not get so far why not."""
-    evaluations, lost = {}, {}
-    for uri in uris:
-        manifest = Manifest.read(lake.store, uri)
-        family = manifest.items[0]["item"].partition("/")[2]
-        report = find_report(lake.store, lake.uri, manifest)
-        if report is not None:
-            evaluations[family] = report.result
-            continue
-        train = Manifest.read(lake.store, manifest.config["train"])
-        given_up = (find_given_up(lake.store, lake.uri, of) for of in (train, manifest))
-        told = next(filter(None, given_up), None)
-        lost[family] = told["message"] if told else "its task left no word"
-    if not evaluations:
-        why = "; ".join(f"{family}: {told}" for family, told in lost.items())
-        raise BadInputError(f"Not one model was evaluated: {why}")
-    return evaluations, lost
+def _approval(lake: Lake, uri: str) -> dict[str, Any]:
+    try:
+        return lake.store.get_json(uri)
+    except NotFoundError as error:
+        raise BadInputError(
+            "People are to approve, and nobody was asked: clear the task preview, with those after"
+            " it."
+        ) from error
 
 
-def _rank(
-    task: str, evaluations: dict[str, dict[str, Any]], lost: dict[str, str]
-) -> tuple[str, str]:
-    """The best family, and the table of all; that and a picture are kept in the run of the best."""
-    runs = {f: tracking.open_run(of["mlflow_run_id"]) for f, of in evaluations.items()}
-    ranking = rank([Ranked.of(f, of, runs[f].metrics()) for f, of in evaluations.items()])
-    best = runs[ranking[0].family]
-    document = {"ranking": [dataclasses.asdict(of) for of in ranking], "failed": lost}
-    best.log_json(document, "ranking.json")
-    best.log_figure(draw_ranking(ranking, f"{task} by {len(ranking)} families"), "ranking.png")
-    failed = "".join(f"\n{family} failed: {why}" for family, why in lost.items())
-    return ranking[0].family, f"\n{show_ranking(ranking)}{failed}"
-
-
-def _decide(
-    evaluated: dict[str, Any], champion: tracking.Version | None, config: dict[str, Any]
-) -> tuple[bool, str]:
-    """Whether it is promoted, and why, in words."""
-    headline = evaluated["headline"]
-    reached, name = evaluated["metrics"][headline], HEADLINES[headline]
-    videos = evaluated["test_videos"]
-    if champion is None:
-        return True, (
-            f"There was no champion to beat. Its {name} is {reached:.3f} on {videos} test videos."
-        )
-    if champion.version != evaluated["champion_version"]:
-        return False, (
-            f"Version {champion.version} became the champion after this one was evaluated against"
-            f" version {evaluated['champion_version'] or 'none'}."
-        )
-    comparison, margin = evaluated["comparison"], config["margin"]
-    low, high = comparison["interval"]
-    sure, worse = comparison["sureness"], _worse(comparison["slices"], config["slice_limit"])
-    better = comparison["difference"] > margin and sure >= config["confidence"]
-    why = (
-        f"Its {name} is {reached:.3f}, that of version {champion.version} is"
-        f" {evaluated['champion_metrics'][headline]:.3f}, on the same {videos} test videos:"
-        f" {comparison['difference']:+.3f} ({low:.3f} to {high:.3f}),"
-        f" {'' if better else 'not '}better by more than {margin:g} (sure to {sure:.0%},"
-        f" {config['confidence']:.0%} are asked for)."
-    )
-    if worse:
-        why += f" It is worse by more than {config['slice_limit']:g} on {'; '.join(worse)}."
-    if learnt := evaluated["champion_learnt"]:
-        why += f" The champion had learnt from {learnt} of them, which is no fair comparison."
-    return better and not worse, why
-
-
-def _worse(slices: list[dict[str, Any]], limit: float) -> list[str]:
-    """Slices that are large enough to tell, and on which it is worse than may be."""
-    return [
-        f"{of['name']} {of['value']} ({of['challenger']:.3f}, was {of['champion']:.3f},"
-        f" {of['videos']} videos)"
-        for of in slices
-        if of["videos"] >= SLICE_VIDEOS and of["champion"] - of["challenger"] > limit
-    ]
+def _told(approval: dict[str, Any]) -> str:
+    if approval["by"] is None:
+        return "Nobody approved in the time that there was."
+    return f"{approval['by']} {'approved' if approval['approved'] else 'did not approve'}."

@@ -24,8 +24,9 @@ from vidpipe.datasets.consensus import Consensus, Span, settle
 from vidpipe.datasets.kinds import KINDS, SINGLE, TIMED
 from vidpipe.datasets.labelled import Dataset, LabelledVideo
 from vidpipe.datasets.missing_data import LEAVE_OUT, PSEUDO_LABEL_SCORE
+from vidpipe.datasets.presets import refuse_sides
 from vidpipe.errors import BadInputError, UsageError
-from vidpipe.evaluation.gates import Gate
+from vidpipe.evaluation.gates import PREVIEW_VIDEOS, Gate
 from vidpipe.lake import layout
 from vidpipe.lake.tables import Lake
 from vidpipe.models.architectures import CLASSIFICATION
@@ -43,10 +44,12 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     (their names), seed, test_share, near_duplicate_bits (null: the default), incomplete (see
     `vidpipe.datasets.missing_data.INCOMPLETE`; null: keep), pseudo_labels_of (the version of the
     model whose labels stand for missing ones; null: none do), pseudo_label_score (the lowest that
-    counts), the fields of `Gate`, and what `vidpipe.training.settings.complete` takes.
+    counts), approve (whether people are asked before a model is promoted), preview_videos (how many
+    it looks at for them), the fields of `Gate`, and what `vidpipe.training.settings.complete`
+    takes.
 
     Result: `shards` (URIs of all manifests), `mapped` (those of train and evaluate of each family),
-    `last` (that of promote), `dataset` (version),
+    `last` (that of promote), `preview` (that of preview, if people are asked), `dataset` (version),
     `base` (snapshot ids read) and counts: train, validation, test, tied, without_frames, units,
     near_pairs, without_hash, left_out, incomplete, pseudo_labelled.
 
@@ -79,7 +82,12 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         "confidence": gate.confidence,
         "slice_limit": gate.slice_limit,
     }
-    promote_uri = plan.add("promote", "+".join(trainings), promote)
+    names = "+".join(trainings)
+    if config.get("approve"):
+        preview = {**promote, "preview_videos": config.get("preview_videos") or PREVIEW_VIDEOS}
+        attempt.result["preview"] = plan.add("preview", names, preview)
+        promote["approval"] = layout.approval_uri(lake.uri, manifest.run_key)
+    promote_uri = plan.add("promote", names, promote)
     epochs = sum(training["epochs"] for training in trainings.values())
     attempt.announce("train", epochs, unit="epochs")
     attempt.result |= {"shards": plan.uris, "mapped": families, "last": promote_uri}
@@ -94,7 +102,8 @@ def pin_dataset(manifest: Manifest, attempt: Attempt, lake: Lake) -> tuple[Datas
         The dataset, and its URI.
 
     Raises:
-        BadInputError: There are too few annotations, or they cannot be split.
+        BadInputError: There are too few annotations, or they cannot be split; left and right are
+            said to mean the same, and labels tell them apart.
     """
     config = manifest.config
     task, kind = config["task"], _kind(config)
@@ -115,6 +124,8 @@ def pin_dataset(manifest: Manifest, attempt: Attempt, lake: Lake) -> tuple[Datas
             " them, if incomplete ones are left out). Ingest them again, or withdraw their labels"
             " (column `delete`)."
         )
+    if config.get("mirrored"):
+        refuse_sides(counts_of)
     _require_times(kind, agreed.spans, durations_s)
     pseudo_labels = _pseudo_labels(lake, snapshots, config, kind, agreed, extractions)
     extracted = {

@@ -102,17 +102,27 @@ def _in_document(content: str, subject: Subject) -> bool:
     # Quickly: most documents hold nothing of the kind.
     if not any(json.dumps(uri, ensure_ascii=False)[1:-1] in content for uri in subject.uris):
         return False
-    document = json.loads(content)
+    document = _parsed(content)
+    if document is None:
+        return True  # nobody can prove that it names nothing
     # Of what was given up a message tells: it may name it among other words.
     return "message" in document or not subject.names.isdisjoint(_texts(document))
 
 
 def _note_dataset(content: str, subject: Subject) -> None:
-    document = json.loads(content)
-    if {"task", "videos", "snapshots"} <= set(document):
+    document = _parsed(content)
+    if isinstance(document, dict) and {"task", "videos", "snapshots"} <= set(document):
         dataset = Dataset.from_json(document)
         if any(v.video_id in subject.videos and v.split != TEST for v in dataset.videos):
             subject.datasets.add((dataset.task, dataset.version))
+
+
+def _parsed(content: str) -> Any:
+    """The JSON document; None of what is for other tools."""
+    try:
+        return json.loads(content)
+    except ValueError:
+        return None
 
 
 def _in_labels(lake: Lake, uri: str, subject: Subject) -> bool:

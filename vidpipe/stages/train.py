@@ -6,18 +6,24 @@ Several workers (see `vidpipe.training.distribution`) run the same command; the 
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
 from vidpipe import tracking
+from vidpipe.datasets.clips import Clips
 from vidpipe.datasets.features import FeatureCache, read_features
-from vidpipe.datasets.labelled import Dataset
+from vidpipe.datasets.labelled import Dataset, LabelledVideo
+from vidpipe.datasets.pipeline import plain_clips
+from vidpipe.datasets.presets import PRESETS
 from vidpipe.datasets.proof import Proof
 from vidpipe.datasets.splits import TRAIN, VALIDATION
+from vidpipe.errors import UsageError
 from vidpipe.evaluation.judging import judge
 from vidpipe.lake import layout
 from vidpipe.lake.tables import Lake
@@ -201,8 +207,10 @@ def learn(
         )
     else:
         learner = model
-        path = attempt.scratch / "clips.npy"
-        clips = dataset.read_clips(lake, videos, sampling, path, tell("reading frames"))
+        # Labels that have times would not be those of a part of their window.
+        finer = 1 if dataset.timed else PRESETS[settings.augmentation].moments
+        told = tell("reading frames")
+        clips = _read_clips(dataset, lake, videos, sampling, finer, attempt.scratch, told)
     video_of = {video.video_id: video for video in videos}
     of_clip = [video_of[video_id] for video_id in clips.video_ids]
     truth = [dataset.truth(*pair) for pair in zip(of_clip, clips.windows, strict=True)]
@@ -236,7 +244,10 @@ def learn(
             replicas=replicas,
         )
     # What no validation video speaks of, none is accepted of; without any, all is.
-    scores = [learner.predict_on_batch(clips.array[[row]]) for row in validation]
+    scores = [
+        learner.predict_on_batch(plain_clips(clips.array, np.array([row]), sampling.frames))
+        for row in validation
+    ]
     thresholds, best = {}, {}
     if scores:
         result = judge(
@@ -253,6 +264,36 @@ def learn(
         }
     whole = _in_full_precision(model, network, sampling, len(labels), several=dataset.several)
     return Learnt(whole, thresholds, best)
+
+
+def _read_clips(
+    dataset: Dataset,
+    lake: Lake,
+    videos: list[LabelledVideo],
+    sampling: Sampling,
+    finer: int,
+    folder: Path,
+    progress: Callable[[int, int], None],
+) -> Clips:
+    """Decoded onto the local disk, or, where they take too much of it, whenever they are needed.
+
+    All workers and all attempts must come to the same: what comes first follows from it.
+    """
+    streamed = dataset.stream_clips(lake, videos, sampling, finer)
+    limit_gb = lake.settings.train.cache_gb
+    if streamed.nbytes > limit_gb * 1e9:
+        print(
+            f"train: decoded, the clips take {streamed.nbytes / 1e9:.1f} GB, more than [train]"
+            f" cache_gb = {limit_gb:g}: they are decoded anew in each epoch",
+            flush=True,
+        )
+        return Clips(streamed, streamed.video_ids, streamed.windows)
+    if streamed.nbytes > (free := shutil.disk_usage(folder).free):
+        raise UsageError(
+            f"Decoded, the clips take {streamed.nbytes / 1e9:.1f} GB, of which {folder} has"
+            f" {free / 1e9:.1f}: make room, or set [train] cache_gb lower."
+        )
+    return dataset.read_clips(lake, videos, sampling, folder / "clips.npy", progress, finer)
 
 
 def _load_weights(

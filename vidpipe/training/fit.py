@@ -18,17 +18,19 @@ import numpy as np
 import tensorflow as tf
 
 from vidpipe.datasets.pipeline import (
+    Order,
     Part,
-    batch_rows,
+    Pictures,
+    failures_of,
     plain_batches,
     row_weight,
-    steps_per_epoch,
     training_batches,
 )
+from vidpipe.datasets.presets import Augmentation
 from vidpipe.errors import DivergedError, StoppedError, TemporaryError
 from vidpipe.training.checkpoints import Checkpoint, Checkpoints
 from vidpipe.training.distribution import Replicas, copy_variables
-from vidpipe.training.optimizing import balanced_weights, make_loss, make_optimizer
+from vidpipe.training.optimizing import balanced_weights, make_loss, make_optimizer, repeats
 from vidpipe.training.settings import FitSettings
 
 CLIPS_NAMED = 8  # in a message
@@ -64,7 +66,7 @@ def prepare(settings: FitSettings) -> None:
 
 def fit(
     model: keras.Model,
-    clips: np.ndarray,
+    clips: Pictures,
     labels: np.ndarray,
     *,
     train: np.ndarray,
@@ -84,8 +86,9 @@ def fit(
 
     Args:
         model: An untrained network, on one device.
-        clips: What it is given: uint8 `(videos, frames, height, width, 3)`, or features of clips;
-            may be memory-mapped.
+        clips: What it is given: uint8 `(videos, frames, height, width, 3)`, of which an
+            augmentation that chooses moments wants more frames than a clip has, or features of
+            clips, which are not augmented; may be memory-mapped, or streamed.
         labels: 1 where a video is of a class, `(videos, classes)`.
         train: Rows to learn from.
         validation: Rows to choose the best epoch by; none: the last is kept.
@@ -103,6 +106,7 @@ def fit(
         The metrics of each epoch.
 
     Raises:
+        BadInputError: A streamed frame is no JPEG.
         DivergedError: The loss is NaN or infinite: says since which step. The last checkpoint that
             was kept is from before it.
         StoppedError: `stopping` said so.
@@ -110,11 +114,15 @@ def fit(
     """
     replicas = replicas or Replicas()
     learner = replicas.replicate(model)
-    size = settings.batch_size
-    steps = steps_per_epoch(len(train), size)
+    # Features were made of pictures as they are.
+    augmentation = settings.of_clips if clips.dtype == np.uint8 else Augmentation()
+    size, frames = settings.batch_size, model.input_shape[1]
+    train = np.repeat(train, repeats(labels[train], settings.oversampling))
+    order = Order(clips, train, batch_size=size, seed=settings.seed)
     with replicas.scope():
         learner.compile(
-            make_optimizer(settings, settings.epochs * steps), loss=make_loss(settings, several)
+            make_optimizer(settings, settings.epochs * order.steps),
+            loss=make_loss(settings, several),
         )
         learner.optimizer.build(learner.trainable_variables)
     weights = np.ones(len(labels), np.float32)
@@ -122,10 +130,9 @@ def fit(
         weights[train] = balanced_weights(labels[train])
 
     def clips_of(step: int) -> list[str]:
-        rows = batch_rows(len(train), step - 1, batch_size=size, seed=settings.seed)
-        return [names[row] if names else str(row) for row in train[rows]]
+        return [names[row] if names else str(row) for row in train[order.batch(step - 1)]]
 
-    loop = _Loop(learner, settings, steps, several, clips_of, checkpoints, stopping, replicas)
+    loop = _Loop(learner, settings, order.steps, several, clips_of, checkpoints, stopping, replicas)
     loop.resume()
     parts = replicas.parts if replicas.count > 1 else [None]
     batches = [
@@ -134,9 +141,9 @@ def fit(
             train,
             labels[train],
             weights[train],
-            batch_size=size,
-            # Features were made of pictures as they are.
-            augment=settings.augmentation and clips.dtype == np.uint8,
+            order=order,
+            frames=frames,
+            augmentation=augmentation,
             seed=settings.seed,
             epochs=settings.epochs,
             first_step=loop.state.step,
@@ -146,13 +153,20 @@ def fit(
     ]
     validation_batches = [
         plain_batches(
-            clips, validation, labels[validation], weights[validation], batch_size=size, part=part
+            clips,
+            validation,
+            labels[validation],
+            weights[validation],
+            batch_size=size,
+            frames=frames,
+            part=part,
         )
         for part in parts
         if len(validation)
     ]
-    for epoch in loop.run(batches, validation_batches):
-        on_epoch(epoch)
+    with failures_of(clips):
+        for epoch in loop.run(batches, validation_batches):
+            on_epoch(epoch)
     if learner is not model:
         copy_variables(learner, model)
     return loop.state.history
@@ -278,6 +292,7 @@ class _Loop:
             Part(number, settings.accumulation) for number in range(settings.accumulation)
         ]
         self._steps = steps
+        self._several = several
         self._hits = (
             keras.metrics.binary_accuracy if several else keras.metrics.categorical_accuracy
         )
@@ -461,7 +476,9 @@ class _Loop:
 
     def _growth(self, loss: tf.Tensor, labels: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
         count = _count(labels)
-        return tf.stack([loss * count, tf.reduce_sum(self._hits(labels, scores)), count])
+        # Of mixed clips that counts which is the larger part.
+        truth = tf.round(labels) if self._several else labels
+        return tf.stack([loss * count, tf.reduce_sum(self._hits(truth, scores)), count])
 
     def _row_weight(self, rows: tf.Tensor | None) -> tf.Tensor | float:
         return 1.0 if rows is None else row_weight(rows, self._replicas.count)

@@ -59,3 +59,19 @@ def balanced_weights(labels: np.ndarray) -> np.ndarray:
     of_clip = labels.sum(axis=1)
     weights = np.where(of_clip > 0, labels @ rarity / np.maximum(of_clip, 1), rarity.mean())
     return (weights / weights.mean()).astype(np.float32)
+
+
+def repeats(labels: np.ndarray, most: int) -> np.ndarray:
+    """How often an epoch holds each clip, so that rare classes come about as often as frequent.
+
+    Args:
+        labels: `(clips, classes)`, 1 where a clip is of a class. One of several classes comes as
+            often as the rarest of them, one of none once.
+        most: No clip more often than this.
+
+    Returns:
+        Whole numbers of at least one, `(clips,)`.
+    """
+    counts = np.maximum(labels.sum(axis=0), 1)
+    times = np.clip(np.rint(counts.max() / counts), 1, most)
+    return np.maximum(1, (labels * times).max(axis=1)).astype(int)

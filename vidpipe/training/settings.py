@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from vidpipe.datasets.presets import Augmentation
 from vidpipe.errors import UsageError
 from vidpipe.models.architectures import Network, Sampling, chosen, find_defaults
 
@@ -32,7 +33,7 @@ class FitSettings:
         epochs: Passes over the training clips, at most.
         batch_size: Clips a step, of all devices together.
         learning_rate: The largest size of AdamW's steps (Loshchilov & Hutter 2019).
-        augmentation: Whether clips are turned, shifted, sheared and zoomed.
+        augmentation: A key of `vidpipe.datasets.presets.PRESETS`.
         seed: Of the order, the augmentation and dropout.
         schedule: A key of `SCHEDULES` (cosine: Loshchilov & Hutter 2017).
         warmup_share: Share of the steps in which the learning rate grows from zero, where it is not
@@ -47,12 +48,16 @@ class FitSettings:
         accumulation: Pieces in which a batch is learnt from, one after the other, so that less of
             it is in memory at a time; their gradients are added up.
         precision: A key of `PRECISIONS` (float16: Micikevicius et al. 2018).
+        mirrored: Whether augmentation mirrors half of the clips: left and right mean the same.
+        mix: How each clip is mixed with another, a key of `vidpipe.datasets.presets.MIXES`.
+        oversampling: Clips of rare classes come so many times an epoch at most, until these are as
+            frequent as others.
     """
 
     epochs: int
     batch_size: int
     learning_rate: float
-    augmentation: bool
+    augmentation: str
     seed: int
     schedule: str = "cosine"
     warmup_share: float = 0.05
@@ -63,6 +68,17 @@ class FitSettings:
     patience: int = 0
     accumulation: int = 1
     precision: str = "float32"
+    mirrored: bool = False
+    mix: str = "none"
+    oversampling: int = 1
+
+    def __post_init__(self):
+        _ = self.of_clips  # there may be nothing of such a name
+
+    @property
+    def of_clips(self) -> Augmentation:
+        """What is done to clips."""
+        return Augmentation(self.augmentation, self.mirrored, self.mix)
 
 
 def complete(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -97,7 +113,7 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
             name: getattr(spec, name)
             for name in ("epochs", "batch_size", "learning_rate", "dropout", "schedule")
         },
-        "augmentation": True,
+        "augmentation": "article",
         "seed": 0,
     }
     fields = {**defaults, **given, "fine_tune": fine_tune}

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vidpipe.datasets.presets import PRESETS
 from vidpipe.errors import UsageError
 from vidpipe.training.settings import SCHEDULES
 
@@ -21,7 +22,7 @@ SEARCHED = {
     "label_smoothing": "0 to 0.2",
     "ema": "none, 0.9 or 0.99",
     "schedule": "cosine or constant",
-    "augmentation": "with or without",
+    "augmentation": "none, light, article or strong",
     "balanced": "class weights, with or without",
 }
 ARCHITECTURE = "architecture"
@@ -97,7 +98,7 @@ def make_space(trainings: Mapping[str, Mapping[str, Any]], searched: Sequence[st
         "label_smoothing": Range(0.0, 0.2),
         "ema": choice("ema", 0.0, 0.9, 0.99),
         "schedule": choice("schedule", *SCHEDULES),
-        "augmentation": choice("augmentation", True, False),
+        "augmentation": choice("augmentation", *PRESETS),
         "balanced": choice("balanced", True, False),
     }
     space = {name: part for name, part in parts.items() if name in searched}

@@ -1,5 +1,8 @@
 """CVAT's XML for video, version 1.1: tracks of boxes in pixels, of one task or of a project.
 
+Of CVAT for images the tags are read, which that for video has not: one of the first frame is a
+label of the whole video.
+
 Boxes move evenly between the frames that are given; a track ends with its last box, as CVAT writes
 every frame. The XML comes from strangers: it is read piece by piece, and one with a document type,
 which is where entities are made, is refused.
@@ -39,8 +42,12 @@ _TASK_FIELDS = ("id", "name", "subset", "source", "frame_filter")
 _ROTATED = "boxes that are turned"
 _ATTRIBUTES = "attributes of boxes"
 _ODD_LABEL = "labels with characters that XML cannot hold"
+_LATER_TAGS = "tags of other frames than the first, which is where labels of the video are"
+_OF_IMAGES = "CVAT for images, which are read of CVAT for video 1.1"
+_FOR_IMAGES = "this is CVAT for images; export it as CVAT for video 1.1"
 _TWICE = "second boxes of one track in one frame"
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_VIDEO_ID = re.compile("[0-9a-f]{64}")
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._()+-]*(?<! )")
 _SUBSETS = {"train": "Train", "validation": "Validation", "test": "Test"}
 
@@ -71,13 +78,18 @@ class _Track:
     keyframes: list[Keyframe] = field(default_factory=list)
 
 
+def holds_xml(text: str) -> bool:
+    """Whether XML can hold a text."""
+    return not _NOT_XML.search(text)
+
+
 def recognises(given: Given) -> bool:
     """By its ending."""
     return given.ends_in(".xml")
 
 
 def read(given: Given, reader: Reader) -> None:
-    """Reads boxes in frames."""
+    """Reads boxes in frames, and tags of whole videos."""
     if given.is_folder:
         raise ValueError("CVAT's XML is one file")
     _Document(reader).read(given.content)
@@ -103,7 +115,9 @@ class _Document:
         self._tasks: list[_Task] = []
         self._source = ""
         self._track: _Track | None = None
-        self._has_images = False
+        self._frame: dict[str, str] = {}
+        self._first_image = ""  # where it is
+        self._has_tags = False
 
     def read(self, content: bytes) -> None:
         """Reads all of it.
@@ -121,6 +135,8 @@ class _Document:
             raise ValueError(
                 f"line {error.lineno}: not XML: {expat.ErrorString(error.code)}"
             ) from error
+        if self._first_image and not self._has_tags:
+            self._reader.fault(f"{self._first_image}: {_FOR_IMAGES}")
 
     def _refuse(self, *_doctype: Any) -> None:
         raise ValueError(f"{self._where}: a document type (<!DOCTYPE) is refused; leave it out")
@@ -151,11 +167,15 @@ class _Document:
                 self._reader.left_out[f"shapes that are no boxes ({shape})"] += 1
             case ["track", "box", "attribute"]:
                 self._reader.left_out[_ATTRIBUTES] += 1
-            case ["image"] if not self._has_images:
-                self._has_images = True
-                self._reader.fault(
-                    f"{self._where}: this is CVAT for images; export it as CVAT for video 1.1"
-                )
+            case ["image"]:
+                self._frame = attributes
+                self._first_image = self._first_image or self._where
+            case ["image", "tag"]:
+                self._has_tags = True
+                with self._reader.at(self._where):
+                    self._add_tag(attributes)
+            case ["image", shape] if shape in ("box", *_SHAPES):
+                self._reader.left_out[f"shapes of {_OF_IMAGES} ({shape})"] += 1
 
     def _data(self, data: str) -> None:
         if self._path[1:2] == ["meta"] and len(self._text) < _MAX_TEXT:
@@ -201,13 +221,19 @@ class _Document:
             )
         )
 
+    def _add_tag(self, attributes: Mapping[str, str]) -> None:
+        if integer(self._frame.get("id"), "id is the number of a frame, from 0 on"):
+            self._reader.left_out[_LATER_TAGS] += 1
+            return
+        video, video_id = self._video_of(self._frame)
+        said = Statement(attributes.get("label", ""))
+        self._reader.add(self._where, video, video_id, said)
+
     def _add_track(self, track: _Track) -> None:
         if not track.keyframes:
             raise ToldError
-        task = self._task_of(track)
-        if task.found is None:
-            task.found = self._find(task)
-        video, video_id = task.found
+        task = self._task_of(track.attributes)
+        video, video_id = self._video_of(track.attributes)
         reader, facts = self._reader, self._reader.clock(video, video_id)
         width, height = _size(task, facts)
         label = track.attributes.get("label", "")
@@ -236,8 +262,15 @@ class _Document:
                     end_s=time_s,
                 )
 
-    def _task_of(self, track: _Track) -> _Task:
-        task_id = track.attributes.get("task_id")
+    def _video_of(self, attributes: Mapping[str, str]) -> tuple[str, str]:
+        """Name and id of the video that a track or a picture belongs to."""
+        task = self._task_of(attributes)
+        if task.found is None:
+            task.found = self._find(task)
+        return task.found
+
+    def _task_of(self, attributes: Mapping[str, str]) -> _Task:
+        task_id = attributes.get("task_id")
         if task_id is None:
             if len(self._tasks) > 1:
                 raise ValueError("of several tasks, task_id tells which one a track belongs to")
@@ -257,6 +290,9 @@ class _Document:
         names = [name for name in names if name]
         if not names:
             raise ValueError("nothing tells which video it is: meta has no source, and no name")
+        if _VIDEO_ID.fullmatch(names[-1]):
+            # Tasks that vidpipe asks for are called so, wherever CVAT got the video from.
+            return names[-1], self._reader.find(names[-1], self._reader.videos.find_id)
         find = self._reader.videos.find_path
         for name in names:
             with contextlib.suppress(UnknownVideoError):

@@ -31,6 +31,8 @@ from vidpipe.datasets.formats.shape import (
 )
 from vidpipe.datasets.video_names import UnknownVideoError, VideoFacts, VideoNames
 
+VIDEO, CHOICES, TIMELINE = "video", "label", "timeline"  # the tags of the labelling configuration
+VIDEO_ID = "vidpipe_video_id"  # in `data`: the video, whatever its address says
 _UPLOADED = re.compile(r"[0-9a-f]{8}-(.+)")
 _VIDEO_MEMBERS = ("video", "video_url", "url", "file")
 _SKIPPED = "annotations that were skipped (was_cancelled)"
@@ -75,8 +77,13 @@ def _read_task(
     annotations = list(objects(reader, task, "annotations", where))
     if not annotations:
         return
-    video = _video(member(task, "data", dict, "an object"))
-    video_id = reader.find(video, finds)
+    data = member(task, "data", dict, "an object")
+    if VIDEO_ID in data:
+        video = member(data, VIDEO_ID, str, "a text")
+        video_id = reader.find(video, reader.videos.find_id)
+    else:
+        video = _video(data)
+        video_id = reader.find(video, finds)
     for place, annotation in annotations:
         with reader.at(place):
             if annotation.get("was_cancelled"):
@@ -383,7 +390,7 @@ def write(annotations: Sequence[Annotation], videos: VideoNames) -> bytes:
             by = {"completed_by": {"email": annotator}} if annotator else {}
             results = list(_write_results(of_annotator, videos.videos[video_id]))
             written.append({**by, "result": results})
-        data = {"video": _address(video_id, videos)}
+        data = {VIDEO: _address(video_id, videos)}
         document.append({"id": number_, "data": data, "annotations": written})
     return json.dumps(document, ensure_ascii=False, indent=1).encode()
 
@@ -397,14 +404,14 @@ def _address(video_id: str, videos: VideoNames) -> str:
 
 
 def _write_results(annotations: list[Annotation], facts: VideoFacts) -> Iterator[dict[str, Any]]:
-    to_video = {"to_name": "video"}
+    to_video = {"to_name": VIDEO}
     whole = [
         a.said.label for a in annotations if a.key.start_s is None and a.said.label is not None
     ]
     if whole:
         yield {
             **to_video,
-            "from_name": "label",
+            "from_name": CHOICES,
             "type": "choices",
             "value": {"choices": whole},
         }
@@ -414,17 +421,7 @@ def _write_results(annotations: list[Annotation], facts: VideoFacts) -> Iterator
         if said.box is not None:
             boxes[said.track, said.label].append(annotation)
         elif key.start_s is not None:
-            first = facts.frame_of(key.start_s)
-            last = max(first, facts.frame_of(key.end_s) - 1)
-            yield {
-                **to_video,
-                "from_name": "timeline",
-                "type": "timelinelabels",
-                "value": {
-                    "ranges": [{"start": first + 1, "end": last + 1}],
-                    "timelinelabels": [said.label],
-                },
-            }
+            yield timeline(said.label, key.start_s, key.end_s, facts)
     for (track, label), of_track in boxes.items():
         yield {
             **to_video,
@@ -433,6 +430,21 @@ def _write_results(annotations: list[Annotation], facts: VideoFacts) -> Iterator
             "type": "videorectangle",
             "value": {"labels": [label], "sequence": list(_write_sequence(of_track, facts))},
         }
+
+
+def timeline(label: str, start_s: float, end_s: float, facts: VideoFacts) -> dict[str, Any]:
+    """A label of a range of frames, as a result; the frame rate must be known."""
+    first = facts.frame_of(start_s)
+    last = max(first, facts.frame_of(end_s) - 1)
+    return {
+        "to_name": VIDEO,
+        "from_name": TIMELINE,
+        "type": "timelinelabels",
+        "value": {
+            "ranges": [{"start": first + 1, "end": last + 1}],
+            "timelinelabels": [label],
+        },
+    }
 
 
 def _write_sequence(boxes: list[Annotation], facts: VideoFacts) -> Iterator[dict[str, Any]]:

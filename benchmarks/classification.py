@@ -5,8 +5,9 @@
 Below the folder CLIPS lies one folder a class, whose files are told apart by number: neighbours may
 come from one recording, so that the folds are ranges of them. WEIGHTS is a file for the backbone
 (`vidpipe/models/weights.py`). All clips of a fold are predicted by networks that saw none of it,
-and all folds are judged together, with an interval by bootstrap over the ranges. Nothing is
-chosen: each architecture is trained as it is where a form is left empty, but for the frames.
+and all folds are judged together, with an interval by bootstrap over the ranges. Each architecture
+is trained as it is where a form is left empty, but for the frames. Last comes what is chosen among
+those behind the backbone: for each fold anew, by training and predicting within the others alone.
 
 Beside them, on the same clips and folds, what people do first: the same backbone at the size that
 it was made for, the mean of its features, and the logistic regression of scikit-learn.
@@ -135,6 +136,24 @@ def trained(clips: Clips, config: dict, seed: int, inputs: np.ndarray) -> Callab
     return predict
 
 
+def choosing(clips: Clips, candidates: dict[str, Callable]) -> Callable:
+    """A `predict` of `Clips.judged` that takes the one which predicts best within what it learns
+    from, fold by fold; of equal ones the first."""
+
+    def predict(train: np.ndarray, test: np.ndarray) -> np.ndarray:
+        right = dict.fromkeys(candidates, 0)
+        for name, candidate in candidates.items():
+            for fold in sorted(set(clips.fold[train])):
+                held_out = train[clips.fold[train] == fold]
+                found = candidate(train[clips.fold[train] != fold], held_out)
+                right[name] += int((found == clips.truth[held_out]).sum())
+        best = max(candidates, key=right.__getitem__)
+        print(f"chosen: {best}, of {right}", flush=True)
+        return candidates[best](train, test)
+
+    return predict
+
+
 def main() -> None:
     """Prints a row for each architecture, with and without weights."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -165,6 +184,7 @@ def main() -> None:
         size = {"frames": args.frames, "height": args.height, "width": args.width}
         native = Sampling(**size)
         grids = encode(clips, args.backbone, args.weights, native, GRID)
+        candidates: dict[str, Callable] = {}
         for architecture in args.architectures:
             behind = complete(
                 {
@@ -188,6 +208,8 @@ def main() -> None:
                     judged = clips.judged(trained(clips, config, seed, inputs))
                     print(f"{architecture}, {name}, seed {seed} | {judged} | {told}", flush=True)
                 keras.utils.clear_session()
+            candidates[architecture] = trained(clips, behind, args.seeds[0], coarse)
+        print(f"chosen within | {clips.judged(choosing(clips, candidates))}", flush=True)
 
 
 if __name__ == "__main__":

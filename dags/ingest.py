@@ -31,14 +31,9 @@ from airflow.sdk import DAG, Param
 
 from vidpipe.config import load_settings
 from vidpipe.orchestration.common import audit_what_is_done, dag_settings, shard_settings
+from vidpipe.orchestration.extraction_params import extraction_params, retry_params
 from vidpipe.orchestration.operator import StageOperator
-from vidpipe.orchestration.params import (
-    budget_params,
-    extraction_params,
-    retry_params,
-    runtime_params,
-    text_param,
-)
+from vidpipe.orchestration.params import budget_params, runtime_params, text_param
 
 SETTINGS = load_settings()
 EXTRACT = SETTINGS.extract

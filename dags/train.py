@@ -53,17 +53,14 @@ from vidpipe.orchestration.common import (
     dag_settings,
     training_settings,
 )
+from vidpipe.orchestration.dataset_params import dataset_params
 from vidpipe.orchestration.offer import ApprovePromotionOperator
 from vidpipe.orchestration.operator import StageOperator
-from vidpipe.orchestration.params import (
+from vidpipe.orchestration.params import pod_params, runtime_params, task_param
+from vidpipe.orchestration.training_params import (
     architectures_param,
-    dataset_params,
     gate_params,
-    missing_data_params,
     network_params,
-    pod_params,
-    runtime_params,
-    task_param,
     training_params,
 )
 
@@ -71,7 +68,6 @@ PARAMS = {
     "task": task_param(),
     "architectures": architectures_param(),
     **dataset_params(),
-    **missing_data_params(),
     **network_params(),
     **training_params(),
     **gate_params(),

@@ -38,16 +38,13 @@ from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOpe
 from airflow.sdk import DAG
 
 from vidpipe.orchestration.common import audit_what_is_done, dag_settings, training_settings
+from vidpipe.orchestration.dataset_params import dataset_params
 from vidpipe.orchestration.offer import OfferOperator
 from vidpipe.orchestration.operator import StageOperator
-from vidpipe.orchestration.params import (
+from vidpipe.orchestration.params import pod_params, runtime_params, task_param
+from vidpipe.orchestration.training_params import (
     architectures_param,
-    dataset_params,
-    missing_data_params,
     network_params,
-    pod_params,
-    runtime_params,
-    task_param,
     training_params,
     tuning_params,
 )
@@ -58,7 +55,6 @@ PARAMS = {
     "architectures": architectures_param(),
     **tuning_params(),
     **dataset_params(),
-    **missing_data_params(),
     **network_params(),
     **training_params(),
 }

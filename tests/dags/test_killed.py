@@ -134,9 +134,12 @@ def test_a_tuning_survives_the_scheduler_and_is_one_click_from_train(stack, tmp_
     path = f"/dags/tune/dagRuns/{run['dag_run_id']}/taskInstances/offer/-1/hitlDetails"
     airflow._call("PATCH", path, json={"chosen_options": ["Approve"], "params_input": {}})
     airflow.unpause("train")
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not (trainings := airflow.runs("train")):
-        assert time.monotonic() < deadline
+        left = airflow.task_instances("tune", run["dag_run_id"])
+        assert time.monotonic() < deadline, [
+            (ti["task_id"], ti["state"], airflow.task_log(ti)) for ti in left[-2:]
+        ]
         time.sleep(1)
     assert airflow_api.watch(airflow, "train", trainings[0]["dag_run_id"]) == "success"
     assert trainings[0]["conf"] == airflow.xcom(best)["train"]

@@ -8,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vidpipe.datasets.consensus import Span
-from vidpipe.datasets.windows import Window
+from vidpipe.datasets.windows import Segment, Window
 from vidpipe.evaluation.timeline import (
-    Segment,
     average_precision_at,
     find_segments,
     moments_of,

@@ -1,4 +1,4 @@
-"""Windows: the stretches of a video of which a model sees a clip each."""
+"""Windows: the stretches of a video of which a model sees a clip each; and what it sees there."""
 
 from __future__ import annotations
 
@@ -38,6 +38,22 @@ class Window(NamedTuple):
         moments = self.start_s + (np.arange(frames) + self.shift) / frames * length_s
         around = (np.arange(finer) - finer // 2) / (frames * finer) * length_s
         return (moments[:, None] + around).ravel()
+
+
+class Segment(NamedTuple):
+    """A stretch of a video in which something is seen.
+
+    Attributes:
+        start_s: Since the start of the video.
+        end_s: Likewise.
+        label: What is seen.
+        score: The highest of its moments.
+    """
+
+    start_s: float
+    end_s: float
+    label: str
+    score: float
 
 
 def windows_of(sampling: Sampling, start_s: float, end_s: float) -> list[Window]:

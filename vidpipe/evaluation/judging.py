@@ -13,12 +13,11 @@ import numpy as np
 from vidpipe.datasets.clips import average_clips
 from vidpipe.datasets.consensus import Span
 from vidpipe.datasets.labelled import Dataset, LabelledVideo
-from vidpipe.datasets.windows import Window
+from vidpipe.datasets.windows import Segment, Window
 from vidpipe.evaluation.metrics import Evaluation, evaluate
 from vidpipe.evaluation.several import SeveralLabels, evaluate_several
 from vidpipe.evaluation.timeline import (
     OVERLAPS,
-    Segment,
     average_precision_at,
     find_segments,
     moments_of,

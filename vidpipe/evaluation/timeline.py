@@ -7,33 +7,16 @@ that follow each other, the same for all models: each has the mean of the window
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 from vidpipe.datasets.consensus import Span
-from vidpipe.datasets.windows import Window
+from vidpipe.datasets.windows import Segment, Window
 from vidpipe.evaluation.metrics import average_precision
 
 MOMENT_S = 0.5
 LEAVES = 0.5  # share of the score it begins with, below which a segment ends
 OVERLAPS = (0.3, 0.5, 0.7)
-
-
-class Segment(NamedTuple):
-    """A stretch of a video in which something is seen.
-
-    Attributes:
-        start_s: Since the start of the video.
-        end_s: Likewise.
-        label: What is seen.
-        score: The highest of its moments.
-    """
-
-    start_s: float
-    end_s: float
-    label: str
-    score: float
 
 
 def moments_of(duration_s: float) -> np.ndarray:

@@ -18,7 +18,8 @@ from pyiceberg.expressions import EqualTo
 
 from vidpipe.config import Settings
 from vidpipe.datasets.annotations import Key, Statement, current_labels
-from vidpipe.datasets.reviews import (
+from vidpipe.errors import BadInputError, UsageError, VidpipeError
+from vidpipe.evaluation.reviews import (
     DISAGREEING,
     RANDOM,
     UNCERTAIN,
@@ -27,7 +28,6 @@ from vidpipe.datasets.reviews import (
     answers_to,
     measure,
 )
-from vidpipe.errors import BadInputError, UsageError, VidpipeError
 from vidpipe.lake.results import show_rows
 from vidpipe.lake.tables import Lake
 

@@ -15,10 +15,10 @@ from pyiceberg.expressions import In
 
 from vidpipe import tracking
 from vidpipe.datasets.clips import read_clips
-from vidpipe.datasets.windows import Window
+from vidpipe.datasets.windows import Segment, Window
 from vidpipe.errors import MediaError, NothingToDoError
 from vidpipe.evaluation.several import decisions
-from vidpipe.evaluation.timeline import Segment, find_segments, moments_of, score_moments
+from vidpipe.evaluation.timeline import find_segments, moments_of, score_moments
 from vidpipe.lake import layout
 from vidpipe.lake.tables import Lake
 from vidpipe.stages.attempt import Attempt, ItemRows

@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow.dataset as ds
 
 from vidpipe import tracking
-from vidpipe.datasets.reviews import Labels, best_scores, draw
 from vidpipe.evaluation.figures import SHEET_CLIPS, draw_flips
+from vidpipe.evaluation.reviews import Labels, best_scores, draw
 from vidpipe.lake.tables import Lake
 from vidpipe.stages.attempt import Attempt
 from vidpipe.stages.backlog import stale_videos

@@ -16,7 +16,9 @@ from typing import Any
 
 from vidpipe import tracking
 from vidpipe.datasets.formats.asking import Question, write_questions
-from vidpipe.datasets.reviews import (
+from vidpipe.datasets.video_names import VideoFacts
+from vidpipe.errors import DeniedError, NotFoundError, NothingToDoError, UsageError
+from vidpipe.evaluation.reviews import (
     DISAGREEING,
     RANDOM,
     UNCERTAIN,
@@ -26,8 +28,6 @@ from vidpipe.datasets.reviews import (
     least_sure,
     most_at_odds,
 )
-from vidpipe.datasets.video_names import VideoFacts
-from vidpipe.errors import DeniedError, NotFoundError, NothingToDoError, UsageError
 from vidpipe.lake import layout
 from vidpipe.lake.store import MAX_LINK_HOURS
 from vidpipe.lake.tables import Lake

@@ -9,9 +9,9 @@ import pyarrow.dataset as ds
 from pyiceberg.expressions import EqualTo
 
 from vidpipe.datasets.annotations import current_labels
-from vidpipe.datasets.reviews import Labels, best_scores
 from vidpipe.datasets.splits import TEST
-from vidpipe.evaluation.timeline import Segment
+from vidpipe.datasets.windows import Segment
+from vidpipe.evaluation.reviews import Labels, best_scores
 from vidpipe.lake.tables import Lake
 from vidpipe.stages.manifest import now
 

@@ -11,7 +11,7 @@ from pyiceberg.expressions import In
 
 from vidpipe import tracking
 from vidpipe.datasets.clips import read_clips
-from vidpipe.evaluation.timeline import Segment
+from vidpipe.datasets.windows import Segment
 from vidpipe.lake.tables import Lake
 from vidpipe.stages.attempt import Attempt
 from vidpipe.stages.label import BATCH_VIDEOS, say

@@ -14,8 +14,8 @@ from vidpipe.datasets.formats.cvat import holds_xml
 from vidpipe.datasets.formats.given import of_file
 from vidpipe.datasets.formats.importing import parse_annotations
 from vidpipe.datasets.video_names import VideoFacts, VideoNames
+from vidpipe.datasets.windows import Segment
 from vidpipe.errors import BadInputError
-from vidpipe.evaluation.timeline import Segment
 
 VIDEO, OTHER, UNKNOWN = "a" * 64, "b" * 64, "c" * 64
 FACTS = VideoFacts(2.0, 10.0, 64, 48)

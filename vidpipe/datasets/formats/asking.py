@@ -14,7 +14,7 @@ from xml.sax.saxutils import escape, quoteattr
 from vidpipe.datasets.formats.cvat import holds_xml
 from vidpipe.datasets.formats.label_studio import CHOICES, TIMELINE, VIDEO, VIDEO_ID, timeline
 from vidpipe.datasets.video_names import VideoFacts
-from vidpipe.evaluation.timeline import Segment
+from vidpipe.datasets.windows import Segment
 
 LABEL_STUDIO = "label-studio.json"
 LABEL_STUDIO_CONFIG = "label-studio.xml"

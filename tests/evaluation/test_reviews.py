@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vidpipe.datasets.annotations import Box, Key, Statement
-from vidpipe.datasets.reviews import (
+from vidpipe.evaluation.reviews import (
     Answer,
     answers_to,
     draw,

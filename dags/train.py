@@ -66,7 +66,9 @@ from vidpipe.orchestration.training_params import (
 
 PARAMS = {
     "task": task_param(),
-    "architectures": architectures_param(),
+    "architectures": architectures_param(
+        "Several are trained each by itself; the best on the validation videos meets the champion."
+    ),
     **dataset_params(),
     **network_params(),
     **training_params(),
@@ -91,8 +93,8 @@ with DAG(
     )
 
     @task_group(prefix_group_id=False)
-    def family(train: str, evaluate: str) -> None:
-        """What is done for each of the architectures."""
+    def architecture(train: str, evaluate: str) -> None:
+        """What is done for each of them."""
         pod = {name: dag.param(name) for name in POD}
         training = StageOperator(
             task_id="train", stage="train", shard=train, pod=pod, **training_settings()
@@ -112,11 +114,11 @@ with DAG(
         task_id="promote",
         stage="promote",
         shard="{{ ti.xcom_pull('snapshot', key='last') }}",
-        # Of what there is: a family that failed does not take the others with it.
+        # Of what there is: a architecture that failed does not take the others with it.
         trigger_rule="all_done_min_one_success",
         **notify.waiting_promotion(),
     )
-    families = family.expand_kwargs(snapshot.output)
-    families >> preview >> approval >> promote
-    families >> promote
+    models = architecture.expand_kwargs(snapshot.output)
+    models >> preview >> approval >> promote
+    models >> promote
     audit_what_is_done(snapshot, promote, needed="promote")

@@ -35,7 +35,7 @@ cause, and clear it.
 from __future__ import annotations
 
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
-from airflow.sdk import DAG
+from airflow.sdk import DAG, task_group
 
 from vidpipe.orchestration.common import audit_what_is_done, dag_settings, training_settings
 from vidpipe.orchestration.dataset_params import dataset_params
@@ -52,7 +52,7 @@ from vidpipe.orchestration.training_params import (
 ASK_HOURS = "ask_hours"
 PARAMS = {
     "task": task_param(),
-    "architectures": architectures_param(),
+    "architectures": architectures_param("Of several the best is searched, too."),
     **tuning_params(),
     **dataset_params(),
     **network_params(),
@@ -74,12 +74,14 @@ with DAG(
         stage="tune",
         config={name: dag.param(name) for name in PARAMS if name != ASK_HOURS},
     )
-    trial = StageOperator.partial(
-        task_id="trial",
-        stage="trial",
-        pod={name: dag.param(name) for name in POD},
-        **training_settings(),
-    ).expand(shard=tune_plan.output)
+
+    # A group, for parameters of the run that a mapped operator has look different at each parsing.
+    @task_group(prefix_group_id=False)
+    def trials(shard: str) -> None:
+        """Each a training."""
+        pod = {name: dag.param(name) for name in POD}
+        StageOperator(task_id="trial", stage="trial", shard=shard, pod=pod, **training_settings())
+
     best = StageOperator(
         task_id="best",
         stage="best",
@@ -95,5 +97,5 @@ with DAG(
     start_train = TriggerDagRunOperator(
         task_id="start_train", trigger_dag_id="train", conf=best.output["train"]
     )
-    trial >> best
+    trials.expand(shard=tune_plan.output) >> best
     audit_what_is_done(tune_plan, best, needed="best") >> offer >> start_train

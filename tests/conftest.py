@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from tests.mlflow_server import MlflowServer, serve_mlflow
@@ -15,6 +16,10 @@ from tests.servers import S3Server, new_lake, serve_s3, serve_webhook
 from vidpipe.lake.tables import Lake
 
 TESTS = Path(__file__).parent
+
+# How long an example takes is no matter of a test: machines are shared.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

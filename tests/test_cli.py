@@ -103,6 +103,8 @@ def test_query_takes_times_as_changes_does(lake, tmp_path):
     config_file(lake, tmp_path / "vidpipe.toml")
     for when in ("yesterday", "2 hours ago", "2026-01-31T18:00Z"):
         assert vidpipe(tmp_path, "query", "select 1", "--at", when) == (0, "")
+    # As the examples of the docs begin.
+    assert vidpipe(tmp_path, "query", "-- How many?\nselect 1") == (0, "")
     exit_code, told = vidpipe(tmp_path, "query", "select 1", "--at", "soon")
     assert exit_code == EXIT_USAGE and "Received: 'soon'" in told
 

@@ -18,7 +18,7 @@ from typing import NoReturn
 import click
 
 from vidpipe.datasets.formats import AUTO, NAMES
-from vidpipe.errors import StoppedError, UsageError, VidpipeError
+from vidpipe.errors import EXIT_TEMPORARY, StoppedError, UsageError, VidpipeError
 from vidpipe.reasons import RETRY_REASONS
 from vidpipe.stages.working import leave_word
 
@@ -186,7 +186,7 @@ def demo(videos: Path | None, labels: Path | None, clips: int, seed: int) -> Non
 @click.argument("dag")
 @click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="A parameter of it.")
 def run(dag: str, params: tuple[str, ...]) -> None:
-    """Trigger a DAG, show its progress, end with its state (0: success).
+    """Trigger a DAG, show its progress, end with its state (0: success, 75: it waits for people).
 
     \b
     Example:
@@ -195,7 +195,7 @@ def run(dag: str, params: tuple[str, ...]) -> None:
     from vidpipe.local import airflow_api
 
     state = airflow_api.run_dag(dag, params)
-    sys.exit(0 if state == "success" else 1)
+    sys.exit({"success": 0, airflow_api.ASKS: EXIT_TEMPORARY}.get(state, 1))
 
 
 @cli.command()
@@ -242,7 +242,8 @@ def tables() -> None:
     results.print_tables()
 
 
-@cli.command()
+# A statement may begin with a comment, `-- …`, which is no option.
+@cli.command(context_settings={"ignore_unknown_options": True})
 @click.argument("sql")
 @click.option(
     "--format",

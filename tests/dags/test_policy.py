@@ -45,6 +45,13 @@ def test_dag_is_a_manual(dag):
     assert "vidpipe" in dag.tags
 
 
+def test_it_is_the_same_whenever_it_is_parsed(dag):
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    # An address in it would be a new version of the DAG each time.
+    assert " object at 0x" not in json.dumps(DagSerialization.to_dict(dag), default=str)
+
+
 def test_one_run_at_a_time(dag):
     # A run that waits for somebody's answer does not hold up the next.
     waits = {"offer", "approval"} & set(dag.task_ids)

@@ -11,10 +11,10 @@ from vidpipe.evaluation.ranking import Ranked, rank, show_ranking
 share = st.integers(0, 4).map(lambda n: n / 4)
 
 
-def model(family: str, accuracy: float | None, loss: float | None, test: float) -> Ranked:
+def model(architecture: str, accuracy: float | None, loss: float | None, test: float) -> Ranked:
     interval = Interval(test, test)
     return Ranked(
-        family, "accuracy", accuracy, loss, test, interval, test, 1e6, 1e9, 0.1, 60.0, "run"
+        architecture, "accuracy", accuracy, loss, test, interval, test, 1e6, 1e9, 0.1, 60.0, "run"
     )
 
 
@@ -22,7 +22,7 @@ def model(family: str, accuracy: float | None, loss: float | None, test: float) 
 def test_the_best_on_validation_is_first_whatever_the_test_says(numbers):
     models = [model(str(n), *values) for n, values in enumerate(numbers)]
     ranking = rank(models)
-    keys = [(-m.validation, m.validation_loss, int(m.family)) for m in ranking]
+    keys = [(-m.validation, m.validation_loss, int(m.architecture)) for m in ranking]
     assert keys == sorted(keys)
     assert set(ranking) == set(models)
 
@@ -35,7 +35,7 @@ def test_without_validation_videos_the_order_given_stays():
 def test_the_table_has_a_line_for_each():
     ranking = [model("cnn", 0.9, 0.1, 0.75), model("attention", None, None, 0.5)]
     heading, *lines = show_ranking(ranking).splitlines()
-    assert heading.split()[:4] == ["family", "validation", "accuracy", "test"]
+    assert heading.split()[:4] == ["architecture", "validation", "accuracy", "test"]
     assert lines[0].split() == [
         *("cnn", "0.900", "0.750", "0.750", "to", "0.750", "0.750"),
         *("1,000,000", "1", "0.1000", "60"),

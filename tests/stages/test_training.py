@@ -98,6 +98,8 @@ def test_a_training_is_pinned_run_measured_promoted_and_published(videos, task, 
 
     run = MlflowClient(mlflow.uri).get_run(train.result["mlflow_run_id"])
     assert run.info.status == "FINISHED"
+    models = MlflowClient(mlflow.uri).search_logged_models([run.info.experiment_id])
+    assert [model.source_run_id for model in models] == [run.info.run_id]
     assert run.data.params["dataset_version"] == plan.result["dataset"]
     assert run.data.params["snapshot_frames"] == str(lake.published()["frames"])
     assert run.data.tags["vidpipe.code_version"] == "test"
@@ -200,8 +202,8 @@ def test_families_are_ranked_and_one_that_failed_takes_none_with_it(videos, task
     ranking = load_dict(f"runs:/{version.run_id}/ranking.json")
     first, second = ranking["ranking"]
     assert first["mlflow_run_id"] == version.run_id
-    assert first["family"] == promoted.result["architecture"]
-    assert {first["family"], second["family"]} == {"cnn_rnn", "attention"}
+    assert first["architecture"] == promoted.result["architecture"]
+    assert {first["architecture"], second["architecture"]} == {"cnn_rnn", "attention"}
     assert first["validation"] >= second["validation"]
     evaluated = {r.result["mlflow_run_id"]: r.result for r in reports if "metrics" in r.result}
     for of in (first, second):
@@ -216,7 +218,10 @@ def test_families_are_ranked_and_one_that_failed_takes_none_with_it(videos, task
     assert ranking["failed"] == {"cnn": "train ended with 65: no luck"}
     told = promoted.result["summary"].splitlines()
     assert told[0].endswith("is the champion. " + promoted.result["why"])
-    assert [line.split()[0] for line in told[2:4]] == [first["family"], second["family"]]
+    assert [line.split()[0] for line in told[2:4]] == [
+        first["architecture"],
+        second["architecture"],
+    ]
     assert told[-1] == "cnn failed: train ended with 65: no luck"
 
     outcomes = {
@@ -228,7 +233,7 @@ def test_families_are_ranked_and_one_that_failed_takes_none_with_it(videos, task
     assert outcomes["evaluate", f"{task}/attention"] == "done"
     assert outcomes["promote", f"{task}/cnn+cnn_rnn+attention"] == "done"
     (promotion,) = (row for row in rows(lake, "promotions") if row["task"] == task)
-    assert f"{first['family']} is the best of 2" in promotion["why"]
+    assert f"{first['architecture']} is the best of 2" in promotion["why"]
 
 
 def test_nothing_is_published_of_a_training_that_promoted_nothing(videos, task, tmp_path):

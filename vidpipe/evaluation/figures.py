@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -239,6 +240,8 @@ def draw_ranking(ranking: Sequence[Ranked], title: str) -> Figure:
     figure = Figure(figsize=(7, 5), layout="constrained", dpi=120)
     axes = figure.add_subplot()
     largest = max(of.parameters for of in ranking)
+    times_s = [of.cpu_seconds_per_clip for of in ranking]
+    middle = math.sqrt(min(times_s) * max(times_s))
     for place, of in enumerate(ranking):
         seconds, low_high = of.cpu_seconds_per_clip, of.test_interval
         colour = f"C{place}"
@@ -251,10 +254,12 @@ def draw_ranking(ranking: Sequence[Ranked], title: str) -> Figure:
             alpha=0.6,
             zorder=3,
         )
+        to_the_left = seconds > middle
         axes.annotate(
-            f"{place + 1}. {_short(of.family)}, {_count(of.parameters)}",
+            f"{place + 1}. {_short(of.architecture)}, {_count(of.parameters)}",
             (seconds, of.test),
-            xytext=(12, 6),
+            xytext=(-12 if to_the_left else 12, 6),
+            ha="right" if to_the_left else "left",
             textcoords="offset points",
             parse_math=False,
         )

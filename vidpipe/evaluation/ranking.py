@@ -22,7 +22,7 @@ class Ranked:
     """A trained model, and what it takes.
 
     Attributes:
-        family: Its architecture.
+        architecture: Its name.
         headline: The metric by which models are compared, such as accuracy.
         validation: It, on the validation videos; None where there are none.
         validation_loss: On the same.
@@ -36,7 +36,7 @@ class Ranked:
         mlflow_run_id: Its run.
     """
 
-    family: str
+    architecture: str
     headline: str
     validation: float | None
     validation_loss: float | None
@@ -50,11 +50,13 @@ class Ranked:
     mlflow_run_id: str
 
     @classmethod
-    def of(cls, family: str, evaluated: Mapping[str, Any], logged: Mapping[str, float]) -> Ranked:
+    def of(
+        cls, architecture: str, evaluated: Mapping[str, Any], logged: Mapping[str, float]
+    ) -> Ranked:
         """One of the result of its evaluation and of the metrics of its run in MLflow."""
         headline = evaluated["headline"]
         return cls(
-            family,
+            architecture,
             headline,
             logged.get(f"best_validation_{headline}"),
             logged.get("best_validation_loss"),
@@ -86,7 +88,7 @@ def rank(models: Sequence[Ranked]) -> list[Ranked]:
 def show_ranking(ranking: Sequence[Ranked]) -> str:
     """The ranking as a table in plain text."""
     table = Table(box=None, pad_edge=False)
-    table.add_column("family", no_wrap=True)
+    table.add_column("architecture", no_wrap=True)
     for heading in (
         f"validation {ranking[0].headline}",
         "test",
@@ -100,7 +102,7 @@ def show_ranking(ranking: Sequence[Ranked]) -> str:
         table.add_column(heading, no_wrap=True, justify="right")
     for of in ranking:
         table.add_row(
-            of.family,
+            of.architecture,
             "" if of.validation is None else f"{of.validation:.3f}",
             f"{of.test:.3f}",
             str(of.test_interval),

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 
 def draw_history(
@@ -30,6 +31,7 @@ def draw_history(
     axes.plot(at[ended], best, color="C0", drawstyle="steps-post", label="the best so far")
     axes.set_ylim(-0.02, 1.02)
     axes.set_xlabel("trial")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel("accuracy on the validation videos")
     axes.set_title(title, parse_math=False)
     figure.legend(loc="outside lower center", ncols=3)

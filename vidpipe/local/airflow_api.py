@@ -311,7 +311,7 @@ def watch(
     A run of which nothing is left but a question to people is done as well.
 
     Returns:
-        State of the run: `success` or `failed`.
+        State of the run: `success`, `failed`, or `ASKS` where people decide whether it goes on.
     """
     console = console or Console(highlight=False)
     link = f"{client.url}/dags/{quote(dag_id)}/runs/{quote(run_id, safe='')}"
@@ -330,8 +330,11 @@ def watch(
     if state == "failed":
         _print_failures(client, dag_id, run_id, console)
     if state == ASKS:
-        console.print(f"It asks whether to go on: {link}/required_actions", soft_wrap=True)
-        return "success"
+        console.print(f"It waits for an answer: {link}/required_actions", soft_wrap=True)
+        # What was published before the question is done, whatever the answer.
+        tasks = summarize(client.task_instances(dag_id, run_id))
+        published = any((task.name, task.state) == ("publish", "success") for task in tasks)
+        return "success" if published else ASKS
     return state
 
 

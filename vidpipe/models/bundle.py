@@ -133,7 +133,10 @@ class Bundle:
 
     def log(self, run_id: str) -> None:
         """Keeps the model in a run and registers it as a new version of its task."""
+        run = tracking.open_run(run_id)
         with tracking.answering():
+            # Else MLflow shows it in the experiment "Default", and not beside its run.
+            mlflow.set_experiment(experiment_id=run.experiment_id)
             Model.log(
                 artifact_path=None,
                 name="model",

@@ -14,8 +14,8 @@ from vidpipe.training.settings import PRECISIONS, SCHEDULES, WINDOW_S, FitSettin
 from vidpipe.training.space import SEARCHED
 
 
-def architectures_param() -> Param:
-    """Which networks are trained."""
+def architectures_param(description: str) -> Param:
+    """Which networks are trained; the description says what is done with several."""
     return Param(
         ["attention"],
         type="array",
@@ -25,10 +25,7 @@ def architectures_param() -> Param:
         examples=list(CLASSIFICATION),
         values_display={key: f"{key}: {spec.description}" for key, spec in CLASSIFICATION.items()},
         title="Architectures",
-        description=(
-            "The kinds of network. Several are trained each by itself and ranked; the best on the"
-            " validation videos meets the champion."
-        ),
+        description=f"The kinds of network. {description}",
     )
 
 

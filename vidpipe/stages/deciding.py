@@ -20,7 +20,7 @@ class Decision:
     """What becomes of the models of a training.
 
     Attributes:
-        family: The architecture of the best.
+        architecture: The architecture of the best.
         version: It.
         evaluated: The result of its evaluation.
         promoted: Whether it is to be the champion.
@@ -28,7 +28,7 @@ class Decision:
         table: The ranking of all, in text; empty where there is but one.
     """
 
-    family: str
+    architecture: str
     version: tracking.Version
     evaluated: dict[str, Any]
     promoted: bool
@@ -41,7 +41,7 @@ def decide(manifest: Manifest, lake: Lake) -> Decision:
 
     Args:
         manifest: Of one item, `TASK/…`. Config: evaluated (URIs of the manifests of the
-            evaluations, one for each family), margin, confidence, slice_limit.
+            evaluations, one for each architecture), margin, confidence, slice_limit.
         lake: Where their reports are.
 
     Raises:
@@ -50,10 +50,10 @@ def decide(manifest: Manifest, lake: Lake) -> Decision:
     (item,) = manifest.items
     task = item["item"].partition("/")[0]
     evaluations, lost = _evaluations(lake, manifest.config["evaluated"])
-    family, table = next(iter(evaluations)), ""
+    architecture, table = next(iter(evaluations)), ""
     if len(evaluations) + len(lost) > 1:
-        family, table = _rank(task, evaluations, lost)
-    evaluated = evaluations[family]
+        architecture, table = _rank(task, evaluations, lost)
+    evaluated = evaluations[architecture]
     version = tracking.Version(
         evaluated["model"], evaluated["model_version"], evaluated["mlflow_run_id"]
     )
@@ -64,26 +64,26 @@ def decide(manifest: Manifest, lake: Lake) -> Decision:
     else:
         promoted, why = _compare(evaluated, champion, manifest.config)
     if table:
-        why = f"{family} is the best of {len(evaluations)} on the validation videos. {why}"
-    return Decision(family, version, evaluated, promoted, why, table)
+        why = f"{architecture} is the best of {len(evaluations)} on the validation videos. {why}"
+    return Decision(architecture, version, evaluated, promoted, why, table)
 
 
 def _evaluations(lake: Lake, uris: list[str]) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """By family, what was measured; and of those that did not get so far why not."""
+    """By architecture, what was measured; and of those that did not get so far why not."""
     evaluations, lost = {}, {}
     for uri in uris:
         manifest = Manifest.read(lake.store, uri)
-        family = manifest.items[0]["item"].partition("/")[2]
+        architecture = manifest.items[0]["item"].partition("/")[2]
         report = find_report(lake.store, lake.uri, manifest)
         if report is not None:
-            evaluations[family] = report.result
+            evaluations[architecture] = report.result
             continue
         train = Manifest.read(lake.store, manifest.config["train"])
         given_up = (find_given_up(lake.store, lake.uri, of) for of in (train, manifest))
         told = next(filter(None, given_up), None)
-        lost[family] = told["message"] if told else "its task left no word"
+        lost[architecture] = told["message"] if told else "its task left no word"
     if not evaluations:
-        why = "; ".join(f"{family}: {told}" for family, told in lost.items())
+        why = "; ".join(f"{architecture}: {told}" for architecture, told in lost.items())
         raise BadInputError(f"Not one model was evaluated: {why}")
     return evaluations, lost
 
@@ -91,15 +91,15 @@ def _evaluations(lake: Lake, uris: list[str]) -> tuple[dict[str, dict[str, Any]]
 def _rank(
     task: str, evaluations: dict[str, dict[str, Any]], lost: dict[str, str]
 ) -> tuple[str, str]:
-    """The best family, and the table of all; that and a picture are kept in the run of the best."""
+    """The best, and the table of all; that and a picture are kept in the run of the best."""
     runs = {f: tracking.open_run(of["mlflow_run_id"]) for f, of in evaluations.items()}
     ranking = rank([Ranked.of(f, of, runs[f].metrics()) for f, of in evaluations.items()])
-    best = runs[ranking[0].family]
+    best = runs[ranking[0].architecture]
     document = {"ranking": [dataclasses.asdict(of) for of in ranking], "failed": lost}
     best.log_json(document, "ranking.json")
-    best.log_figure(draw_ranking(ranking, f"{task} by {len(ranking)} families"), "ranking.png")
-    failed = "".join(f"\n{family} failed: {why}" for family, why in lost.items())
-    return ranking[0].family, f"\n{show_ranking(ranking)}{failed}"
+    best.log_figure(draw_ranking(ranking, f"{task} by {len(ranking)} architectures"), "ranking.png")
+    failed = "".join(f"\n{architecture} failed: {why}" for architecture, why in lost.items())
+    return ranking[0].architecture, f"\n{show_ranking(ranking)}{failed}"
 
 
 def _compare(

@@ -56,9 +56,10 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         result["cpu_hours"] = estimate_cpu_hours(decision.version, stale)
         shown = _flips(manifest, attempt, lake, snapshots, decision, champion, stale, result)
         shown += f"\n\n{_told_cost(stale, result['cpu_hours'])}"
+    flips = f"{result['flipped']} of {result['looked_at']} videos flip."
     attempt.conclude(
         f"version {decision.version.version} of {task}: {decision.why}"
-        f" {result['flipped']} of {result['looked_at']} videos flip."
+        f" {flips if result['looked_at'] else 'There is nothing to show.'}"
     )
     attempt.result |= {**result, "body": _body(decision, result, shown)}
     attempt.outcome(item["item"], item["work_key"])

@@ -1,6 +1,7 @@
 """promote: a model that is better than the champion becomes the champion, else the challenger.
 
-Of several families the best on the validation videos stands for all; the others stay as they are.
+Of several architectures the best on the validation videos stands for all; the others stay as they
+are.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         "why": why,
         "model": version.name,
         "model_version": version.version,
-        "architecture": decision.family,
+        "architecture": decision.architecture,
         **{name: evaluated[name] for name in ("mlflow_url", "metrics", "classes", "test_videos")},
     }
 

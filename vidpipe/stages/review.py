@@ -69,7 +69,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         raise NothingToDoError(
             f"There is no video that version {champion.version} of {champion.name} labelled, of"
             " which people say nothing, and which is in a bucket still. Run label_nightly or"
-            " relabel first."
+            " relabel first, unless people have looked at all there are."
         )
     review = _Review(attempt, lake, snapshots, wanted, champion, challenger, found)
     review.pick()

@@ -1,6 +1,6 @@
 """snapshot: pins what a training learns from, and plans its train, evaluate and promote.
 
-Several families (architectures) learn from the same dataset: each has its own train and evaluate.
+Several architectures learn from the same dataset: each has its own train and evaluate.
 
 The labels are the annotations that hold; where people contradict each other,
 `vidpipe/datasets/consensus.py` settles it. Which videos are in which split,
@@ -48,10 +48,10 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     it looks at for them), the fields of `Gate`, and what `vidpipe.training.settings.complete`
     takes.
 
-    Result: `shards` (URIs of all manifests), `mapped` (those of train and evaluate of each family),
-    `last` (that of promote), `preview` (that of preview, if people are asked), `dataset` (version),
-    `base` (snapshot ids read) and counts: train, validation, test, tied, without_frames, units,
-    near_pairs, without_hash, left_out, incomplete, pseudo_labelled.
+    Result: `shards` (URIs of all manifests), `mapped` (those of train and evaluate of each
+    architecture), `last` (that of promote), `preview` (that of preview, if people are asked),
+    `dataset` (version), `base` (snapshot ids read) and counts: train, validation, test, tied,
+    without_frames, units, near_pairs, without_hash, left_out, incomplete, pseudo_labelled.
 
     Raises:
         BadInputError: There are too few annotations, or they cannot be split.
@@ -63,7 +63,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     gate = Gate(**{name: value for name, value in given.items() if value is not None})
     dataset, dataset_uri = pin_dataset(manifest, attempt, lake)
     plan = Plan(manifest, attempt, lake)
-    families = []
+    models = []
     for architecture, training in trainings.items():
         train = {
             "task": dataset.task,
@@ -75,9 +75,9 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         train_uri = plan.add("train", architecture, train)
         evaluate = {"dataset": dataset_uri, "train": train_uri, "margin": gate.margin}
         evaluate_uri = plan.add("evaluate", architecture, evaluate)
-        families.append({"train": train_uri, "evaluate": evaluate_uri})
+        models.append({"train": train_uri, "evaluate": evaluate_uri})
     promote = {
-        "evaluated": [family["evaluate"] for family in families],
+        "evaluated": [model["evaluate"] for model in models],
         "margin": gate.margin,
         "confidence": gate.confidence,
         "slice_limit": gate.slice_limit,
@@ -90,7 +90,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     promote_uri = plan.add("promote", names, promote)
     epochs = sum(training["epochs"] for training in trainings.values())
     attempt.announce("train", epochs, unit="epochs")
-    attempt.result |= {"shards": plan.uris, "mapped": families, "last": promote_uri}
+    attempt.result |= {"shards": plan.uris, "mapped": models, "last": promote_uri}
 
 
 def pin_dataset(manifest: Manifest, attempt: Attempt, lake: Lake) -> tuple[Dataset, str]:

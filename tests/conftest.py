@@ -18,7 +18,7 @@ from vidpipe.lake.tables import Lake
 TESTS = Path(__file__).parent
 
 # How long an example takes is no matter of a test: machines are shared.
-hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.register_profile("untimed", hypothesis.settings(), deadline=None)
 hypothesis.settings.load_profile("untimed")
 
 

@@ -152,7 +152,10 @@ def test_waiting_promotion_is_told(
 ):
     tell(monkeypatch, webhook_path="hook")
     stages.tell(
-        snapshot={"shards": ["train", "evaluate", "promote"]},
+        snapshot={
+            "shards": ["train", "evaluate", "promote"],
+            "mapped": [{"train": 0, "evaluate": 1}],
+        },
         promote={"result": {"promoted": promoted, "why": "It is no better."}},
         audit={"result": {"publication": "s3://lake/p.json"}},
     )

@@ -77,7 +77,7 @@ def windows_of(sampling: Sampling, start_s: float, end_s: float) -> list[Window]
         if sampling.sliding:
             count = 1 + math.ceil(room_s / (window_s * (1 - OVERLAP)) - 1e-9)
         # The only one is in the middle; of several the first begins and the last ends the video.
-        starts = np.linspace(0.0, room_s, count) if count > 1 else [room_s / 2]
+        starts = np.linspace(0.0, room_s, count) if count > 1 or sampling.sliding else [room_s / 2]
         windows = [
             Window(start_s + float(start), start_s + min(float(start) + window_s, length_s))
             for start in starts

@@ -37,21 +37,22 @@ def _tell_failed_task(context: Context) -> None:
     # Of shards the audit decides whether too many failed: then `publish` fails, and tells.
     if context["ti"].map_index < 0:
         why = context.get("exception") or "The log of the task tells why."
-        _tell(context, f"{context['dag'].dag_id} failed: {why}")
+        tell(context, f"{context['dag'].dag_id} failed: {why}")
 
 
 def _tell_waiting_promotion(context: Context) -> None:
     promoted = context["ti"].xcom_pull(task_ids="promote")
     if not promoted["promoted"]:
         task = context["params"]["task"]
-        _tell(
+        tell(
             context,
             f"A model of {task} waits as challenger. {promoted['why']} "
             "Move the alias champion in MLflow to promote it.",
         )
 
 
-def _tell(context: Context, message: str) -> None:
+def tell(context: Context, message: str) -> None:
+    """Tells whoever is to be told, with a link to the run."""
     dag_id, run_id = context["dag"].dag_id, context["run_id"]
     base = conf.get("api", "base_url", fallback="").rstrip("/")
     link = f"{base}/dags/{dag_id}/runs/{quote(run_id, safe='')}"

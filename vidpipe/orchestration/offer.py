@@ -13,6 +13,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from vidpipe.config import load_settings
 from vidpipe.lake.layout import approval_uri, make_run_key
+from vidpipe.orchestration import notify
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -57,6 +58,8 @@ class ApprovePromotionOperator(OfferOperator):
         if not found or not found["ask"]:
             self.log.info("There is nothing to approve.")
             return None
+        task = context["params"]["task"]
+        notify.tell(context, f"A better model of {task} waits for your approval: task approval.")
         return super().execute(context)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:

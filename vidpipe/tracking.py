@@ -127,12 +127,13 @@ class Run:
 
     Attributes:
         id: MLflow's id of it.
+        experiment_id: MLflow's id of the experiment that it is in.
         url: Its page.
     """
 
     def __init__(self, client: mlflow.MlflowClient, run_id: str, experiment_id: str):
         self._client = client
-        self.id = run_id
+        self.id, self.experiment_id = run_id, experiment_id
         self._noted: dict[str, set[int]] = {}
         server = load_settings().mlflow.public_uri.rstrip("/") or mlflow.get_tracking_uri()
         self.url = f"{_without_password(server)}/#/experiments/{experiment_id}/runs/{run_id}"

@@ -5,7 +5,7 @@ Pins a dataset from the table `annotations`, trains a network on it, compares it
 and makes it the champion if it is better. Everything it measures is in MLflow.
 
 **Before the first training**, run `ingest` and `annotate`. Every class needs two labelled videos at
-the very least; a few dozen are a beginning.
+the very least; a few dozen are a beginning. Which architecture to take when: docs/models.md.
 
 **Tasks.** `snapshot` joins videos with their labels and splits them, so that what belongs together,
 a group of yours or near duplicates, is never in two splits (table `splits`, with the proof; see
@@ -23,8 +23,6 @@ and leaves the others as they are.
 **Who decides?** These figures; with `approve`, people: `preview` has a better model look at a part
 of what the champion labelled, and `approval` shows what would change and what it would cost, and
 waits for *Approve* on its page or below *Required Actions*. Else the champion stays.
-
-**Which architecture?** docs/models.md tells which to take when.
 
 **What chance does** to the clips that it learns from, a preset says (`augmentation`): to all frames
 of a clip alike, never to what is measured. Nothing is mirrored unless you say that left and right
@@ -66,9 +64,7 @@ from vidpipe.orchestration.training_params import (
 
 PARAMS = {
     "task": task_param(),
-    "architectures": architectures_param(
-        "Several are trained each by itself; the best on the validation videos meets the champion."
-    ),
+    "architectures": architectures_param("Of several the best in validation meets the champion."),
     **dataset_params(),
     **network_params(),
     **training_params(),
@@ -114,7 +110,7 @@ with DAG(
         task_id="promote",
         stage="promote",
         shard="{{ ti.xcom_pull('snapshot', key='last') }}",
-        # Of what there is: a architecture that failed does not take the others with it.
+        # Of what there is: an architecture that failed does not take the others with it.
         trigger_rule="all_done_min_one_success",
         **notify.waiting_promotion(),
     )

@@ -18,9 +18,10 @@ def picture(figure) -> Image.Image:
 
 def test_the_best_so_far_never_falls_and_counts_whole_trials_only():
     figure = draw_history(
-        [0, 1, 2, 4], [0.5, 0.9, 0.7, 0.6], [True, False, True, True], "motion: $4 trials"
+        [0, 1, 2, 4], [0.5, 0.9, 0.7, 0.6], [True, False, True, True], "map", "motion: $4 trials"
     )
     (axes,) = figure.axes
+    assert axes.get_ylabel() == "map on the validation videos"
     (best,) = axes.lines
     assert best.get_xydata().tolist() == [[0, 0.5], [2, 0.7], [4, 0.7]]
     whole, ended = (points.get_offsets().tolist() for points in axes.collections)
@@ -37,6 +38,8 @@ def test_what_matters_most_is_on_top():
     assert min(picture(figure).size) > 200
 
 
-@pytest.mark.parametrize("figure", [draw_importances({}, "motion"), draw_history([], [], [], "")])
+@pytest.mark.parametrize(
+    "figure", [draw_importances({}, "motion"), draw_history([], [], [], "", "")]
+)
 def test_nothing_can_be_drawn_too(figure):
     assert min(picture(figure).size) > 100

@@ -40,7 +40,8 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     `best`), mlflow_url, and what `pin_dataset` tells.
 
     Raises:
-        BadInputError: There are too few annotations, they cannot be split, or none validates.
+        BadInputError: There are too few annotations, they cannot be split, or none validates, or
+            nothing is true of those that do.
     """
     config = manifest.config
     trainings = complete_all(config)

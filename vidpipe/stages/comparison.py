@@ -43,12 +43,14 @@ class Comparison:
         chosen: Objects to be extracted, most urgent first: those that were asked for, then the
             newest. Columns: source_uri, source_version, size_bytes, modified_at.
         gone: Known objects that are no longer there: source_uri, source_version.
+        asked: How many of the chosen ones are tried again because they were asked for.
         counts: How many were listed, known (and left alone), new, retried, gone, given_up,
             forgotten.
     """
 
     chosen: pa.Table
     gone: pa.Table
+    asked: int
     counts: dict[str, int]
 
 
@@ -87,7 +89,8 @@ def compare(lake: Lake, snapshots: dict[str, int], config: dict[str, Any]) -> Co
     }
     urgency = [(name, "descending") for name in ("asked", "modified_at", "source_uri")]
     chosen = judged.filter(taken).sort_by(urgency).select(LISTED.names)
-    return Comparison(chosen, gone, counts)
+    asked = judged.filter(field("retried") & field("asked")).num_rows
+    return Comparison(chosen, gone, asked, counts)
 
 
 def _remembered(objects: pa.Table, forgotten: Forgotten) -> pa.Table:

@@ -8,6 +8,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+FEW_TRIALS = 30  # of fewer the best tenth are too few to be told from chance
+
 
 def draw_history(
     numbers: Sequence[int],
@@ -43,8 +45,14 @@ def draw_history(
     return figure
 
 
-def draw_importances(importances: Mapping[str, float], title: str) -> Figure:
-    """How much each parameter has to do with the best trials, the most first."""
+def draw_importances(importances: Mapping[str, float], trials: int, title: str) -> Figure:
+    """How much each parameter has to do with the best trials, the most first.
+
+    Args:
+        importances: Of the parameters.
+        trials: Of how many trials.
+        title: What is tuned.
+    """
     figure = Figure(
         figsize=(7, 1.4 + 0.35 * max(len(importances), 1)), layout="constrained", dpi=120
     )
@@ -52,6 +60,8 @@ def draw_importances(importances: Mapping[str, float], title: str) -> Figure:
         figure.suptitle(title, parse_math=False)
         figure.text(0.5, 0.4, "Too few trials ended to tell what matters.", ha="center")
         return figure
+    if trials < FEW_TRIALS:
+        title += f"\nof {trials} trials alone: a hint, no more"
     axes = figure.add_subplot()
     names = sorted(importances, key=importances.__getitem__)
     bars = axes.barh(names, [importances[name] for name in names], color="C0")

@@ -56,6 +56,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     whole = [trial for trial in trials if trial.state == COMPLETE]
     if not whole:
         raise BadInputError("Not one trial learnt to its end: the logs of the trials tell why.")
+    judged = [trial for trial in trials if trial.value is not None]
     best = max(whole, key=lambda trial: trial.score)
     conf = _conf(tuning.about, best)
     command = shlex.join(
@@ -76,12 +77,14 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         )
         mlflow_run.log_json(_table(trials, headline), "trials.json")
         mlflow_run.log_json(conf, "best.json")
-        mlflow_run.log_figure(draw_importances(study.importances(), title), "importance.png")
+        mlflow_run.log_figure(
+            draw_importances(study.importances(), len(judged), title), "importance.png"
+        )
         mlflow_run.log_figure(
             draw_history(
-                [t.number for t in trials if t.value is not None],
-                [t.value for t in trials if t.value is not None],
-                [t.state == COMPLETE for t in trials if t.value is not None],
+                [trial.number for trial in judged],
+                [trial.value for trial in judged],
+                [trial.state == COMPLETE for trial in judged],
                 headline,
                 title,
             ),

@@ -141,6 +141,10 @@ def test_a_video_may_have_several_labels_or_none(videos, task, mlflow, tmp_path)
     _, _, again, refused = train(lake, task, kind="several", frames=12, margin=1.0)
     assert again.result["champion_metrics"] == evaluated.result["metrics"]
     assert not refused.result["promoted"]
+    assert (
+        "It has to be better by more than 1 with a certainty of at least 90%, and is not:"
+        " the certainty is 0%." in refused.result["why"]
+    )
 
 
 def test_labels_with_times_are_found_when_they_happen(videos, task, mlflow, tmp_path):

@@ -498,7 +498,7 @@ def test_a_training_that_was_killed_and_stopped_ends_as_undisturbed(
     lake, named = videos
     annotate(lake, tmp_path, task, two_classes(named))
     client = MlflowClient(mlflow.uri)
-    epochs = 50
+    epochs = 30
     random.seed(epochs)
     undisturbed, plan = (snapshot(lake, task, epochs=epochs, **RICH) for _ in range(2))
     shard_uri = plan.result["shards"][0]

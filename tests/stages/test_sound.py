@@ -31,13 +31,15 @@ LOW, HIGH, MUTE = "low", "high", "mute"
 # Of each kind in each split.
 SPLITS = {"train": (5, 5, 2), "validation": (2, 2, 1), "test": (3, 3, 2)}
 CONFIG = {
-    "architectures": ["cnn_rnn"],
+    "architectures": ["cnn"],
     "seed": 0,
-    "epochs": 10,
+    "epochs": 12,
+    "learning_rate": 3e-3,
+    "dropout": 0.0,
     "batch_size": 4,
     "frames": 2,
-    "height": 16,
-    "width": 16,
+    "height": 32,
+    "width": 32,
     "near_duplicate_bits": 0,
     "augmentation": "none",
     "sound": True,

@@ -74,6 +74,20 @@ class TestCluster:
             time.sleep(0.3)
         raise AssertionError(f"No such pod within {within_s} s; there are: {self.pods()}")
 
+    def wait_for_account(self, within_s: float = 60) -> None:
+        """Waits until a new namespace has the account that it is given: no pod starts before."""
+        from kubernetes.client import ApiException
+
+        deadline = time.monotonic() + within_s
+        while True:
+            try:
+                self.core.read_namespaced_service_account("default", self.namespace)
+                return
+            except ApiException as error:
+                if error.status != 404 or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.1)
+
     def wait_until_empty(self, within_s: float = 60) -> None:
         """Waits until no pod is left; those that are told to go may take a moment."""
         deadline = time.monotonic() + within_s
@@ -216,8 +230,10 @@ def new_namespace(cluster: TestCluster) -> Iterator[TestCluster]:
     name = f"vidpipe-test-{secrets.token_hex(4)}"
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     cluster.core.create_namespace({"metadata": {"name": name, "labels": labels}})
+    made = dataclasses.replace(cluster, namespace=name)
     try:
-        yield dataclasses.replace(cluster, namespace=name)
+        made.wait_for_account()
+        yield made
     finally:
         with contextlib.suppress(Exception):
             cluster.core.delete_collection_namespaced_pod(name, grace_period_seconds=0)

@@ -124,7 +124,7 @@ class TokenForMissing(layers.Layer):
                 ops.shape(missing), dtype="float32", seed=self.seed_generator
             )
             missing = ops.logical_or(missing, drawn < self.share)
-        return ops.where(missing[:, None], self.embedding, vectors)
+        return ops.where(missing[:, None], ops.convert_to_tensor(self.embedding), vectors)
 
     def compute_output_shape(self, vectors_shape, missing_shape):
         return vectors_shape

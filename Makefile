@@ -24,15 +24,15 @@ demo: $(STAMP)  ## the whole loop, from videos to labels; VIDEOS=folder LABELS=f
 	@$(BIN)/vidpipe demo $(if $(VIDEOS),--videos "$(VIDEOS)") $(if $(LABELS),--labels "$(LABELS)") \
 		$(if $(SEED),--seed "$(SEED)")
 
-# Two at a time, a file each: most tests wait for a server, and the longest file comes first.
-TWO := --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# Several at a time, a file each: most tests wait for a server now and then.
+FILES := --dist loadfile --no-loadscope-reorder
 
 test: $(STAMP)  ## all tests
-	@$(BIN)/python -m pytest $(TWO)
+	@$(BIN)/python -m pytest --numprocesses 3 $(FILES)
 
 # One at a time where nodes are drained and stopped.
 test-kubernetes: $(STAMP)  ## those that need the cluster of KUBECONFIG, and docker; QUICK=1: but the slow ones
-	@$(BIN)/python -m pytest -m kubernetes $(if $(QUICK),$(TWO),--run-slow) tests/kubernetes
+	@$(BIN)/python -m pytest -m kubernetes $(if $(QUICK),--numprocesses 2 $(FILES),--run-slow) tests/kubernetes
 
 lint: $(STAMP)  ## style and common mistakes
 	@$(BIN)/ruff check .

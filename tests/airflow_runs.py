@@ -106,7 +106,7 @@ def run_dag(home: Path, dag_id: str, **conf: Any) -> Run:
     """Runs a DAG to its end; retries do not wait."""
     from airflow.dag_processing.dagbag import DagBag
 
-    dag = DagBag(str(home / "dags")).dags[dag_id]
+    dag = DagBag(str(home / "dags" / f"{dag_id}.py")).dags[dag_id]
     for task in dag.tasks:
         with contextlib.suppress(AttributeError):  # mapped tasks have no setter
             task.retry_delay = timedelta(0)

@@ -30,7 +30,7 @@ def register(task: str, client: MlflowClient, accuracy: float = 0.5) -> tracking
     """A version without a model: it is the registry that is looked at."""
     name = tracking.model_name(task)
     with tracking.training_run(task, "a run", secrets.token_hex(8), TAGS) as run:
-        run.log_params({"architecture": "cnn"})
+        run.log_params({"architecture": "cnn", "test_videos": 17})
         run.log_metrics({"test_accuracy": accuracy})
     if tracking.champion(task) is None and not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name)
@@ -112,6 +112,8 @@ def test_versions_are_listed_with_their_metrics(task, client, capsys):
     tracking.print_models(task)
     shown = capsys.readouterr().out
     assert "champion" in shown and "0.750" in shown and "cnn" in shown
+    assert shown.splitlines()[0].split()[-3:] == ["test", "videos", "created"]
+    assert shown.splitlines()[2].split()[5] == "17"
 
 
 def test_no_model_is_told(mlflow, capsys):

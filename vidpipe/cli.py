@@ -211,7 +211,8 @@ def retry(reasons: tuple[str, ...], videos: tuple[str, ...]) -> None:
     """Try videos again that were quarantined, or that failed too often.
 
     \b
-    Runs the DAG ingest, which takes them before the new ones.
+    Runs the DAG ingest, which takes them before the new ones; where there are none, it ends with
+    99 and runs nothing.
     vidpipe query "select reason, count(*) from current_outcomes group by 1" tells the reasons.
 
     \b
@@ -219,9 +220,12 @@ def retry(reasons: tuple[str, ...], videos: tuple[str, ...]) -> None:
         vidpipe retry --reason truncated --video s3://videos/2026/clip.mp4
     """
     from vidpipe.local import airflow_api
+    from vidpipe.stages.backlog import require_retries
 
     if not reasons and not videos:
         raise UsageError("Say what to try again: vidpipe retry --reason truncated, or --video …")
+    _require_parts("s3")
+    require_retries(list(reasons), list(videos))
     params = {"retry_reasons": reasons, "retry_videos": videos}
     given = [f"{name}={json.dumps(values)}" for name, values in params.items() if values]
     state = airflow_api.run_dag("ingest", given)

@@ -410,8 +410,8 @@ def list_models(task: str | None = None) -> list[dict[str, Any]]:
         task: Only those of this task.
 
     Returns:
-        For each: task, version, alias, architecture, metrics (by name), created_at (seconds since
-        1970), run_id.
+        For each: task, version, alias, architecture, test_videos (how many; empty where nobody
+        noted it), metrics (by name), created_at (seconds since 1970), run_id.
     """
     client = connect()
     models = []
@@ -430,6 +430,7 @@ def list_models(task: str | None = None) -> list[dict[str, Any]]:
                         "version": str(found.version),
                         "alias": alias_of.get(str(found.version), ""),
                         "architecture": run.params.get("architecture", ""),
+                        "test_videos": run.params.get("test_videos", ""),
                         "metrics": dict(run.metrics),
                         "created_at": found.creation_timestamp / 1000,
                         "run_id": found.run_id,
@@ -459,7 +460,7 @@ def print_models(task: str | None = None) -> None:
         return
     table = Table(box=None, pad_edge=False)
     metrics = {"accuracy": "test_accuracy", "mAP": "test_map", "macro F1": "test_macro_f1"}
-    for heading in ("task", "version", "alias", "architecture", *metrics, "created"):
+    for heading in ("task", "version", "alias", "architecture", *metrics, "test videos", "created"):
         table.add_column(heading, no_wrap=True)
     for model in models:
         shown = (model["metrics"].get(name) for name in metrics.values())
@@ -469,6 +470,7 @@ def print_models(task: str | None = None) -> None:
             model["alias"],
             model["architecture"],
             *("" if value is None else f"{value:.3f}" for value in shown),
+            model["test_videos"],
             time.strftime("%F %H:%M", time.localtime(model["created_at"])),
             style="bold" if model["alias"] == CHAMPION else None,
         )

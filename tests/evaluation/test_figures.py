@@ -6,6 +6,7 @@ import io
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from PIL import Image
 
 from vidpipe.evaluation.figures import (
@@ -113,6 +114,16 @@ def test_calibration_and_curves_say_their_numbers():
     ]
     assert len(curves.legends[0].get_texts()) == 3
     assert min(picture(reliability).size) > 300 and min(picture(curves).size) > 300
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_curves_that_are_the_same_are_all_seen(classes):
+    names = [f"c{n}" for n in range(classes)]
+    figure = draw_precision_recall(evaluate(np.eye(classes), names, names), "motion")
+    figure.legends[0].remove()
+    seen = np.asarray(picture(figure).convert("RGB"), float) / 255
+    for line in figure.axes[0].lines:
+        assert np.abs(seen - to_rgb(line.get_color())).max(axis=2).min() < 0.1
 
 
 def test_of_many_classes_the_hardest_are_shown():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,17 +13,28 @@ from vidpipe.datasets.annotations import Box, Key, Statement
 from vidpipe.evaluation.reviews import (
     Answer,
     answers_to,
+    best_labels,
     draw,
     least_sure,
     measure,
     most_at_odds,
 )
 
+SCHEMA = pa.schema([("video_id", pa.string()), ("label", pa.string()), ("score", pa.float64())])
 VIDEOS = st.sets(st.text("abcdef0123456789", min_size=1, max_size=3), max_size=30)
 SCORES = st.floats(0, 1)
 SAID = st.dictionaries(
     st.sampled_from("pqrstuvw"), st.dictionaries(st.sampled_from("abc"), SCORES, min_size=1)
 )
+
+
+def table(said: dict[str, dict[str, float]]) -> pa.Table:
+    rows = [
+        {"video_id": video, "label": label, "score": score}
+        for video, of in said.items()
+        for label, score in of.items()
+    ]
+    return pa.Table.from_pylist(rows, SCHEMA)
 
 
 @given(VIDEOS, st.integers(0, 40), st.integers(0, 2**32))
@@ -31,6 +43,7 @@ def test_a_draw_holds_no_video_twice_and_is_the_same_in_any_order(videos, count,
     assert len(drawn) == len(set(drawn)) == min(count, len(videos))
     assert set(drawn) <= videos
     assert drawn == draw(sorted(videos, reverse=True), count, seed)
+    assert drawn == draw(pa.chunked_array([list(videos), []], pa.string()), count, seed)
 
 
 def test_a_draw_is_even():
@@ -40,7 +53,7 @@ def test_a_draw_is_even():
 
 @given(SAID, st.integers(0, 10))
 def test_the_least_sure_are_below_all_others(said, count):
-    found = least_sure(said, count)
+    found = least_sure(table(said), count)
     assert len(found) == min(count, len(said))
     lowest = {video: min(of.values()) for video, of in said.items()}
     rest = [lowest[video] for video in said.keys() - set(found)]
@@ -50,9 +63,24 @@ def test_the_least_sure_are_below_all_others(said, count):
 
 @given(SAID, SAID, st.integers(0, 10))
 def test_at_odds_are_only_those_of_which_both_say_something_else(said, other, count):
-    found = most_at_odds(said, other, count)
-    differ = {v for v in said.keys() & other.keys() if set(said[v]) != set(other[v])}
-    assert set(found) <= differ and len(found) == min(count, len(differ))
+    found = most_at_odds(table(said), table(other), count)
+    odds = {
+        video: min(*said[video].values(), *other[video].values())
+        for video in said.keys() & other.keys()
+        if set(said[video]) != set(other[video])
+    }
+    assert found == sorted(odds, key=lambda video: (-odds[video], video))[:count]
+
+
+@given(st.lists(st.tuples(st.sampled_from("pq"), st.sampled_from("ab"), SCORES)))
+def test_of_all_that_is_said_of_a_label_the_best_counts(said):
+    rows = [dict(zip(SCHEMA.names, row, strict=True)) for row in said]
+    best: dict[tuple[str, str], float] = {}
+    for *of, score in said:
+        best[tuple(of)] = max(score, best.get(tuple(of), 0.0))
+    found = best_labels(pa.Table.from_pylist(rows, SCHEMA)).to_pylist()
+    assert {(row["video_id"], row["label"]): row["score"] for row in found} == best
+    assert len(found) == len(best)
 
 
 KEYS = st.tuples(

@@ -18,9 +18,10 @@ def picture(figure) -> Image.Image:
 
 def test_the_best_so_far_never_falls_and_counts_whole_trials_only():
     figure = draw_history(
-        [0, 1, 2, 4], [0.5, 0.9, 0.7, 0.6], [True, False, True, True], "motion: $4 trials"
+        [0, 1, 2, 4], [0.5, 0.9, 0.7, 0.6], [True, False, True, True], "map", "motion: $4 trials"
     )
     (axes,) = figure.axes
+    assert axes.get_ylabel() == "map on the validation videos"
     (best,) = axes.lines
     assert best.get_xydata().tolist() == [[0, 0.5], [2, 0.7], [4, 0.7]]
     whole, ended = (points.get_offsets().tolist() for points in axes.collections)
@@ -29,14 +30,23 @@ def test_the_best_so_far_never_falls_and_counts_whole_trials_only():
 
 
 def test_what_matters_most_is_on_top():
-    figure = draw_importances({"dropout": 0.2, "learning_rate": 0.7, "ema": 0.1}, "motion")
+    found = {"dropout": 0.2, "learning_rate": 0.7, "ema": 0.1}
+    figure = draw_importances(found, 40, "motion")
     (axes,) = figure.axes
+    assert axes.get_title() == "motion"
     assert [text.get_text() for text in axes.get_yticklabels()] == [
         *("ema", "dropout", "learning_rate")
     ]
     assert min(picture(figure).size) > 200
 
 
-@pytest.mark.parametrize("figure", [draw_importances({}, "motion"), draw_history([], [], [], "")])
+def test_of_few_trials_what_matters_is_but_a_hint():
+    (axes,) = draw_importances({"dropout": 0.2, "ema": 0.8}, 4, "motion").axes
+    assert axes.get_title() == "motion\nof 4 trials alone: a hint, no more"
+
+
+@pytest.mark.parametrize(
+    "figure", [draw_importances({}, 0, "motion"), draw_history([], [], [], "", "")]
+)
 def test_nothing_can_be_drawn_too(figure):
     assert min(picture(figure).size) > 100

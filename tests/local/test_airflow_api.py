@@ -17,6 +17,7 @@ from vidpipe.errors import TemporaryError, UsageError
 from vidpipe.local.airflow_api import (
     AirflowClient,
     _asks,
+    _steps,
     connect,
     parse_params,
     run_dag,
@@ -80,8 +81,16 @@ def test_wrong_params_are_one_clear_line(param, message):
     assert "\n" not in str(error.value)
 
 
-def instance(task_id: str, state: str | None, start: str | None = None) -> dict:
-    return {"task_id": task_id, "state": state, "start_date": start, "duration": 2.0}
+def instance(
+    task_id: str, state: str | None, start: str | None = None, operator: str = "StageOperator"
+) -> dict:
+    return {
+        "task_id": task_id,
+        "state": state,
+        "start_date": start,
+        "duration": 2.0,
+        "operator_name": operator,
+    }
 
 
 def test_mapped_instances_are_taken_together():
@@ -114,6 +123,22 @@ def test_a_run_that_only_asks_people_is_watched_no_longer(states, asks):
     assert _asks([instance(f"t{n}", state) for n, state in enumerate(states)]) == asks
 
 
+@pytest.mark.parametrize(
+    ("state", "asked", "shown"),
+    [
+        ("success", set(), False),
+        ("running", set(), False),
+        ("failed", set(), True),
+        ("awaiting_input", {"approval"}, True),
+        ("success", {"approval"}, True),
+    ],
+)
+def test_a_question_is_a_step_where_somebody_is_asked(state, asked, shown):
+    question = instance("approval", state, operator="ApprovePromotionOperator")
+    tasks = summarize([question, instance("train", state)])
+    assert {task.name for task in _steps(tasks, asked)} == {"train", *["approval"] * shown}
+
+
 def test_run_shows_progress_and_ends_with_the_state(stack):
     console = Console(record=True, width=200)
     state = run_dag("tiny", ["shards=3", "word=hello"], root=stack.root, console=console)
@@ -136,6 +161,12 @@ def test_a_failed_run_shows_why(stack):
     assert "AirflowFailException: a failure on request" in shown
 
 
+def test_what_a_stage_said_is_wrong_is_told_once(stack):
+    console = Console(record=True, width=200)
+    assert run_dag("tiny", ["fail=true", "said=true"], root=stack.root, console=console) == "failed"
+    assert console.export_text().count("a failure on request") == 1
+
+
 def test_a_task_that_is_tried_again_tells_why(stack):
     console = Console(record=True, width=200)
     assert run_dag("tiny", ["retry=true"], root=stack.root, console=console) == "success"
@@ -147,8 +178,13 @@ def test_a_task_that_is_tried_again_tells_why(stack):
     ("dag", "params", "message"),
     [
         ("nope", [], "no such DAG; there are: .*tiny"),
-        ("tiny", ["colour=red"], "there are: fail, retry, shards, word"),
-        ("tiny", ["shards=99"], "greater than the maximum of 10$"),
+        ("tiny", ["colour=red"], "there are: fail, retry, said, shards, word"),
+        # What was wrong comes first; that it was Airflow who said so, last.
+        (
+            "tiny",
+            ["shards=99"],
+            r"^(?!Airflow).*the maximum of 10 \(Airflow's answer to POST .*\)$",
+        ),
     ],
 )
 def test_what_airflow_does_not_know_is_one_clear_line(stack, dag, params, message):

@@ -76,6 +76,19 @@ def test_rows_replace_rows_of_the_same_video_range_and_annotator(ingested):
     assert sorted(history) == ["down", "left", "right", "up", "up"]
 
 
+def test_before_anything_is_ingested_it_says_so(lake):
+    with pytest.raises(BadInputError, match="No video is known yet.*: run ingest first"):
+        annotate(lake, "one", "video,label\n0.mp4,left\n")
+
+
+def test_faults_are_told_by_line_in_whatever_order_they_are_found(ingested):
+    text = "video,label\n0.mp4,left\n0.mp4,right\n" + "\n" * 7 + "nope.mp4,up\n"
+    with pytest.raises(BadInputError) as error:
+        annotate(ingested, "one", text)
+    first, second = str(error.value).splitlines()[1:]
+    assert first.startswith("  line 3: the same video") and second.startswith("  line 11: ")
+
+
 def test_delete_withdraws_and_what_was_there_stays_in_the_history(ingested):
     annotate(ingested, "one", "video,label\n0.mp4,left\n1.mp4,up\n")
     annotate(ingested, "two", "video,label,delete\n0.mp4,,yes\n")

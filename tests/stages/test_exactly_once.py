@@ -142,7 +142,7 @@ def kill_somebody(choice: random.Random, process: subprocess.Popen, within_s: fl
         pass
 
 
-@pytest.mark.parametrize("kills", [6, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [3, pytest.param(200, marks=pytest.mark.slow)])
 def test_killed_at_random_moments(disturbed, undisturbed, lake, chaos, tmp_path, kills, s3_server):
     choice = random.Random(kills)
     tried, run = 0, 0

@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.runs import audit_and_publish, ingest, rows, stage
-from vidpipe.errors import UsageError
+from tests.servers import config_file
+from vidpipe.cli import cli
+from vidpipe.config import load_settings
+from vidpipe.errors import NothingToDoError, TemporaryError, UsageError
 from vidpipe.stages import work
 from vidpipe.stages.backlog import ingest_backlog
 
@@ -97,6 +100,26 @@ def test_those_of_a_reason_are_tried_again_when_someone_asks(lake, bucket, media
     assert outcomes(lake, "two") == dict.fromkeys(truncated, ("quarantined", "truncated"))
     assert selected(lake, "three", retry_reasons=["internal"]) == 0
     assert selected(lake, "four") == 0
+
+
+def test_a_retry_of_nothing_runs_nothing(lake, broken, tmp_path, monkeypatch):
+    ingest(lake, "one", **OPTIONS)
+    monkeypatch.setenv("VIDPIPE_CONFIG", str(config_file(lake, tmp_path / "vidpipe.toml")))
+    monkeypatch.chdir(tmp_path)
+    load_settings.cache_clear()
+
+    def retry(*arguments: str) -> None:
+        cli.main(["retry", *arguments], standalone_mode=False)
+
+    with pytest.raises(NothingToDoError, match="Nothing is to be tried again: .* no_video asks"):
+        retry("--reason", "no_video")
+    with pytest.raises(UsageError, match="gone.mp4"):
+        retry("--video", f"{broken.rpartition('/')[0]}/gone.mp4")
+    # No Airflow runs here: it is asked where there is something to do.
+    for asked in (["--reason", "truncated"], ["--video", broken]):
+        with pytest.raises(TemporaryError, match="vidpipe up"):
+            retry(*asked)
+    load_settings.cache_clear()
 
 
 def test_what_was_given_up_is_tried_again_when_someone_asks(lake, bucket, media):

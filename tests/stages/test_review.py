@@ -7,6 +7,7 @@ import colorsys
 import json
 import re
 import secrets
+import tracemalloc
 from datetime import timedelta
 from pathlib import Path
 from xml.etree import ElementTree
@@ -28,11 +29,13 @@ from vidpipe.config import load_settings
 from vidpipe.datasets.clips import read_clips
 from vidpipe.datasets.formats import asking
 from vidpipe.errors import BadInputError, NothingToDoError, UsageError
+from vidpipe.evaluation.reviews import least_sure
 from vidpipe.lake.query import run_query
 from vidpipe.lake.tables import Lake
 from vidpipe.models.architectures import Sampling
 from vidpipe.models.bundle import Bundle
 from vidpipe.stages.manifest import Report
+from vidpipe.stages.reviewable import read_reviewable
 
 ANN = {"email": "ann@example.org"}
 
@@ -222,6 +225,28 @@ def test_those_on_which_two_models_disagree_are_the_surest_first(lake, task):
     assert disagreeing == {video_id(n) for n in (19, 17, 15)}
     told = {row["video_id"]: row["challenger_label"] for row in rows(lake, "reviews")}
     assert told[video_id(19)] == "even"
+
+
+def test_of_many_labels_no_python_objects_are_made(lake, task):
+    ids = [video_id(number) for number in range(5_000)]
+    said = {"task": task, "model": "m", "model_version": "1", "end_s": 1.0, "label": "even"}
+    tables = {
+        "videos": [{"video_id": v, "duration_s": 1.0} for v in ids],
+        "sources": [{"video_id": v, "source_uri": f"{lake.uri}/{v}.mp4"} for v in ids],
+        "labels": [{**said, "video_id": v, "score": n / 5_000} for n, v in enumerate(ids)],
+    }
+    publish_rows(lake, "many", "label", tables)
+    snapshots = lake.published()
+    read_reviewable(lake, snapshots, task, "2", None)  # what is loaded once is no part of it
+    tracemalloc.start()
+    found = read_reviewable(lake, snapshots, task, "1", None)
+    picked = least_sure(found.said, 3)
+    (candidate, *_) = found.look_up(picked).values()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert picked == ids[:3] and candidate.labels == {"even": 0.0}
+    assert found.said.num_rows == 5_000
+    assert peak < 500_000, "less than a Python object for each label"
 
 
 def test_nobody_is_asked_twice_while_links_hold(lake, task):

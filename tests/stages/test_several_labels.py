@@ -78,8 +78,8 @@ def videos(s3_server, tmp_path_factory) -> tuple[Lake, dict[str, Lights]]:
 
 
 def annotate(lake: Lake, folder: Path, task: str, labels: Iterable[tuple], **config) -> None:
-    """Imports rows of video, label (None: nothing is there), and perhaps start and end."""
-    columns = "video", "label", "start_s", "end_s"
+    """Imports rows of video, label (None: nothing is there), and perhaps start, end and split."""
+    columns = "video", "label", "start_s", "end_s", "split"
     lines = [json.dumps(dict(zip(columns, row, strict=False))) for row in labels]
     file = folder / f"{secrets.token_hex(4)}.jsonl"
     file.write_text("\n".join(lines))
@@ -141,6 +141,10 @@ def test_a_video_may_have_several_labels_or_none(videos, task, mlflow, tmp_path)
     _, _, again, refused = train(lake, task, kind="several", frames=12, margin=1.0)
     assert again.result["champion_metrics"] == evaluated.result["metrics"]
     assert not refused.result["promoted"]
+    assert (
+        "It has to be better by more than 1 with a certainty of at least 90%, and is not:"
+        " the certainty is 0%." in refused.result["why"]
+    )
 
 
 def test_labels_with_times_are_found_when_they_happen(videos, task, mlflow, tmp_path):
@@ -207,6 +211,22 @@ def asked_before_it_is_promoted(lake: Lake, task: str, mlflow, champion: str) ->
     refused = run_stage(last, lake)
     assert not refused.result["promoted"] and "Ann did not approve." in refused.result["why"]
     assert tracking.champion(task).version == champion
+
+
+@pytest.mark.parametrize(("planning", "split"), [("snapshot", "test"), ("tune", "validation")])
+@pytest.mark.parametrize("kind", ["several", "timed"])
+def test_where_nothing_is_true_nothing_is_learnt(videos, task, tmp_path, kind, planning, split):
+    lake, shown = videos
+    told = [
+        (v, light, *lights[light], "train") for v, lights in shown.items() for light in lights
+    ] + [(v, None, None, None, split) for v, lights in shown.items() if not lights]
+    if kind == "several":
+        told = [(v, label, None, None, of) for v, label, _, _, of in told]
+    annotate(lake, tmp_path, task, told, several=True)
+    searched = {"search": ["dropout"], "trials": 2, "min_epochs": 1, "reduction": 2}
+    refused = f"on {split} videos, and of the 6 of task '{task}' nothing is true"
+    with pytest.raises(BadInputError, match=refused):
+        stage(lake, f"train-{task}", planning, task=task, kind=kind, **CONFIG, **searched)
 
 
 @pytest.mark.parametrize(

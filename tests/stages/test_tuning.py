@@ -53,13 +53,19 @@ def lake(s3_server, tmp_path_factory, media: DemoData) -> Lake:
         csv.writer(opened).writerows(
             [("video", "label"), *((path.name, "ab"[n % 2]) for n, path in enumerate(media.videos))]
         )
-    plan = stage(lake, "annotate", "annotate", task="tuned", file=upload_annotations(lake, labels))
-    audit_and_publish(lake, "annotate", plan)
+    annotate(lake, labels, "tuned")
     return lake
 
 
-def tune(lake: Lake, **config):
-    return stage(lake, f"tune-{secrets.token_hex(4)}", "tune", task="tuned", **CONFIG | config)
+def annotate(lake: Lake, labels: Path, task: str, **config) -> None:
+    file, run_key = upload_annotations(lake, labels), f"annotate-{task}"
+    audit_and_publish(
+        lake, run_key, stage(lake, run_key, "annotate", task=task, file=file, **config)
+    )
+
+
+def tune(lake: Lake, task: str = "tuned", **config):
+    return stage(lake, f"tune-{secrets.token_hex(4)}", "tune", task=task, **CONFIG | config)
 
 
 def study_of(lake: Lake, plan) -> Study:
@@ -67,8 +73,8 @@ def study_of(lake: Lake, plan) -> Study:
     return Study(lake.store, config["study"])
 
 
-def children(client: MlflowClient, parent_id: str) -> list:
-    experiment = client.get_experiment_by_name(tracking.model_name("tuned")).experiment_id
+def children(client: MlflowClient, parent_id: str, task: str = "tuned") -> list:
+    experiment = client.get_experiment_by_name(tracking.model_name(task)).experiment_id
     return client.search_runs([experiment], f"tags.`{tracking.PARENT}` = '{parent_id}'")
 
 
@@ -84,6 +90,7 @@ def test_trials_lead_to_a_configuration_of_train(lake, mlflow):
     assert [trial.params["architecture"] for trial in of_study[:2]] == ["cnn_rnn", "attention"]
     for trial in of_study:
         assert (trial.state, len(trial.epochs)) in ((COMPLETE, 2), (HALVED, 1))
+        assert 0 <= trial.value <= 1, "halved ones are judged as well"
     assert of_study[0].state == COMPLETE, "the first is the best that was there"
     assert of_study[0].seconds > 0
     winner = of_study[best.result["trial"]]
@@ -96,7 +103,7 @@ def test_trials_lead_to_a_configuration_of_train(lake, mlflow):
         plan.result["mlflow_url"].rpartition("/")[2],
     )
     assert parent.data.params["best_learning_rate"] == str(winner.params["learning_rate"])
-    assert parent.data.metrics["best_validation_accuracy"] == winner.accuracy
+    assert parent.data.metrics["best_validation_accuracy"] == winner.value
     files = {file.path for file in client.list_artifacts(parent.info.run_id)}
     assert {"importance.png", "history.png", "trials.json", "best.json"} <= files
     table = load_dict(f"runs:/{parent.info.run_id}/trials.json")
@@ -119,7 +126,7 @@ def test_trials_lead_to_a_configuration_of_train(lake, mlflow):
     assert (conf["task"], conf["frames"], conf["test_share"]) == ("tuned", 4, 0.3)
     assert conf["learning_rate"] == winner.params["learning_rate"]
     told, command = best.result["summary"].splitlines()
-    assert f"is number {winner.number}: validation accuracy {winner.accuracy:.3f}" in told
+    assert f"is number {winner.number}: validation accuracy {winner.value:.3f}" in told
     assert command == f"Train with it: {best.result['command']}"
     assert f"--param architectures={winner.params['architecture']} " in command
     assert "recurrent" not in command, "it is the default"
@@ -130,6 +137,33 @@ def test_trials_lead_to_a_configuration_of_train(lake, mlflow):
     outcomes = [row for row in rows(lake, "outcomes") if row["run_key"] == plan.run_key]
     assert {row["status"] for row in outcomes} == {"done"}
     assert trials[0].result["name"].startswith("0: cnn_rnn, validation accuracy ")
+
+
+def test_trials_of_several_labels_are_judged_by_mean_average_precision(
+    lake, media: DemoData, mlflow, tmp_path
+):
+    file = tmp_path / "several.csv"
+    with file.open("w", newline="") as opened:
+        told = [
+            (path.name, of) for n, path in enumerate(media.videos) for of in ("", "a", "ab")[n % 3]
+        ]
+        csv.writer(opened).writerows([("video", "label"), *told])
+    annotate(lake, file, "together", several=True)
+    plan = tune(lake, "together", kind="several", trials=2, epochs=1, architectures=["cnn"])
+    *_, best = shards(lake, plan)
+    trials = study_of(lake, plan).trials()
+    winner = max(trials, key=lambda trial: trial.value)
+    assert best.result["trial"] == winner.number
+    assert f"validation map {winner.value:.3f}" in best.result["summary"]
+    client = MlflowClient(mlflow.uri)
+    run_id = best.result["mlflow_url"].rpartition("/")[2]
+    assert client.get_run(run_id).data.metrics["best_validation_map"] == winner.value
+    table = load_dict(f"runs:/{run_id}/trials.json")
+    assert [row["validation_map"] for row in table] == sorted(
+        (trial.value for trial in trials), reverse=True
+    )
+    of_trial = children(client, run_id, "together")[0]
+    assert 0 <= of_trial.data.metrics["best_validation_map"] <= 1
 
 
 def test_a_killed_trial_goes_on_with_what_was_chosen_for_it(lake, mlflow):

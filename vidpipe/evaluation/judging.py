@@ -60,6 +60,18 @@ class Judgement:
         return metrics
 
 
+def headline(dataset: Dataset) -> str:
+    """The name of the metric by which models of a dataset are compared."""
+    return (SeveralLabels if dataset.several else Evaluation).headline
+
+
+def is_measurable(dataset: Dataset, videos: Sequence[LabelledVideo]) -> bool:
+    """Whether it can be measured on these videos: something is true of one, or of a moment."""
+    if not dataset.timed:
+        return any(video.labels for video in videos)
+    return any(any(video.labels_at(moments_of(video.duration_s))) for video in videos)
+
+
 def judge(
     dataset: Dataset,
     videos: Sequence[LabelledVideo],

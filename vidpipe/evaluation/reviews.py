@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from vidpipe.datasets.annotations import Key, Statement
 from vidpipe.evaluation.intervals import Interval, wilson
@@ -31,32 +33,71 @@ def best_scores(found: Iterable[tuple[str, float]]) -> Labels:
     return labels
 
 
-def draw(videos: Iterable[str], count: int, seed: int) -> list[str]:
+def best_labels(rows: pa.Table) -> pa.Table:
+    """The same of many videos.
+
+    Args:
+        rows: Columns video_id, label and score, of all that a model says of them.
+
+    Returns:
+        The same columns, with one row for each label of a video.
+    """
+    best = rows.group_by(["video_id", "label"]).aggregate([("score", "max")])
+    return best.rename_columns(["video_id", "label", "score"])
+
+
+def draw(videos: Iterable[str] | pa.ChunkedArray, count: int, seed: int) -> list[str]:
     """Draws so many videos evenly; the same seed draws the same of the same videos."""
-    among = sorted(videos)
-    drawn = np.random.default_rng(seed).permutation(len(among))[:count]
-    return [among[number] for number in drawn]
+    if not isinstance(videos, pa.ChunkedArray):
+        videos = pa.array(list(videos), pa.string())
+    drawn = np.random.default_rng(seed).permutation(len(videos))[:count]
+    return videos.take(pc.sort_indices(videos).take(pa.array(drawn))).to_pylist()
 
 
-def least_sure(said: Mapping[str, Labels], count: int) -> list[str]:
-    """The videos with the lowest score of what is said of them, lowest first."""
-    return sorted(said, key=lambda video: (min(said[video].values()), video))[:count]
+def least_sure(said: pa.Table, count: int) -> list[str]:
+    """The videos with the lowest score of what is said of them, lowest first.
+
+    Args:
+        said: As `best_labels` returns it.
+        count: So many at most.
+    """
+    lowest = said.group_by("video_id").aggregate([("score", "min")])
+    ordered = lowest.sort_by([("score_min", "ascending"), ("video_id", "ascending")])
+    return ordered["video_id"][:count].to_pylist()
 
 
-def most_at_odds(said: Mapping[str, Labels], other: Mapping[str, Labels], count: int) -> list[str]:
+def most_at_odds(said: pa.Table, other: pa.Table, count: int) -> list[str]:
     """The videos of which two models say different things, and both are sure.
 
     Args:
-        said: What one says.
+        said: What one says, as `best_labels` returns it.
         other: What the other says; videos that it did not judge are not among them.
         count: So many of them at most, those first of which the less sure of the two is surest.
     """
-    odds = {
-        video: min(*said[video].values(), *other[video].values())
-        for video in said.keys() & other.keys()
-        if said[video].keys() != other[video].keys()
-    }
-    return sorted(odds, key=lambda video: (-odds[video], video))[:count]
+    said, other = only(said, other["video_id"]), only(other, said["video_id"])
+    labels = said.join(other, ["video_id", "label"], join_type="full outer", right_suffix="_other")
+    scores = labels["score"], labels["score_other"]
+    of_label = pa.table(
+        {
+            "video_id": labels["video_id"],
+            "differs": pc.or_(*map(pc.is_null, scores)),
+            "score": pc.min_element_wise(*scores),
+        }
+    )
+    found = of_label.group_by("video_id").aggregate([("differs", "any"), ("score", "min")])
+    odds = found.filter(found["differs_any"])
+    ordered = odds.sort_by([("score_min", "descending"), ("video_id", "ascending")])
+    return ordered["video_id"][:count].to_pylist()
+
+
+def only(rows: pa.Table, videos: pa.Array | pa.ChunkedArray) -> pa.Table:
+    """The rows of some videos."""
+    return rows.filter(pc.is_in(rows["video_id"], value_set=videos))
+
+
+def without(rows: pa.Table, videos: pa.Array | pa.ChunkedArray) -> pa.Table:
+    """The rows of all other videos."""
+    return rows.filter(pc.invert(pc.is_in(rows["video_id"], value_set=videos)))
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from vidpipe.stages.manifest import Progress, now, read_progress
 
 FINISHED = ("success", "failed")
 ASKS = "awaiting_input"
+_ASKING = ("ApprovePromotionOperator", "OfferOperator")
 POLL_S = 2.0
 PAGE = 100
 LOG_TAIL_LINES = 15
@@ -150,8 +151,15 @@ class AirflowClient:
         return self._pages(f"{_run_path(dag_id, run_id)}/taskInstances", "task_instances")
 
     def task_log(self, task_instance: dict[str, Any]) -> list[str]:
-        """The log of the last try of a task instance, by lines."""
-        return [_log_line(entry) for entry in self._log_entries(task_instance)]
+        """The log of the last try of a task instance, by lines.
+
+        What a stage said is wrong is not said once more, as the error that Airflow was told.
+        """
+        entries = self._log_entries(task_instance)
+        lines = [_log_line(entry) for entry in entries]
+        if not any(line.startswith("vidpipe: ") for line in lines):
+            return lines
+        return [line for line, entry in zip(lines, entries, strict=True) if not _error_text(entry)]
 
     def task_error(self, task_instance: dict[str, Any]) -> str:
         """What ended the last try of a task instance, in words; empty where nothing is told."""
@@ -196,9 +204,9 @@ class AirflowClient:
             self._log_in()
             response = self._send(method, path, **kwargs)
         if response.status_code == requests.codes.conflict:
-            raise _AlreadyThereError(f"Airflow refuses {method} {path}: {_detail(response)}")
+            raise _AlreadyThereError(_refusal(method, path, response))
         if response.status_code in (400, 404, 422):
-            raise UsageError(f"Airflow refuses {method} {path}: {_detail(response)}")
+            raise UsageError(_refusal(method, path, response))
         if not response.ok:
             raise TemporaryError(
                 f"Airflow answered {response.status_code} to {method} {path}. "
@@ -348,6 +356,7 @@ class TaskProgress:
         all: Instances.
         seconds: Time of the longest instance.
         why: What ended the try after which it is tried again.
+        asks: Whether it is one that may ask people.
     """
 
     name: str
@@ -356,6 +365,7 @@ class TaskProgress:
     all: int
     seconds: float
     why: str = ""
+    asks: bool = False
 
 
 _STATE_ORDER = (
@@ -393,6 +403,7 @@ def summarize(task_instances: list[dict[str, Any]]) -> list[TaskProgress]:
                 done=sum(state in ("success", "skipped") for state in states),
                 all=len(states),
                 seconds=max(ti["duration"] or 0.0 for ti in instances),
+                asks=instances[0]["operator_name"] in _ASKING,
             )
         )
     return rows
@@ -422,13 +433,15 @@ def _poll(client: AirflowClient, dag_id: str, run_id: str, show: Show) -> str:
     items = _items_of(dag_id, run_id)
     away = 0
     why: dict[str, str] = {}
+    asked: set[str] = set()
     while True:
         try:
             state = client.run_state(dag_id, run_id)
             instances = client.task_instances(dag_id, run_id)
             why = _why_retried(client, instances, why)
             tasks = [replace(task, why=why.get(task.name, "")) for task in summarize(instances)]
-            show(state, tasks, items())
+            asked |= {task.name for task in tasks if task.state == ASKS}
+            show(state, _steps(tasks, asked), items())
             away = 0
         except TemporaryError:
             away += 1
@@ -440,6 +453,12 @@ def _poll(client: AirflowClient, dag_id: str, run_id: str, show: Show) -> str:
             if _asks(instances):
                 return ASKS
         time.sleep(POLL_S)
+
+
+def _steps(tasks: list[TaskProgress], asked: set[str]) -> list[TaskProgress]:
+    """The tasks without questions that nobody is asked, which are no steps of a run."""
+    silent = ("running", "success")
+    return [t for t in tasks if not t.asks or t.name in asked or t.state not in silent]
 
 
 def _asks(instances: list[dict[str, Any]]) -> bool:
@@ -561,6 +580,10 @@ def _log_line(entry: dict[str, Any] | str) -> str:
 def _error_text(entry: dict[str, Any] | str) -> str:
     details = entry.get("error_detail") or [] if isinstance(entry, dict) else []
     return "; ".join(f"{e.get('exc_type')}: {e.get('exc_value')}" for e in details)
+
+
+def _refusal(method: str, path: str, response: requests.Response) -> str:
+    return f"{_detail(response)} (Airflow's answer to {method} {path})"
 
 
 def _detail(response: requests.Response) -> str:

@@ -394,7 +394,7 @@ def doctor(root: Path = ROOT) -> list[Check]:
         Check(
             "disk",
             free_bytes >= NEEDED_DISK_BYTES,
-            f"{free_bytes / 1e9:.1f} GB free of {NEEDED_DISK_BYTES / 1e9:.0f} GB needed",
+            f"{free_bytes / 1e9:.1f} GB free of {NEEDED_DISK_BYTES / 1e9:.0f} GB needed for data",
         )
     )
     memory_bytes = psutil.virtual_memory().available

@@ -304,6 +304,8 @@ def _hear(sound, network: Network):
         x = layers.Conv2D(filters, 3, strides=2, padding="same")(x)
         x = layers.Activation("relu")(layers.LayerNormalization()(x))
     x = layers.Flatten()(ops.mean(x, axis=1) + ops.max(x, axis=1))
+    # Else it would drown, in the beginning, what is seen.
+    x = layers.LayerNormalization()(x)
     x = layers.Dense(SOUND_FEATURES, activation="relu")(x)
     x = TokenForMissing(SILENCED)(x, missing)
     return layers.Dropout(network.dropout)(x)

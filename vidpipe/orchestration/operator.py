@@ -117,9 +117,9 @@ class StageOperator(BaseOperator):
         self._pods_of: str | None = None
 
     def execute(self, context: Context) -> Any:
+        if self.shard == "":
+            raise AirflowSkipException(f"This run asked for no {self.stage}.")
         with self._told(context):
-            if self.shard == "":
-                raise AirflowSkipException(f"This run asked for no {self.stage}.")
             work = self._work(context)
             if work.runtime == "kubernetes":
                 self._start_pod(context, work)

@@ -35,7 +35,7 @@ from vidpipe.datasets.formats.given import (
 )
 from vidpipe.datasets.formats.importing import parse_annotations
 from vidpipe.datasets.video_names import read_video_names
-from vidpipe.errors import DeniedError, NotFoundError, UsageError
+from vidpipe.errors import BadInputError, DeniedError, NotFoundError, UsageError
 from vidpipe.lake import layout
 from vidpipe.lake.store import ObjectStore
 from vidpipe.lake.tables import Lake
@@ -61,7 +61,8 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     annotator.
 
     Raises:
-        BadInputError: The file has faults, listed by line; nothing is imported.
+        BadInputError: The file has faults, listed by line, or no video is known yet; nothing is
+            imported.
     """
     config = manifest.config
     task, file = config.get("task") or "", config.get("file") or ""
@@ -69,9 +70,14 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         raise UsageError(f"A task is a word of small letters, such as motion. Received: {task!r}")
     given = _fetch(lake.store, file)
     snapshots = lake.published()
+    names = read_video_names(lake, snapshots)
+    if not names.videos:
+        raise BadInputError(
+            "No video is known yet, so nothing can be said of any: run ingest first."
+        )
     imported = parse_annotations(
         given,
-        read_video_names(lake, snapshots),
+        names,
         format=config.get("format") or AUTO,
         several=bool(config.get("several")),
     )

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
+from vidpipe.errors import NothingToDoError
 from vidpipe.lake import layout
 from vidpipe.lake.tables import Lake
 from vidpipe.lake.times import parse_iso_time
@@ -19,6 +20,27 @@ from vidpipe.stages.comparison import compare
 def ingest_backlog(lake: Lake) -> int:
     """Objects in the watched buckets that are to be extracted."""
     return compare(lake, lake.published(), {}).chosen.num_rows
+
+
+def require_retries(reasons: list[str], videos: list[str]) -> None:
+    """Makes sure that a run that is asked to try something again has something to try.
+
+    Args:
+        reasons: Those of `vidpipe.reasons.RETRY_REASONS` that are asked for.
+        videos: Ids and URIs.
+
+    Raises:
+        NothingToDoError: It has not.
+        UsageError: There is no such video.
+    """
+    lake = Lake()
+    found = compare(lake, lake.published(), {"retry_reasons": reasons, "retry_videos": videos})
+    if not found.asked:
+        asked = ", ".join([*reasons, *videos])
+        raise NothingToDoError(
+            f"Nothing is to be tried again: no video in the watched buckets was quarantined or"
+            f" failed that {asked} asks for. What is new, `vidpipe run ingest` takes."
+        )
 
 
 def label_backlog(lake: Lake) -> dict[str, int]:

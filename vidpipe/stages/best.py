@@ -52,9 +52,11 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     (item,) = manifest.items
     study = Study(lake.store, manifest.config["study"])
     tuning, trials = study.tuning, study.trials()
+    headline = tuning.about["headline"]
     whole = [trial for trial in trials if trial.state == COMPLETE]
     if not whole:
         raise BadInputError("Not one trial learnt to its end: the logs of the trials tell why.")
+    judged = [trial for trial in trials if trial.value is not None]
     best = max(whole, key=lambda trial: trial.score)
     conf = _conf(tuning.about, best)
     command = shlex.join(
@@ -68,19 +70,22 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         mlflow_run.set_tags({"vidpipe.best_trial": best.number})
         mlflow_run.log_metrics(
             {
-                "best_validation_accuracy": best.accuracy,
+                f"best_validation_{headline}": best.value,
                 "best_validation_loss": best.loss,
                 **{f"trials_{state}": counts[state] for state in (COMPLETE, HALVED, DIVERGED)},
             }
         )
-        mlflow_run.log_json(_table(trials), "trials.json")
+        mlflow_run.log_json(_table(trials, headline), "trials.json")
         mlflow_run.log_json(conf, "best.json")
-        mlflow_run.log_figure(draw_importances(study.importances(), title), "importance.png")
+        mlflow_run.log_figure(
+            draw_importances(study.importances(), len(judged), title), "importance.png"
+        )
         mlflow_run.log_figure(
             draw_history(
-                [t.number for t in trials if t.epochs],
-                [t.accuracy for t in trials if t.epochs],
-                [t.state == COMPLETE for t in trials if t.epochs],
+                [trial.number for trial in judged],
+                [trial.value for trial in judged],
+                [trial.state == COMPLETE for trial in judged],
+                headline,
                 title,
             ),
             "history.png",
@@ -92,7 +97,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         f" {counts[HALVED]} were halved, {counts[DIVERGED]} diverged"
         + f", {not_begun} were not begun"
         * bool(not_begun)
-        + f") is number {best.number}: validation accuracy {best.accuracy:.3f}, {told}."
+        + f") is number {best.number}: validation {headline} {best.value:.3f}, {told}."
         f" {mlflow_run.url}\nTrain with it: {command}"
     )
     attempt.outcome(item["item"], item["work_key"])
@@ -130,14 +135,14 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _table(trials: list[Trial]) -> list[dict[str, Any]]:
+def _table(trials: list[Trial], headline: str) -> list[dict[str, Any]]:
     """The trials, the best first."""
-    ranked = sorted(trials, key=lambda t: t.score if t.epochs else 0.0, reverse=True)
+    ranked = sorted(trials, key=lambda trial: trial.score, reverse=True)
     return [
         {
             "trial": trial.number,
             "state": trial.state,
-            "validation_accuracy": trial.accuracy if trial.epochs else None,
+            f"validation_{headline}": trial.value,
             "validation_loss": trial.loss if trial.epochs else None,
             "epochs": len(trial.epochs),
             "training_seconds": round(trial.seconds, 1),

@@ -19,6 +19,7 @@ from pyarrow import compute as pc
 from pyarrow.compute import field
 
 from vidpipe.errors import UsageError
+from vidpipe.lake.newest import newest
 from vidpipe.lake.store import split_uri
 from vidpipe.lake.tables import Lake
 from vidpipe.lake.times import parse_iso_time
@@ -43,12 +44,14 @@ class Comparison:
         chosen: Objects to be extracted, most urgent first: those that were asked for, then the
             newest. Columns: source_uri, source_version, size_bytes, modified_at.
         gone: Known objects that are no longer there: source_uri, source_version.
+        asked: How many of the chosen ones are tried again because they were asked for.
         counts: How many were listed, known (and left alone), new, retried, gone, given_up,
             forgotten.
     """
 
     chosen: pa.Table
     gone: pa.Table
+    asked: int
     counts: dict[str, int]
 
 
@@ -87,7 +90,8 @@ def compare(lake: Lake, snapshots: dict[str, int], config: dict[str, Any]) -> Co
     }
     urgency = [(name, "descending") for name in ("asked", "modified_at", "source_uri")]
     chosen = judged.filter(taken).sort_by(urgency).select(LISTED.names)
-    return Comparison(chosen, gone, counts)
+    asked = judged.filter(field("retried") & field("asked")).num_rows
+    return Comparison(chosen, gone, asked, counts)
 
 
 def _remembered(objects: pa.Table, forgotten: Forgotten) -> pa.Table:
@@ -165,7 +169,7 @@ def _listed(lake: Lake, scopes: list[str]) -> pa.Table:
         columns = zip(LISTED.names, zip(*objects, strict=True), strict=True)
         batches.append(pa.RecordBatch.from_pydict(dict(columns), LISTED))
     # Sources may overlap, and a listing may name an object twice that is being replaced.
-    return _newest(pa.Table.from_batches(batches, LISTED), ["source_uri"], "modified_at")
+    return newest(pa.Table.from_batches(batches, LISTED), ["source_uri"], "modified_at")
 
 
 def _wanted(listed: pa.Table, config: dict[str, Any]) -> pa.Table:
@@ -187,8 +191,8 @@ def _known(lake: Lake, snapshots: dict[str, int]) -> pa.Table:
     """The objects that were seen and are not gone, as they were seen last."""
     columns = [*OBJECT, "video_id", "seen_at", "deleted"]
     rows = lake.dataset("sources", snapshots=snapshots).to_table(columns=columns)
-    newest = _newest(rows, ["source_uri"], "seen_at")
-    return newest.filter(~field("deleted")).drop_columns("deleted")
+    last = newest(rows, ["source_uri"], "seen_at")
+    return last.filter(~field("deleted")).drop_columns("deleted")
 
 
 def _gone(known: pa.Table, listed: pa.Table, scopes: list[str]) -> pa.Table:
@@ -213,7 +217,7 @@ def _tries(lake: Lake, snapshots: dict[str, int], config: dict[str, Any]) -> pa.
     )
     failed = pc.equal(rows["status"], "failed").cast(pa.int64())
     failures = rows.append_column("failed", failed).group_by(OBJECT).aggregate([("failed", "sum")])
-    last = _newest(rows, OBJECT, "finished_at")
+    last = newest(rows, OBJECT, "finished_at")
     extraction = extract_config(config, lake.settings.extract)
     work_keys = (
         video_id and extract_work_key(video_id, extraction)
@@ -226,13 +230,6 @@ def _tries(lake: Lake, snapshots: dict[str, int], config: dict[str, Any]) -> pa.
         .rename_columns({"video_id": "tried_video_id"})
         .join(failures.rename_columns({"failed_sum": "failures"}), OBJECT)
     )
-
-
-def _newest(rows: pa.Table, key: list[str], time: str) -> pa.Table:
-    """The newest row of each key."""
-    rows = rows.sort_by([(time, "descending")])
-    numbered = rows.select(key).append_column("row", pa.arange(0, rows.num_rows))
-    return rows.take(numbered.group_by(key).aggregate([("row", "min")])["row_min"])
 
 
 def _require(names: pa.Array, objects: pa.Table) -> None:

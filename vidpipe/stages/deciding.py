@@ -125,9 +125,9 @@ def _compare(
     why = (
         f"Its {name} is {reached:.3f}, that of version {champion.version} is"
         f" {evaluated['champion_metrics'][headline]:.3f}, on the same {videos} test videos:"
-        f" {comparison['difference']:+.3f} ({low:.3f} to {high:.3f}),"
-        f" {'' if better else 'not '}better by more than {margin:g} (sure to {sure:.0%},"
-        f" {config['confidence']:.0%} are asked for)."
+        f" {comparison['difference']:+.3f} ({low:.3f} to {high:.3f}). It has to be better by more"
+        f" than {margin:g} with a certainty of at least {config['confidence']:.0%}, and"
+        f" {'is' if better else 'is not'}: the certainty is {sure:.0%}."
     )
     if worse:
         why += f" It is worse by more than {config['slice_limit']:g} on {'; '.join(worse)}."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -229,7 +230,11 @@ def _log(mlflow_run: tracking.Run, test: _TestSplit, measured: _Measured, title:
     mlflow_run.log_metrics(
         {
             **{f"test_{name}": value for name, value in measured.metrics.items()},
-            **{f"test_{name}_without_imputed": value for name, value in without.items()},
+            **{
+                f"test_{name}_without_imputed": value
+                for name, value in without.items()
+                if not math.isnan(value)  # nothing may be true of those
+            },
             **ends,
             "test_cpu_seconds_per_clip": measured.seconds_per_clip,
         }

@@ -7,7 +7,7 @@ as film strips, with what it would cost to label all of them anew.
 from __future__ import annotations
 
 import collections
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -54,8 +54,20 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         stale = stale_videos(lake, snapshots, task, decision.version.version)
         result["stale"] = len(stale)
         result["cpu_hours"] = estimate_cpu_hours(decision.version, stale)
-        shown = _flips(manifest, attempt, lake, snapshots, decision, champion, stale, result)
-        shown += f"\n\n{_told_cost(stale, result['cpu_hours'])}"
+        said = _said_by(lake, snapshots, champion, {video["video_id"] for video in stale})
+        chosen = _stratified(said, manifest.config["preview_videos"])
+        videos = {video["video_id"]: video for video in stale if video["video_id"] in chosen}
+        flips = _Flips(said)
+        for video_id, found, clip in try_model(decision.version, lake, snapshots, videos, attempt):
+            flips.note(video_id, best_scores((of.label, of.score) for of in found), clip)
+        _draw(decision.version, champion, flips, videos)
+        result |= {"looked_at": flips.looked_at, "flipped": len(flips.labels)}
+        told = (
+            f"Of {flips.looked_at} videos that version {champion.version} labelled, drawn of each"
+            f" label, {len(flips.labels)} change theirs."
+        )
+        cost = _told_cost(stale, result["cpu_hours"])
+        shown = "\n".join([told, "", *flips.table(), "", cost])
     flips = f"{result['flipped']} of {result['looked_at']} videos flip."
     attempt.conclude(
         f"version {decision.version.version} of {task}: {decision.why}"
@@ -65,53 +77,57 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     attempt.outcome(item["item"], item["work_key"])
 
 
-def _flips(
-    manifest: Manifest,
-    attempt: Attempt,
-    lake: Lake,
-    snapshots: dict[str, int],
-    decision: Decision,
-    champion: tracking.Version,
-    stale: list[dict[str, Any]],
-    result: dict[str, Any],
-) -> str:
-    """Compares with what the champion said; returns the table of what flips, in Markdown."""
-    said = _said_by(lake, snapshots, champion, {video["video_id"]: video for video in stale})
-    chosen = _stratified(said, manifest.config["preview_videos"])
-    videos = {video["video_id"]: video for video in stale if video["video_id"] in chosen}
-    flips: dict[str, tuple[Labels, Labels]] = {}
-    shown: dict[str, np.ndarray] = {}
-    for video_id, found, clip in try_model(decision.version, lake, snapshots, videos, attempt):
-        after = best_scores((segment.label, segment.score) for segment in found)
-        result["looked_at"] += 1
-        if after.keys() != said[video_id].keys():
-            flips[video_id] = said[video_id], after
-            shown[video_id] = np.array(clip)
-            surest = sorted(shown, key=lambda v: (-max(flips[v][1].values()), v))[:SHEET_CLIPS]
-            shown = {v: shown[v] for v in surest}
-    result["flipped"] = len(flips)
-    _draw(decision, champion, flips, shown, videos)
-    counts = collections.Counter(
-        (_names(before), _names(after)) for before, after in flips.values()
-    )
-    lines = [
-        f"| {_cell(before)} | {_cell(after)} | {count} |"
-        for (before, after), count in counts.most_common(FLIPS_TOLD)
-    ]
-    head = ["| was | becomes | videos |", "| --- | --- | --- |"] if lines else []
-    return "\n".join(
-        [
-            f"Of {result['looked_at']} videos that version {champion.version} labelled, drawn of"
-            f" each label, {len(flips)} change theirs.",
-            "",
-            *head,
-            *lines,
+class _Flips:
+    """What a model calls otherwise than the champion did.
+
+    Args:
+        said: What the champion said of each video.
+
+    Attributes:
+        looked_at: At how many videos the model looked.
+        labels: Of each video that flips, what it was and what it becomes.
+        shown: The first clip of those of which the model is surest, uint8 `(frames, height, width,
+            3)`, the surest first.
+    """
+
+    def __init__(self, said: Mapping[str, Labels]):
+        self._said = said
+        self.looked_at = 0
+        self.labels: dict[str, tuple[Labels, Labels]] = {}
+        self.shown: dict[str, np.ndarray] = {}
+
+    def note(self, video_id: str, after: Labels, clip: np.ndarray) -> None:
+        """Notes what the model says of a video, and the clip that it saw."""
+        self.looked_at += 1
+        if after.keys() == self._said[video_id].keys():
+            return
+        self.labels[video_id] = self._said[video_id], after
+        self.shown[video_id] = np.array(clip)
+        surest = sorted(self.shown, key=lambda video: (-self._score(video), video))[:SHEET_CLIPS]
+        self.shown = {video: self.shown[video] for video in surest}
+
+    def caption(self, video_id: str) -> str:
+        """Of a video that flips, in two lines."""
+        before, after = self.labels[video_id]
+        return f"was {_names(before)}\nbecomes {_names(after)} {self._score(video_id):.2f}"
+
+    def table(self) -> list[str]:
+        """How often what becomes what, the most frequent first, in Markdown."""
+        counts = collections.Counter(
+            (_names(before), _names(after)) for before, after in self.labels.values()
+        )
+        lines = [
+            f"| {_cell(before)} | {_cell(after)} | {count} |"
+            for (before, after), count in counts.most_common(FLIPS_TOLD)
         ]
-    )
+        return ["| was | becomes | videos |", "| --- | --- | --- |", *lines] if lines else []
+
+    def _score(self, video_id: str) -> float:
+        return max(self.labels[video_id][1].values())
 
 
 def _said_by(
-    lake: Lake, snapshots: dict[str, int], champion: tracking.Version, videos: Mapping[str, Any]
+    lake: Lake, snapshots: dict[str, int], champion: tracking.Version, videos: Collection[str]
 ) -> dict[str, Labels]:
     """What the champion said of videos."""
     rows = lake.dataset("labels", snapshots=snapshots).to_table(
@@ -141,22 +157,19 @@ def _stratified(said: Mapping[str, Labels], count: int) -> set[str]:
 
 
 def _draw(
-    decision: Decision,
+    version: tracking.Version,
     champion: tracking.Version,
-    flips: Mapping[str, tuple[Labels, Labels]],
-    shown: Mapping[str, np.ndarray],
+    flips: _Flips,
     videos: Mapping[str, Mapping[str, Any]],
 ) -> None:
     """Keeps the film strips of the flips of which the model is surest."""
     captions = [
-        f"{printable(videos[v]['source_uri'].rpartition('/')[2])}\n"
-        f"was {_names(flips[v][0])}\nbecomes {_names(flips[v][1])} {max(flips[v][1].values()):.2f}"
-        for v in shown
+        f"{printable(videos[v]['source_uri'].rpartition('/')[2])}\n{flips.caption(v)}"
+        for v in flips.shown
     ]
-    version, run = decision.version, tracking.open_run(decision.version.run_id)
     title = f"{version.name}: version {version.version} in place of {champion.version}"
-    figure = draw_flips(list(shown.values()), captions, len(flips), title)
-    run.log_pictures({tracking.FLIPS: figure}, shown)
+    figure = draw_flips(list(flips.shown.values()), captions, len(flips.labels), title)
+    tracking.open_run(version.run_id).log_pictures({tracking.FLIPS: figure}, flips.shown)
 
 
 def _body(decision: Decision, result: dict[str, Any], shown: str) -> str:

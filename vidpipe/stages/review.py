@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+import pyarrow as pa
+
 from vidpipe import tracking
 from vidpipe.datasets.formats.asking import Question, write_questions
 from vidpipe.datasets.video_names import VideoFacts
@@ -22,18 +24,19 @@ from vidpipe.evaluation.reviews import (
     DISAGREEING,
     RANDOM,
     UNCERTAIN,
-    Labels,
-    best_scores,
+    best_labels,
     draw,
     least_sure,
     most_at_odds,
+    only,
+    without,
 )
 from vidpipe.lake import layout
 from vidpipe.lake.store import MAX_LINK_HOURS
 from vidpipe.lake.tables import Lake
 from vidpipe.stages.attempt import Attempt
 from vidpipe.stages.manifest import Manifest
-from vidpipe.stages.reviewable import Reviewable, read_reviewable
+from vidpipe.stages.reviewable import Candidate, Reviewable, read_reviewable
 from vidpipe.stages.trying import try_model
 from vidpipe.text import printable
 
@@ -65,7 +68,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     found = read_reviewable(
         lake, snapshots, wanted.task, champion.version, challenger and challenger.version
     )
-    if not found.said:
+    if not found.said.num_rows:
         raise NothingToDoError(
             f"There is no video that version {champion.version} of {champion.name} labelled, of"
             " which people say nothing, and which is in a bucket still. Run label_nightly or"
@@ -138,6 +141,7 @@ class _Review:
 
     Attributes:
         picked: What each video was picked for.
+        candidates: All about these videos.
         files_uri: Where its files go.
     """
 
@@ -158,23 +162,27 @@ class _Review:
         self._champion = champion
         self._challenger = challenger
         self._found = found
-        self._other = dict(found.other)
+        self._other = found.other
         self.picked: dict[str, str] = {}
+        self.candidates: dict[str, Candidate] = {}
         run_key = attempt.manifest.run_key
         self.files_uri = layout.review_uri(lake.uri, run_key, attempt.name)
 
     def pick(self) -> None:
         """Picks; the even draw comes first, so that nothing is missing in what it is made of."""
-        said, wanted = self._found.said, self._wanted
-        self.picked = dict.fromkeys(draw(said, wanted.random, wanted.seed), RANDOM)
+        everyone, wanted = self._found.said["video_id"].unique(), self._wanted
+        self.picked = dict.fromkeys(draw(everyone, wanted.random, wanted.seed), RANDOM)
         if self._challenger and wanted.disagreeing:
-            candidates = draw(self._left(), JUDGED_PER_PICK * wanted.disagreeing, wanted.seed)
-            unknown = [v for v in (*candidates, *self.picked) if v not in self._other]
-            self._judge(unknown[:MAX_JUDGED])
+            left = self._left()["video_id"].unique()
+            among = draw(left, JUDGED_PER_PICK * wanted.disagreeing, wanted.seed)
+            asked = pa.table({"video_id": pa.array([*among, *self.picked], pa.string())})
+            unknown = without(asked, self._other["video_id"])["video_id"]
+            self._judge(unknown[:MAX_JUDGED].to_pylist())
             at_odds = most_at_odds(self._left(), self._other, wanted.disagreeing)
             self.picked |= dict.fromkeys(at_odds, DISAGREEING)
         rest = least_sure(self._left(), wanted.total - len(self.picked))
         self.picked |= dict.fromkeys(rest, UNCERTAIN)
+        self.candidates = self._found.look_up(self.picked)
 
     def leave_out_what_is_gone(self) -> None:
         """Nobody is asked about what they cannot see, or about bytes that are others by now."""
@@ -191,29 +199,32 @@ class _Review:
             )
 
     def _is_there(self, video: str) -> bool:
-        uri, version = self._found.sources[video]
+        row = self.candidates[video].row
         try:
-            return self._lake.store.head(uri).version == version
+            return self._lake.store.head(row["source_uri"]).version == row["source_version"]
         except (NotFoundError, DeniedError):
             return False
 
-    def _left(self) -> dict[str, Labels]:
-        """Those that may still be picked; nobody is asked for the same twice at a time."""
-        gone = self.picked.keys() | self._found.waiting
-        return {video: of for video, of in self._found.said.items() if video not in gone}
+    def _left(self) -> pa.Table:
+        """What the champion says of those that may still be picked; nobody is asked for the same
+        twice at a time."""
+        left = without(self._found.said, pa.array(list(self.picked), pa.string()))
+        return without(left, self._found.waiting)
 
     def _judge(self, videos: Sequence[str]) -> None:
         """Notes what the challenger says of videos."""
         if not videos:
             return
-        for video, said, _ in try_model(
-            self._challenger,
-            self._lake,
-            self._snapshots,
-            {video: self._found.videos[video] for video in videos},
-            self._attempt,
-        ):
-            self._other[video] = best_scores((s.label, s.score) for s in said)
+        rows = {video: of.row for video, of in self._found.look_up(videos).items()}
+        judged = [
+            {"video_id": video, "label": segment.label, "score": segment.score}
+            for video, said, _ in try_model(
+                self._challenger, self._lake, self._snapshots, rows, self._attempt
+            )
+            for segment in said
+        ]
+        told = pa.Table.from_pylist(judged, self._other.schema)
+        self._other = pa.concat_tables([self._other, best_labels(told)])
 
     def files(self) -> dict[str, bytes]:
         """The files for other tools, by path."""
@@ -221,35 +232,42 @@ class _Review:
         questions = []
         # In an order that does not tell what for: people may stop half way.
         for video_id in draw(self.picked, len(self.picked), self._wanted.seed):
-            (uri, _), row = found.sources[video_id], found.videos[video_id]
+            candidate = self.candidates[video_id]
+            row = candidate.row
             questions.append(
                 Question(
                     video_id,
-                    printable(uri.rpartition("/")[2]),
-                    store.link(uri, self._wanted.links_valid),
+                    printable(row["source_uri"].rpartition("/")[2]),
+                    store.link(row["source_uri"], self._wanted.links_valid),
                     VideoFacts(row["duration_s"], row["fps"] or None, row["width"], row["height"]),
-                    found.segments[video_id],
+                    candidate.segments,
                 )
             )
-        of_models = {label for of in (*found.said.values(), *self._other.values()) for label in of}
+        labels = (said["label"].unique().to_pylist() for said in (found.said, self._other))
         model = f"{self._champion.name} version {self._champion.version}"
-        return write_questions(questions, of_models | found.answers, model, several=found.several)
+        return write_questions(
+            questions, found.answers.union(*labels), model, several=found.several
+        )
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """The rows of `reviews`; a video is an item of its own."""
         manifest, task = self._attempt.manifest, self._wanted.task
+        others: dict[str, set[str]] = collections.defaultdict(set)
+        picked = pa.array(list(self.picked), pa.string())
+        for said in only(self._other, picked).to_pylist():
+            others[said["video_id"]].add(said["label"])
         for video_id, picked_for in self.picked.items():
             work_key = layout.make_work_key(manifest.run_key, "review", task, video_id)
             self._attempt.outcome(f"{task}/{video_id}", work_key, video_id=video_id)
-            other = self._other.get(video_id)
-            for label, score in self._found.said[video_id].items():
+            candidate, other = self.candidates[video_id], others[video_id]
+            for label, score in candidate.labels.items():
                 yield {
                     "task": task,
                     "video_id": video_id,
                     "picked_for": picked_for,
                     "label": label,
                     "score": score,
-                    "accepted": label in self._found.accepted[video_id],
+                    "accepted": label in candidate.accepted,
                     "model": self._champion.name,
                     "model_version": self._champion.version,
                     "challenger_version": self._challenger.version if other else None,

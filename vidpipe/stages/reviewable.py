@@ -1,17 +1,26 @@
-"""What may be picked for review: what a model said of videos that people did not look at yet."""
+"""What may be picked for review: what a model said of videos that people did not look at yet.
+
+A model may have labelled millions: all of that stays in Arrow, and only of the few videos that are
+picked Python objects are made.
+"""
 
 from __future__ import annotations
 
+import collections
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from pyiceberg.expressions import EqualTo
 
 from vidpipe.datasets.annotations import current_labels
 from vidpipe.datasets.splits import TEST
 from vidpipe.datasets.windows import Segment
-from vidpipe.evaluation.reviews import Labels, best_scores
+from vidpipe.evaluation.reviews import Labels, best_labels, best_scores, only, without
+from vidpipe.lake.newest import newest
 from vidpipe.lake.tables import Lake
 from vidpipe.stages.manifest import now
 
@@ -20,30 +29,66 @@ _VIDEO = ["video_id", "width", "height", "fps", "duration_s", "work_key", "run_k
 
 
 @dataclass(frozen=True)
+class Candidate:
+    """A video that may be picked.
+
+    Attributes:
+        row: That of `videos` of its newest extraction, with `source_uri` and `source_version`:
+            where its bytes are now.
+        segments: What the champion says of it, with the times.
+        accepted: Which labels of that reached their threshold.
+    """
+
+    row: dict[str, Any]
+    segments: list[Segment]
+    accepted: set[str]
+
+    @property
+    def labels(self) -> Labels:
+        """What the champion says of it, whenever it is."""
+        return best_scores((segment.label, segment.score) for segment in self.segments)
+
+
+@dataclass(frozen=True)
 class Reviewable:
     """The state of the tables that a review begins with.
 
     Attributes:
-        said: What the champion says of each video that may be picked.
-        segments: The same, with the times.
-        accepted: Which of that reached its threshold.
-        other: What the challenger says of videos, where it labelled any.
-        videos: The row of `videos` of the newest extraction of each that may be picked.
-        sources: Where the bytes of each are now: URI and version of the object.
+        said: What the champion says of each video that may be picked, as of
+            `vidpipe.evaluation.reviews.best_labels`.
+        other: What the challenger says of them, where it labelled any.
         waiting: Videos that an earlier review asks for by links that still hold.
         answers: The labels that people give in this task.
         several: Whether some videos have several at once, as they or the champion say.
+        rows: Those of `labels` behind what the champion says.
+        videos: Of each video that may be picked the row of `videos` of its newest extraction, with
+            `source_uri` and `source_version`.
     """
 
-    said: dict[str, Labels]
-    segments: dict[str, list[Segment]]
-    accepted: dict[str, set[str]]
-    other: dict[str, Labels]
-    videos: dict[str, dict[str, Any]]
-    sources: dict[str, tuple[str, str]]
-    waiting: set[str]
+    said: pa.Table
+    other: pa.Table
+    waiting: pa.ChunkedArray
     answers: set[str]
     several: bool
+    rows: pa.Table
+    videos: pa.Table
+
+    def look_up(self, video_ids: Iterable[str]) -> dict[str, Candidate]:
+        """All about some of the videos, in the order given."""
+        ids = pa.array(list(video_ids), pa.string())
+        videos = {row["video_id"]: row for row in only(self.videos, ids).to_pylist()}
+        said = collections.defaultdict(list)
+        order = [("start_s", "ascending"), ("label", "ascending")]
+        for row in only(self.rows, ids).sort_by(order).to_pylist():
+            said[row["video_id"]].append(row)
+        return {
+            video_id: Candidate(
+                videos[video_id],
+                [Segment(*(row[name] for name in Segment._fields)) for row in said[video_id]],
+                {row["label"] for row in said[video_id] if row["accepted"]},
+            )
+            for video_id in ids.to_pylist()
+        }
 
 
 def read_reviewable(
@@ -62,54 +107,48 @@ def read_reviewable(
         champion: Version of the model whose labels are looked at.
         challenger: Version of the other model; None: there is none.
     """
-    rows = _newest_rows(lake, snapshots, task, {champion, challenger or champion})
+    labels = _newest_labels(lake, snapshots, task, [champion, challenger or champion])
     of_people = _of_people(lake, snapshots, task)
-    looked_at = {video_id for video_id, _ in of_people}
+    looked_at = pa.array([video_id for video_id, _ in of_people], pa.string())
     learnt = lake.dataset("splits", where=EqualTo("dataset", task), snapshots=snapshots).to_table(
         columns=["video_id"],
         filter=(ds.field("dataset") == task)
         & (ds.field("split") != TEST)
         & ds.field("pseudo_label_of").is_null(),
     )
-    sources = _sources(lake, snapshots)
     extracted = lake.dataset("videos", snapshots=snapshots).to_table(columns=_VIDEO)
-    videos = {row["video_id"]: row for row in extracted.sort_by("ingested_at").to_pylist()}
-    may = rows[champion].keys() & sources.keys() & videos.keys()
-    may -= looked_at | set(learnt["video_id"].to_pylist())
-    labels = {video_id: _labels(rows[champion][video_id]) for video_id in may}
-    several = any(len(of) > 1 for of in (*labels.values(), *(of for _, of in of_people)))
+    videos = newest(extracted, ["video_id"], "ingested_at").join(
+        _sources(lake, snapshots), "video_id", join_type="inner"
+    )
+    rows = only(labels.filter(pc.equal(labels["model_version"], champion)), videos["video_id"])
+    rows = without(without(rows, looked_at), learnt["video_id"])
+    said = best_labels(rows)
+    others = labels.filter(pc.not_equal(labels["model_version"], champion))
+    of_video = said.group_by("video_id").aggregate([("label", "count")])
+    several = any(len(of) > 1 for _, of in of_people)
     return Reviewable(
-        labels,
-        {v: [Segment(*(r[n] for n in Segment._fields)) for r in rows[champion][v]] for v in may},
-        {v: {r["label"] for r in rows[champion][v] if r["accepted"]} for v in may},
-        {v: _labels(of) for v, of in rows.get(challenger, {}).items() if v in may},
-        {video_id: videos[video_id] for video_id in may},
-        {video_id: sources[video_id] for video_id in may},
+        said,
+        best_labels(only(others, said["video_id"])),
         _waiting(lake, snapshots, task),
         {label for _, of in of_people for label in of},
-        several,
+        several or bool(pc.any(pc.greater(of_video["label_count"], 1)).as_py()),
+        rows,
+        only(videos, said["video_id"]),
     )
 
 
-def _newest_rows(
-    lake: Lake, snapshots: dict[str, int], task: str, versions: set[str]
-) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """The rows of each version and video, those of its newest work."""
+def _newest_labels(
+    lake: Lake, snapshots: dict[str, int], task: str, versions: list[str]
+) -> pa.Table:
+    """What each version says of each video, by its newest work."""
     rows = lake.dataset("labels", where=EqualTo("task", task), snapshots=snapshots).to_table(
         columns=[*_SAID, "labelled_at", "work_key"],
-        filter=(ds.field("task") == task) & ds.field("model_version").isin(sorted(versions)),
+        filter=(ds.field("task") == task) & ds.field("model_version").isin(versions),
     )
-    newest: dict[str, dict[str, list[dict[str, Any]]]] = {version: {} for version in versions}
-    for row in rows.sort_by([("labelled_at", "ascending"), ("work_key", "ascending")]).to_pylist():
-        of_video = newest[row["model_version"]].setdefault(row["video_id"], [])
-        if of_video and of_video[0]["work_key"] != row["work_key"]:
-            of_video.clear()
-        of_video.append(row)
-    return newest
-
-
-def _labels(rows: list[dict[str, Any]]) -> Labels:
-    return best_scores((row["label"], row["score"]) for row in rows)
+    works = rows.select(["model_version", "video_id", "labelled_at", "work_key"])
+    last = newest(works, ["model_version", "video_id"], "labelled_at", "work_key")
+    # A work is that of one version on one video.
+    return rows.filter(pc.is_in(rows["work_key"], value_set=last["work_key"]))
 
 
 def _of_people(lake: Lake, snapshots: dict[str, int], task: str) -> list[tuple[str, set[str]]]:
@@ -123,24 +162,20 @@ def _of_people(lake: Lake, snapshots: dict[str, int], task: str) -> list[tuple[s
     ]
 
 
-def _sources(lake: Lake, snapshots: dict[str, int]) -> dict[str, tuple[str, str]]:
+def _sources(lake: Lake, snapshots: dict[str, int]) -> pa.Table:
     """Where the bytes of each video lie now: of copies the same one each time."""
     columns = ["source_uri", "source_version", "video_id", "deleted", "seen_at", "run_key"]
     rows = lake.dataset("sources", snapshots=snapshots).to_table(columns=columns)
-    by_uri = {
-        row["source_uri"]: row
-        for row in rows.sort_by([("seen_at", "ascending"), ("run_key", "ascending")]).to_pylist()
-    }
-    return {
-        row["video_id"]: (uri, row["source_version"])
-        for uri, row in sorted(by_uri.items(), reverse=True)
-        if row["video_id"] and not row["deleted"]
-    }
+    last = newest(rows, ["source_uri"], "seen_at", "run_key")
+    there = last.filter(ds.field("video_id").is_valid() & ~ds.field("deleted"))
+    first = there.group_by("video_id").aggregate([("source_uri", "min")])["source_uri_min"]
+    one = there.filter(pc.is_in(there["source_uri"], value_set=first))
+    return one.select(["video_id", "source_uri", "source_version"])
 
 
-def _waiting(lake: Lake, snapshots: dict[str, int], task: str) -> set[str]:
+def _waiting(lake: Lake, snapshots: dict[str, int], task: str) -> pa.ChunkedArray:
     rows = lake.dataset("reviews", where=EqualTo("task", task), snapshots=snapshots).to_table(
         columns=["video_id"],
         filter=(ds.field("task") == task) & (ds.field("links_until") > now()),
     )
-    return set(rows["video_id"].to_pylist())
+    return rows["video_id"]

@@ -25,9 +25,10 @@ from vidpipe.datasets.kinds import KINDS, SINGLE, TIMED
 from vidpipe.datasets.labelled import Dataset, LabelledVideo
 from vidpipe.datasets.missing_data import LEAVE_OUT, PSEUDO_LABEL_SCORE
 from vidpipe.datasets.presets import refuse_sides
-from vidpipe.datasets.splits import TRAIN
+from vidpipe.datasets.splits import TEST, TRAIN
 from vidpipe.errors import BadInputError, UsageError
 from vidpipe.evaluation.gates import PREVIEW_VIDEOS, Gate
+from vidpipe.evaluation.judging import is_measurable
 from vidpipe.lake import layout
 from vidpipe.lake.tables import Lake
 from vidpipe.models.architectures import CLASSIFICATION
@@ -55,7 +56,8 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     without_frames, units, near_pairs, without_hash, left_out, incomplete, pseudo_labelled.
 
     Raises:
-        BadInputError: There are too few annotations, or they cannot be split.
+        BadInputError: There are too few annotations, they cannot be split, or nothing is true of
+            the test videos.
     """
     config = manifest.config
     trainings = complete_all(config)
@@ -63,6 +65,12 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     given = {f.name: config.get(f.name) for f in dataclasses.fields(Gate)}
     gate = Gate(**{name: value for name, value in given.items() if value is not None})
     dataset, dataset_uri = pin_dataset(manifest, attempt, lake)
+    test = dataset.of(TEST)
+    if not is_measurable(dataset, test):
+        raise BadInputError(
+            f"Models are compared on test videos, and of the {len(test)} of task {dataset.task!r}"
+            " nothing is true: label more videos that show something."
+        )
     plan = Plan(manifest, attempt, lake)
     models = []
     for architecture, training in trainings.items():

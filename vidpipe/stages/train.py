@@ -6,6 +6,7 @@ Several workers (see `vidpipe.training.distribution`) run the same command; the 
 from __future__ import annotations
 
 import dataclasses
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -155,7 +156,7 @@ class Learnt:
         model: With the weights of its best epoch.
         thresholds: The score from which on each label is accepted.
         best: What they do on the validation videos, by the names that MLflow has; nothing where no
-            video validates.
+            video validates, and no headline metric where nothing is true of those that do.
     """
 
     model: keras.Model
@@ -171,11 +172,11 @@ def learn(
     replicas: Replicas,
     checkpoints: Checkpoints,
     mlflow_run: tracking.Run | None = None,
-    watch: Callable[[Epoch], None] = lambda epoch: None,
+    watch: Callable[[Epoch], bool | None] = lambda epoch: None,
 ) -> Learnt:
     """Trains; the first worker, which has the MLflow run, tells how far it is.
 
-    `watch` is called after each epoch, and may end it all by an exception.
+    `watch` is called after each epoch, and ends the training by saying True.
     """
     network, sampling, settings = (
         chosen(kind, config) for kind in (Network, Sampling, FitSettings)
@@ -225,13 +226,13 @@ def learn(
     if network.frozen:
         standardise(learner, clips.array, train)
 
-    def on_epoch(epoch: Epoch) -> None:
+    def on_epoch(epoch: Epoch) -> bool | None:
         if mlflow_run:
             told = {**epoch.metrics, "training_seconds": epoch.trained_s}
             mlflow_run.log_metrics(told, epoch.number, once=True)
             shown = ", ".join(f"{name} {value:.3f}" for name, value in epoch.metrics.items())
             attempt.progress(epoch.number, settings.epochs, f"{shown}, {epoch.left_s:.0f} s left")
-        watch(epoch)
+        return watch(epoch)
 
     with stops_deferred() as stopping, replicas.watching():
         history = fit(
@@ -266,10 +267,9 @@ def learn(
             labels,
         )
         thresholds = result.evaluation.accepting_thresholds(config["accept_precision"])
-        best = {
-            f"best_validation_{result.evaluation.headline}": result.evaluation.value,
-            "best_validation_loss": min(epoch["validation_loss"] for epoch in history),
-        }
+        best = {"best_validation_loss": min(epoch["validation_loss"] for epoch in history)}
+        if not math.isnan(value := result.evaluation.value):
+            best[f"best_validation_{result.evaluation.headline}"] = value
     whole = _in_full_precision(model, network, sampling, len(labels), several=dataset.several)
     return Learnt(whole, thresholds, best)
 

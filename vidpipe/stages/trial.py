@@ -21,10 +21,6 @@ from vidpipe.training.space import ARCHITECTURE
 from vidpipe.training.study import COMPLETE, DIVERGED, RUNNING, Study, Trial
 
 
-class _EndedError(Exception):
-    """Ends a training that is not worth to go on with; what it is, the trial says."""
-
-
 def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     """Trains as the tuning chooses, and registers nothing.
 
@@ -70,15 +66,15 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     name = f"trial {number}: {training[ARCHITECTURE]}"
     with tracking.training_run(dataset.task, name, manifest.hash, tags) as mlflow_run:
         # An earlier attempt may have ended between its end and its report.
-        if trial.state == RUNNING:
+        if trial.value is None and trial.state != DIVERGED:
             _learn(manifest, attempt, lake, study, trial, training, dataset, mlflow_run)
         mlflow_run.set_tags({"vidpipe.trial": trial.state})
-        if trial.epochs:
-            best = {"accuracy": trial.accuracy, "loss": trial.loss}
+        if trial.value is not None:
+            best = {about["headline"]: trial.value, "loss": trial.loss}
             mlflow_run.log_metrics({f"best_validation_{n}": v for n, v in best.items()})
     shown = f"{number}: {training[ARCHITECTURE]}"
-    if trial.epochs:
-        shown += f", validation accuracy {trial.accuracy:.3f}"
+    if trial.value is not None:
+        shown += f", validation {about['headline']} {trial.value:.3f}"
     if trial.state != COMPLETE:
         shown += f", {trial.state} after {len(trial.epochs)} epochs"
     attempt.progress(about["epochs"], about["epochs"], shown)
@@ -99,7 +95,7 @@ def _learn(
 ) -> None:
     """Trains until the end, or until it is not worth it any more; says which in the trial."""
 
-    def watch(epoch: Epoch) -> None:
+    def watch(epoch: Epoch) -> bool:
         trial.seconds = epoch.trained_s
         study.tell(
             trial,
@@ -107,20 +103,20 @@ def _learn(
             *(epoch.metrics[f"validation_{name}"] for name in ("accuracy", "loss")),
             last=epoch.number == training["epochs"],
         )
-        if trial.state != RUNNING:
-            raise _EndedError
+        if trial.state == DIVERGED:
+            raise DivergedError(f"The validation loss of epoch {epoch.number} is NaN or infinite.")
+        return trial.state != RUNNING
 
     mlflow_run.log_params(told_params(training, dataset))
     checkpoints = open_checkpoints(manifest, attempt, lake)
     replicas = open_replicas(Workers.from_environment())
     try:
-        learn(training, dataset, attempt, lake, replicas, checkpoints, mlflow_run, watch)
-        trial.state = COMPLETE
-        study.keep(trial)
+        learnt = learn(training, dataset, attempt, lake, replicas, checkpoints, mlflow_run, watch)
+        trial.value = learnt.best[f"best_validation_{study.tuning.about['headline']}"]
+        if trial.state == RUNNING:
+            trial.state = COMPLETE
     except DivergedError as error:
         print(f"trial {trial.number}: {error}", flush=True)
         trial.state = DIVERGED
-        study.keep(trial)
-    except _EndedError:
-        pass  # it is kept as such
+    study.keep(trial)
     checkpoints.clear()

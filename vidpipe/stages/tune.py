@@ -10,6 +10,7 @@ from vidpipe import tracking
 from vidpipe.datasets.splits import VALIDATION
 from vidpipe.errors import BadInputError, UsageError
 from vidpipe.evaluation.gates import Gate
+from vidpipe.evaluation.judging import headline, is_measurable
 from vidpipe.lake import layout
 from vidpipe.lake.tables import Lake
 from vidpipe.models.architectures import Network, Sampling
@@ -39,7 +40,8 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     `best`), mlflow_url, and what `pin_dataset` tells.
 
     Raises:
-        BadInputError: There are too few annotations, they cannot be split, or none validates.
+        BadInputError: There are too few annotations, they cannot be split, or none validates, or
+            nothing is true of those that do.
     """
     config = manifest.config
     trainings = complete_all(config)
@@ -50,10 +52,16 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     )
     hours = config.get("max_hours")
     dataset, dataset_uri = pin_dataset(manifest, attempt, lake)
-    if not any(video.split == VALIDATION for video in dataset.videos):
+    validation = dataset.of(VALIDATION)
+    if not validation:
         raise BadInputError(
             f"Trials are compared on validation videos, and task {dataset.task!r} has none: label"
             " more videos."
+        )
+    if not is_measurable(dataset, validation):
+        raise BadInputError(
+            f"Trials are compared on validation videos, and of the {len(validation)} of task"
+            f" {dataset.task!r} nothing is true: label more videos that show something."
         )
     folder_uri = layout.trials_uri(lake.uri, manifest.run_key, attempt.name)
     tags = {
@@ -76,6 +84,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
             "dataset_version": dataset.version,
             "architectures": list(trainings),
             "accept_precision": Gate.accept_precision,
+            "headline": headline(dataset),
             "epochs": max(training["epochs"] for training in trainings.values()),
             "sliding": next(iter(trainings.values()))["sliding"],
             "given": {n: value for n, value in chosen.items() if n in _TRAINING},

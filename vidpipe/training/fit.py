@@ -73,7 +73,7 @@ def fit(
     train: np.ndarray,
     validation: np.ndarray,
     settings: FitSettings,
-    on_epoch: Callable[[Epoch], None],
+    on_epoch: Callable[[Epoch], bool | None],
     sound: np.ndarray | None = None,
     several: bool = False,
     names: Sequence[str] | None = None,
@@ -95,8 +95,8 @@ def fit(
         train: Rows to learn from.
         validation: Rows to choose the best epoch by; none: the last is kept.
         settings: How.
-        on_epoch: Called after each epoch. One that an earlier attempt told of may be told again,
-            with the same metrics.
+        on_epoch: Called after each epoch; the training ends with one of which it says True. One
+            that an earlier attempt told of may be told again, with the same metrics.
         sound: What is heard in each clip, where the network hears.
         several: Whether a video may have several labels at once.
         names: Of the videos, for messages.
@@ -171,7 +171,7 @@ def fit(
     ]
     with failures_of(clips):
         for epoch in loop.run(batches, validation_batches):
-            on_epoch(epoch)
+            loop.ended = bool(on_epoch(epoch))
     if learner is not model:
         copy_variables(learner, model)
     return loop.state.history
@@ -305,6 +305,7 @@ class _Loop:
         self._checkpoints = checkpoints
         self._stopping = stopping
         self._replicas = replicas
+        self.ended = False  # whether there is to be no other epoch
         self._kept = 0, 0  # steps and epochs of the newest checkpoint
         self._validation = _sums()
         self._train_step = self._compiled(self._train, self.state.sums)
@@ -352,7 +353,7 @@ class _Loop:
         state, iterators = self.state, [iter(dataset) for dataset in batches]
         started_s, first_step = time.monotonic(), state.step
         for number in range(len(state.history) + 1, self._epochs + 1):
-            if self._waited_enough():
+            if self.ended or self._waited_enough():
                 break
             while state.step < number * self._steps:
                 stopping = self._train_step(iterators)

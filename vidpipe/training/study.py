@@ -33,7 +33,7 @@ _STATES = {
     HALVED: optuna.trial.TrialState.PRUNED,
     DIVERGED: optuna.trial.TrialState.PRUNED,
 }
-# So little that it decides only where accuracies are the same.
+# So little that it decides only where the metrics are the same.
 LOSS_WEIGHT = 1e-6
 
 
@@ -94,7 +94,9 @@ class Trial:
         number: From zero.
         params: What was chosen for it.
         state: `RUNNING`, `COMPLETE`, `HALVED` (ended by the halving) or `DIVERGED`.
-        epochs: Validation accuracy and loss of each epoch.
+        epochs: Validation accuracy and loss of each epoch: what the halving goes by.
+        value: The headline metric on the validation videos, with the weights that would be kept;
+            None while it learns, and where it diverged.
         attrs: What Optuna's halving remembers of it.
         seconds: How long it learnt.
     """
@@ -103,34 +105,25 @@ class Trial:
     params: dict[str, Any]
     state: str = RUNNING
     epochs: list[tuple[float, float]] = field(default_factory=list)
+    value: float | None = None
     attrs: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
 
     @property
-    def accuracy(self) -> float:
-        """Validation accuracy of the epoch whose weights would be kept."""
-        return self._best(len(self.epochs))[0]
-
-    @property
     def loss(self) -> float:
-        """Validation loss of the same."""
-        return self._best(len(self.epochs))[1]
+        """Validation loss of the epoch whose weights would be kept."""
+        return _best(self.epochs)[1]
 
     @property
     def score(self) -> float:
-        """By what trials are compared: the accuracy, and where that is the same, the loss."""
-        return self._score(len(self.epochs))
-
-    def _best(self, epochs: int) -> tuple[float, float]:
-        return tuple(min(self.epochs[:epochs], key=lambda epoch: epoch[1]))
-
-    def _score(self, epochs: int) -> float:
-        accuracy, loss = self._best(epochs)
-        return accuracy - LOSS_WEIGHT * loss / (1 + loss)
+        """By what trials are compared: the value, and where that is the same, the loss; less than
+        any other where there is no value."""
+        return -math.inf if self.value is None else _score(self.value, self.loss)
 
     def frozen(self, space: Space) -> optuna.trial.FrozenTrial:
         """As Optuna has it."""
-        values = {epoch: self._score(epoch) for epoch in range(1, len(self.epochs) + 1)}
+        counts = range(1, len(self.epochs) + 1)
+        values = {count: _score(*_best(self.epochs[:count])) for count in counts}
         if self.state == DIVERGED:
             values[len(self.epochs) + 1] = math.nan
         return optuna.trial.create_trial(
@@ -141,6 +134,14 @@ class Trial:
             intermediate_values=values,
             system_attrs=self.attrs,
         )
+
+
+def _best(epochs: list[tuple[float, float]]) -> tuple[float, float]:
+    return min(epochs, key=lambda epoch: epoch[1])
+
+
+def _score(metric: float, loss: float) -> float:
+    return metric - LOSS_WEIGHT * loss / (1 + loss)
 
 
 def _distribution(part: Range | Choice) -> optuna.distributions.BaseDistribution:
@@ -224,7 +225,7 @@ class Study:
         """
         study = optuna.create_study(direction="maximize")
         for trial in self.trials():
-            if trial.state in (COMPLETE, HALVED) and trial.epochs:
+            if trial.state in (COMPLETE, HALVED) and trial.value is not None:
                 study.add_trial(
                     dataclasses.replace(trial, state=COMPLETE, attrs={}).frozen(self.tuning.space)
                 )

@@ -16,6 +16,7 @@ from airflow.sdk.exceptions import AirflowFailException
         "shards": Param(2, type="integer", minimum=0, maximum=10),
         "fail": Param(False, type="boolean"),
         "retry": Param(False, type="boolean"),
+        "said": Param(False, type="boolean"),
         "word": Param("one", type="string"),
     },
 )
@@ -30,6 +31,8 @@ def tiny():
         if params["retry"] and number == 1 and ti.try_number == 1:
             raise ValueError("not at the first try")
         if params["fail"] and number == 1:
+            if params["said"]:
+                print("vidpipe: a failure on request")  # as a stage does
             raise AirflowFailException("a failure on request")
         return f"{params['word']} {os.environ['VIDPIPE_CONFIG']}"
 

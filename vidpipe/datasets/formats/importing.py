@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -158,11 +159,18 @@ def _why_nothing(reader: Reader) -> str:
     return "there is no row in it" + (f" but what is not kept: {left_out}" if left_out else "")
 
 
+def _place(fault: str) -> list[str | int]:
+    """The place that a fault begins with, its numbers as numbers."""
+    parts = re.split(r"([0-9]+)", fault.partition(": ")[0])
+    return [int(part) if number % 2 else part for number, part in enumerate(parts)]
+
+
 def _refuse_faults(name: str, reader: Reader) -> None:
     if not reader.fault_count:
         return
     more = reader.fault_count - FAULTS_SHOWN
-    listed = reader.faults + ([f"and {more} more"] if more > 0 else [])
+    # Contradictions are found after the lines were read.
+    listed = sorted(reader.faults, key=_place) + ([f"and {more} more"] if more > 0 else [])
     raise BadInputError(
         f"{printable(name)}: nothing was imported, {reader.fault_count}"
         f" fault{'s' * (reader.fault_count > 1)}:\n  " + "\n  ".join(listed)

@@ -24,7 +24,7 @@ BAD, GOOD = {"epochs": 1, "learning_rate": 1e-6}, {"epochs": 20}
 def approve(run: DagRun, task: str) -> None:
     """Gives the answer that a task of a run waits for."""
     deadline = time.monotonic() + 600
-    while (state := run.tasks()[task]["state"]) != "deferred":
+    while (state := run.tasks()[task]["state"]) != "awaiting_input":
         assert state in (None, "scheduled", "queued", "running"), run.tasks()
         assert time.monotonic() < deadline, run.tasks()
         time.sleep(1)

@@ -10,7 +10,7 @@ from vidpipe.models.classification import build_model
 from vidpipe.training.fit import fit, prepare
 from vidpipe.training.settings import FitSettings
 
-SAMPLING = Sampling(frames=4, height=48, width=40)
+SAMPLING = Sampling(frames=4, height=32, width=32)
 CLIPS, CLASSES = 8, 4
 
 

@@ -24,6 +24,9 @@ MORE = RANDOM.integers(0, 256, (20, 3 * FRAMES, 16, 24, 3), dtype=np.uint8)
 LABELS = np.eye(4, dtype=np.float32)[np.arange(20) % 4]
 WEIGHTS = 1 + np.arange(20, dtype=np.float32)
 ROWS = np.arange(3, 20)
+# Of each clip a sound of its own; two are mute.
+SOUND = np.broadcast_to(np.arange(20, dtype=np.float16)[:, None, None], (20, 4, 3)).copy()
+SOUND[[5, 12]] = np.nan
 NONE, ARTICLE = Augmentation(), Augmentation("article")
 RICH = [Augmentation("article", mix="mixup"), Augmentation("strong", True, "cutmix")]
 
@@ -134,6 +137,44 @@ def test_a_mixed_clip_is_two_with_their_labels_and_weights_in_proportion(mix):
     np.testing.assert_allclose(means, shares @ levels.astype(float), atol=0.51)
     kinds = [len(np.unique(picture)) for picture in pictures]
     assert max(kinds) == (2 if mix == "cutmix" else 1)
+
+
+@pytest.mark.parametrize("augmentation", [NONE, Augmentation("strong")])
+def test_each_clip_comes_with_its_sound_as_it_is(augmentation):
+    found = batches(make(1, augmentation, sound=SOUND))
+    plain = plain_batches(
+        CLIPS, ROWS, LABELS[ROWS], WEIGHTS[ROWS], batch_size=5, frames=FRAMES, sound=SOUND
+    )
+    for (clips, sound), _, weights in (*found, *batches(plain)):
+        rows = weights.astype(int) - 1
+        assert clips.shape == (len(rows), FRAMES, 16, 24, 3) and sound.dtype == np.float16
+        np.testing.assert_array_equal(sound, SOUND[rows])
+    clips, sound = plain_clips(CLIPS, ROWS, FRAMES, SOUND)
+    np.testing.assert_array_equal(clips, CLIPS[ROWS])
+    np.testing.assert_array_equal(sound, SOUND[ROWS])
+
+
+@pytest.mark.parametrize("mix", ["mixup", "cutmix"])
+def test_sounds_are_mixed_as_labels_are_where_both_have_one(mix):
+    chosen = {"augmentation": Augmentation(mix=mix), "seed": 3, "frames": FRAMES, "epochs": 1}
+    rows, one = np.arange(20), np.ones(20)
+    order = Order(CLIPS, rows, batch_size=20, seed=3)
+    (((_, heard), labels, _),) = batches(
+        training_batches(
+            CLIPS, rows, np.eye(20, dtype=np.float32), one, order=order, sound=SOUND, **chosen
+        )
+    )
+    mute = np.isnan(SOUND[:, 0, 0])
+    kinds = set()
+    for sound, shares in zip(heard, labels, strict=True):
+        audible = np.where(mute, 0, shares)
+        kinds.add((int((shares > 0).sum()), int((audible > 0).sum())))
+        if audible.any():
+            expected = audible @ np.where(mute, 0, rows) / audible.sum()
+            np.testing.assert_allclose(sound, expected, atol=0.03)
+        else:
+            assert np.isnan(sound).all()
+    assert {(2, 2), (2, 1)} <= kinds  # of two that are mixed one is mute
 
 
 def test_moments_are_a_part_of_the_video_in_order():

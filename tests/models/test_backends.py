@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import keras
 import numpy as np
 import pytest
 
-from vidpipe.models.architectures import CLASSIFICATION, Network, Sampling
+from vidpipe.models.architectures import CLASSIFICATION, SOUND_SHAPE, Network, Sampling
 from vidpipe.models.classification import HEADED, build_model
 
 SAMPLING = Sampling(frames=4, height=64, width=48)
@@ -19,6 +20,7 @@ NETWORKS = {
     **{name: Network(name, dropout=0.5) for name in CLASSIFICATION},
     "lstm": Network("cnn_rnn", recurrent="lstm", bidirectional=True),
 }
+HEARING = {f"{name} that hears": Network(name) for name in ("cnn", "attention")}
 HEADS = {f"head of {name}": Network(name, backbone="mobilenet_v2") for name in CLASSIFICATION}
 FEATURES = 4, 3, 3, 32
 
@@ -34,16 +36,23 @@ def clips() -> np.ndarray:
     return found
 
 
-def build(network: Network) -> keras.Model:
+def sound() -> np.ndarray:
+    """Noise, a mute clip among it."""
+    made = np.random.default_rng(0).uniform(-8, 0, (6, *SOUND_SHAPE)).astype(np.float16)
+    made[2] = np.nan
+    return made
+
+
+def build(network: Network, hears: bool) -> keras.Model:
     """The network, or where it has a backbone its head: the backbones are Keras's own."""
     if network.backbone is None:
-        return build_model(network, SAMPLING, classes=5)
+        return build_model(network, dataclasses.replace(SAMPLING, sound=hears), classes=5)
     features = keras.Input(FEATURES)
     scores = keras.layers.Dense(5, "softmax", name="scores")
     return keras.Model(features, scores(HEADED[network.architecture](features, network)))
 
 
-def enliven(model: keras.Model, inputs: np.ndarray) -> None:
+def enliven(model: keras.Model, inputs: np.ndarray | tuple[np.ndarray, np.ndarray]) -> None:
     """Lets every layer pass on what tells its inputs apart."""
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -58,9 +67,10 @@ def score(folder: Path) -> dict[str, np.ndarray]:
     """What each network makes of the clips; the first to come decides on the weights."""
     found = {}
     features = np.random.default_rng(0).normal(size=(6, *FEATURES)).astype(np.float32)
-    for name, network in {**NETWORKS, **HEADS}.items():
-        model, path = build(network), folder / f"{name}.weights.h5"
+    for name, network in {**NETWORKS, **HEARING, **HEADS}.items():
+        model, path = build(network, name in HEARING), folder / f"{name}.weights.h5"
         inputs = clips() if network.backbone is None else features
+        inputs = (inputs, sound()) if name in HEARING else inputs
         if path.exists():
             model.load_weights(path)
         else:
@@ -87,7 +97,7 @@ def scores(tmp_path_factory) -> tuple[dict[str, np.ndarray], dict[str, np.ndarra
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*NETWORKS, *HEADS])
+@pytest.mark.parametrize("name", [*NETWORKS, *HEARING, *HEADS])
 def test_tensorflow_and_jax_agree(scores, name):
     here, there = scores
     # They tell clips apart, so that there is something to agree on.

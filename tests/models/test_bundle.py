@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import shutil
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 
 from vidpipe.errors import BadInputError
-from vidpipe.models.architectures import CLASSIFICATION, Network, Sampling
+from vidpipe.models.architectures import CLASSIFICATION, SOUND_SHAPE, Network, Sampling
 from vidpipe.models.bundle import Bundle, save_model
 from vidpipe.models.classification import build_model
 
@@ -20,9 +22,14 @@ LABELS = ["jump", "run ✓", "$x$"]
 CLIPS = np.random.default_rng(0).integers(0, 256, (40, 3, 32, 24, 3), dtype=np.uint8)
 
 
-def pack(architecture: str = "attention") -> Bundle:
+HEARING = dataclasses.replace(SAMPLING, sound=True)
+SOUND = np.random.default_rng(1).uniform(-8, 0, (40, *SOUND_SHAPE)).astype(np.float16)
+SOUND[::7] = np.nan
+
+
+def pack(architecture: str = "attention", sampling: Sampling = SAMPLING) -> Bundle:
     keras.utils.set_random_seed(0)
-    model = build_model(Network(architecture), SAMPLING, len(LABELS))
+    model = build_model(Network(architecture), sampling, len(LABELS))
     # In the beginning it is undecided, whatever it sees.
     kernel = model.get_layer("scores").kernel
     kernel.assign(keras.random.normal(kernel.shape, seed=0))
@@ -31,7 +38,7 @@ def pack(architecture: str = "attention") -> Bundle:
         task="sport",
         architecture=architecture,
         labels=LABELS,
-        sampling=SAMPLING,
+        sampling=sampling,
         thresholds={"jump": 0.25, "run ✓": 1.0},
     )
 
@@ -84,6 +91,41 @@ def test_mlflow_serves_it_with_its_signature(saved):
     assert (given.type, given.shape) == (np.uint8, (-1, 3, 32, 24, 3))
     with pytest.raises(mlflow.MlflowException):
         model.predict(CLIPS[:, :2])
+
+
+def test_one_that_hears_travels_with_what_it_hears(tmp_path):
+    bundle = pack("cnn_rnn", HEARING)
+    save_model(bundle, tmp_path / "model")
+    loaded = Bundle.load(tmp_path / "model")
+    loaded.check_canary()
+    given = {"clips": CLIPS, "sound": SOUND}
+    scores = bundle.predict(given)
+    np.testing.assert_allclose(loaded.predict(given), scores, atol=1e-6)
+    assert np.isfinite(scores).all() and loaded.sampling == HEARING
+    mute = {"clips": CLIPS, "sound": np.full_like(SOUND, np.nan)}
+    alike = np.isclose(loaded.predict(mute), scores, atol=1e-6).all(axis=1)
+    np.testing.assert_array_equal(alike, np.isnan(SOUND[:, 0, 0]))
+    served = mlflow.pyfunc.load_model(str(tmp_path / "model"))
+    np.testing.assert_allclose(served.predict(given), scores, atol=1e-6)
+    assert [(of.name, of.type, of.shape) for of in served.metadata.signature.inputs] == [
+        ("clips", np.uint8, (-1, 3, 32, 24, 3)),
+        ("sound", np.float16, (-1, *SOUND_SHAPE)),
+    ]
+    # Its token is part of what the canary tells.
+    (token,) = (w for w in loaded.model.weights if "token_for_missing" in w.path)
+    token.assign(token + 3.0)
+    with pytest.raises(BadInputError, match="canary"):
+        loaded.check_canary()
+
+
+def test_a_model_of_before_there_was_sound_is_deaf(folder):
+    path = folder / "data" / "bundle.json"
+    facts = json.loads(path.read_text())
+    assert facts["sampling"].pop("sound") is False
+    path.write_text(json.dumps(facts))
+    loaded = Bundle.load(folder)
+    assert loaded.sampling == SAMPLING
+    loaded.check_canary()
 
 
 def test_a_model_that_changed_fails_its_canary(folder):

@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
 
 from vidpipe.errors import UsageError
-from vidpipe.models.architectures import CLASSIFICATION, Network, Sampling, find_architecture
+from vidpipe.models.architectures import (
+    CLASSIFICATION,
+    SOUND_SHAPE,
+    Network,
+    Sampling,
+    find_architecture,
+)
 from vidpipe.models.classification import SMALL as BUILDERS
 from vidpipe.models.classification import build_model
+from vidpipe.models.layers import TokenForMissing
 
 SMALL = Sampling(frames=5, height=32, width=40)
+HEARING = dataclasses.replace(SMALL, sound=True)
 
 
 def clips(number: int = 3) -> np.ndarray:
     shape = (number, SMALL.frames, SMALL.height, SMALL.width, 3)
     return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+def sound(number: int = 3) -> np.ndarray:
+    """Noise; the second clip is mute."""
+    made = np.random.default_rng(1).uniform(-8, 0, (number, *SOUND_SHAPE)).astype(np.float16)
+    made[1] = np.nan
+    return made
 
 
 def test_every_architecture_can_be_built():
@@ -65,10 +82,10 @@ def test_cnn_has_the_layers_that_it_is_known_for():
     assert spec.batch_size * spec.sampling.frames == 32
 
 
-def decided(architecture: str) -> keras.Model:
+def decided(architecture: str, sampling: Sampling = SMALL) -> keras.Model:
     """A network whose last layer is not undecided, as it is in the beginning."""
     keras.utils.set_random_seed(0)
-    model = build_model(Network(architecture), SMALL, classes=4)
+    model = build_model(Network(architecture), sampling, classes=4)
     kernel = model.get_layer("scores").kernel
     kernel.assign(keras.random.normal(kernel.shape, stddev=0.1, seed=0))
     return model
@@ -96,13 +113,46 @@ def test_frame_features_know_where_something_is(architecture):
 @pytest.mark.parametrize("architecture", CLASSIFICATION)
 def test_every_weight_learns(architecture):
     keras.utils.set_random_seed(0)
-    model = build_model(Network(architecture), SMALL, classes=4)
+    model = build_model(Network(architecture), HEARING, classes=4)
     model.compile("adam", "categorical_crossentropy", run_eagerly=True)
     before = [w.numpy() for w in model.trainable_weights]
-    model.fit(clips(4), np.eye(4), epochs=3, verbose=0)
+    model.fit((clips(4), sound(4)), np.eye(4), epochs=3, verbose=0)
     unmoved = [
         w.path
         for w, old in zip(model.trainable_weights, before, strict=True)
         if (w.numpy() == old).all()
     ]
     assert unmoved == []
+
+
+@pytest.mark.parametrize("architecture", CLASSIFICATION)
+def test_what_is_heard_counts_and_of_a_mute_clip_what_is_seen(architecture):
+    model = decided(architecture, HEARING)
+    scores, louder, other = (
+        model.predict_on_batch(given)
+        for given in (
+            (clips(), sound()),
+            (clips(), sound() / 2),
+            (clips()[::-1].copy(), sound()),
+        )
+    )
+    np.testing.assert_allclose(scores.sum(axis=1), 1, rtol=1e-5)
+    assert np.abs(scores - louder)[[0, 2]].max(axis=1).min() > 1e-5
+    np.testing.assert_array_equal(scores[1], louder[1])
+    assert np.abs(scores[0] - other[0]).max() > 1e-5
+
+
+def test_a_token_stands_for_what_is_missing_and_learns_from_what_is_taken_for_it():
+    keras.utils.set_random_seed(0)
+    layer = TokenForMissing(0.1)
+    vectors, missing = np.ones((4000, 3), np.float32), np.arange(4000) < 1000
+    as_it_is = keras.ops.convert_to_numpy(layer(vectors, missing))
+    token = layer.embedding.numpy()
+    np.testing.assert_array_equal(as_it_is, np.where(missing[:, None], token, vectors))
+    learning = keras.ops.convert_to_numpy(layer(vectors, missing, training=True))
+    assert (learning[missing] == token).all()
+    silenced = (learning[~missing] == token).all(axis=1)
+    assert 0.07 < silenced.mean() < 0.13
+    assert (learning[~missing][~silenced] == 1).all()
+    again = keras.ops.convert_to_numpy(layer(vectors, missing, training=True))
+    assert (again != learning).any()

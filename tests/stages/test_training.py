@@ -427,9 +427,13 @@ def test_a_frozen_backbone_sees_each_video_once(videos, task, mlflow, tmp_path):
     for found, given in zip(of_backbone, network.get_weights(), strict=True):
         np.testing.assert_array_equal(found, given)
 
-    again = snapshot(lake, task, **choice, learning_rate=0.1)
-    run_stage(Manifest.read(lake.store, again.result["shards"][0]), lake)
+    # What a network hears is nothing that a backbone would see.
+    again = snapshot(lake, task, **choice, learning_rate=0.1, sound=True)
+    second = run_stage(Manifest.read(lake.store, again.result["shards"][0]), lake)
     assert kept() == features
+    hearing = Bundle.load(second.result["model_uri"])
+    hearing.check_canary()
+    assert hearing.sampling == dataclasses.replace(bundle.sampling, sound=True)
 
     (tmp_path / "weights" / "model.json").write_text("{}")
     lake.store.upload(path, f"{uri}/model.json")

@@ -14,13 +14,14 @@ import pytest
 from vidpipe.datasets.presets import PRESETS
 from vidpipe.errors import StoppedError
 from vidpipe.lake.store import ObjectStore
-from vidpipe.models.architectures import Network, Sampling
+from vidpipe.models.architectures import SOUND_SHAPE, Network, Sampling
 from vidpipe.models.classification import build_model
 from vidpipe.training.checkpoints import Checkpoint, Checkpoints
 from vidpipe.training.fit import fit, prepare
 from vidpipe.training.settings import FitSettings
 
 SAMPLING = Sampling(frames=3, height=24, width=24)
+HEARING = dataclasses.replace(SAMPLING, sound=True)
 SETTINGS = FitSettings(epochs=2, batch_size=4, learning_rate=3e-3, augmentation="article", seed=5)
 # All that has a state of its own, or takes a batch apart.
 RICH = dataclasses.replace(
@@ -60,14 +61,23 @@ def state_hash(model, history) -> str:
 
 
 def train(
-    checkpoints=None, stopping=lambda: False, *, architecture: str = "cnn", settings=SETTINGS
+    checkpoints=None,
+    stopping=lambda: False,
+    *,
+    architecture: str = "cnn",
+    settings=SETTINGS,
+    sampling=SAMPLING,
 ) -> str:
     random = np.random.default_rng(0)
     read = SAMPLING.frames * PRESETS[settings.augmentation].moments
     clips = random.integers(0, 256, (13, read, 24, 24, 3), dtype=np.uint8)
     labels = np.eye(2, dtype=np.float32)[np.arange(13) % 2]
     prepare(settings)
-    model = build_model(Network(architecture, dropout=0.5), SAMPLING, 2)
+    model = build_model(Network(architecture, dropout=0.5), sampling, 2)
+    sound = None
+    if sampling.sound:
+        sound = random.uniform(-8, 0, (13, *SOUND_SHAPE)).astype(np.float16)
+        sound[::4] = np.nan
     history = fit(
         model,
         clips,
@@ -76,6 +86,7 @@ def train(
         validation=np.arange(9, 13),
         settings=settings,
         on_epoch=lambda epoch: None,
+        sound=sound,
         checkpoints=checkpoints,
         stopping=stopping,
     )
@@ -100,43 +111,41 @@ def after(steps: int, kill: bool = False):
 
 
 @functools.cache
-def undisturbed(architecture: str = "cnn", settings: FitSettings = SETTINGS) -> str:
-    return train(architecture=architecture, settings=settings)
+def undisturbed(
+    architecture: str = "cnn", settings: FitSettings = SETTINGS, sampling: Sampling = SAMPLING
+) -> str:
+    return train(architecture=architecture, settings=settings, sampling=sampling)
 
 
 @pytest.mark.parametrize(
-    "architecture, settings, ends, resumed_after",
+    "architecture, settings, sampling, ends, resumed_after",
     [
         # Its dropout has random numbers of its own. Between steps, at the end of an epoch before
         # its validation, in that, in the next epoch.
         (
             "cnn",
             SETTINGS,
+            SAMPLING,
             ((1, False), (2, False), (1, False), (2, True), (3, False)),
             [1, 3, 3, 3, 5],
         ),
         # Its batch normalization has averages.
-        ("attention", SETTINGS, ((2, False),), [2]),
-        ("cnn", RICH, ((2, False), (3, True)), [2, 2]),
+        ("attention", SETTINGS, SAMPLING, ((2, False),), [2]),
+        # It draws what it does not hear.
+        ("cnn", RICH, HEARING, ((2, False), (3, True)), [2, 2]),
     ],
 )
 def test_stopped_and_killed_anywhere_it_ends_as_undisturbed(
-    lake, tmp_path, architecture, settings, ends, resumed_after
+    lake, tmp_path, architecture, settings, sampling, ends, resumed_after
 ):
+    chosen = {"architecture": architecture, "settings": settings, "sampling": sampling}
     told: list[str] = []
     for steps, kill in ends:
         with pytest.raises(Killed if kill else StoppedError):
-            train(
-                open_checkpoints(lake, tmp_path, told=told),
-                after(steps, kill),
-                architecture=architecture,
-                settings=settings,
-            )
-    ended = train(
-        open_checkpoints(lake, tmp_path, told=told), architecture=architecture, settings=settings
-    )
+            train(open_checkpoints(lake, tmp_path, told=told), after(steps, kill), **chosen)
+    ended = train(open_checkpoints(lake, tmp_path, told=told), **chosen)
     assert told == [f"goes on after step {step} of 6" for step in resumed_after]
-    assert ended == undisturbed(architecture, settings)
+    assert ended == undisturbed(**chosen)
 
 
 def test_what_is_due_is_kept_without_a_stop_and_does_not_change_the_training(lake, tmp_path):

@@ -271,20 +271,22 @@ class Mixer:
     @staticmethod
     def apply(
         own: tf.Tensor,
-        batch: tuple[tf.Tensor, tf.Tensor, tf.Tensor],
-        partners: tuple[tf.Tensor, tf.Tensor, tf.Tensor],
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        batch: tuple[tf.Tensor, ...],
+        partners: tuple[tf.Tensor, ...],
+    ) -> tuple[tf.Tensor, ...]:
         """Mixes clips with others.
 
         The loss of a mixed clip is that of both, each with its own weight, in the proportion of
-        what is seen of them.
+        what is seen of them; in that both are heard, too.
 
         Args:
             own: What each keeps of itself, of `Mixing`.
-            batch: Clips, labels `(clips, classes)`, weights `(clips,)`.
+            batch: Clips, labels `(clips, classes)`, weights `(clips,)`, and perhaps sound
+                `(clips, steps, bands)`.
             partners: The same of those that they are mixed with.
         """
-        (clips, labels, weights), (other_clips, other_labels, other_weights) = batch, partners
+        clips, labels, weights, *sound = batch
+        other_clips, other_labels, other_weights, *other_sound = partners
         mixed = own * tf.cast(clips, tf.float32) + (1 - own) * tf.cast(other_clips, tf.float32)
         share = tf.reduce_mean(own, axis=(1, 2, 3, 4))
         counts, other_counts = share * weights, (1 - share) * other_weights
@@ -294,7 +296,16 @@ class Mixer:
             tf.cast(tf.round(mixed), clips.dtype),
             part * labels + (1 - part) * other_labels,
             both,
+            *(_mix_sound(share, *pair) for pair in zip(sound, other_sound, strict=True)),
         )
+
+
+def _mix_sound(share: tf.Tensor, sound: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
+    """Two sounds in one; where one of them is missing, the other alone."""
+    share = tf.cast(share[:, None, None], sound.dtype)
+    mixed = share * sound + (1 - share) * other
+    mixed = tf.where(tf.math.is_nan(other), sound, mixed)
+    return tf.where(tf.math.is_nan(sound), other, mixed)
 
 
 class _Seeds(keras.random.SeedGenerator):

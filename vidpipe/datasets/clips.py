@@ -1,4 +1,4 @@
-"""Clips: the frames of videos as one array, read in bounded memory.
+"""Clips: the frames of videos as one array, and what is heard with them, read in bounded memory.
 
 Training, evaluation and nightly labelling all read through here, so that a model sees at night
 exactly what it was evaluated on.
@@ -16,11 +16,11 @@ import numpy as np
 import pyarrow.dataset as ds
 from PIL import Image
 
+from vidpipe.datasets.scanning import scan_rows
+from vidpipe.datasets.spectrogram import read_sound
 from vidpipe.datasets.windows import Window, windows_of
 from vidpipe.errors import BadInputError
 from vidpipe.models.architectures import Sampling
-
-BATCH_ROWS = 64
 
 
 class Clips(NamedTuple):
@@ -31,11 +31,20 @@ class Clips(NamedTuple):
             a `vidpipe.datasets.streaming.StreamedClips`, which is indexed alike.
         video_ids: The video of each clip.
         windows: What of it each shows.
+        sound: What is heard in each window, see `vidpipe.datasets.spectrogram.read_sound`; None:
+            nobody listens.
     """
 
     array: np.ndarray
     video_ids: list[str]
     windows: list[Window]
+    sound: np.ndarray | None = None
+
+    def inputs(self, rows: slice = slice(None)) -> np.ndarray | dict[str, np.ndarray]:
+        """Some of them as `vidpipe.models.bundle.Bundle.predict` takes them."""
+        if self.sound is None:
+            return self.array[rows]
+        return {"clips": self.array[rows], "sound": self.sound[rows]}
 
 
 def read_clips(
@@ -44,6 +53,7 @@ def read_clips(
     sampling: Sampling,
     path: Path,
     *,
+    audio: ds.Dataset | None = None,
     finer: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Clips:
@@ -57,6 +67,7 @@ def read_clips(
         extractions: For each video the work key of the extraction whose frames are meant.
         sampling: Which windows of a video, how many frames, how large.
         path: A file that does not exist yet, which will hold the array.
+        audio: The table `audio`, of use where the sampling has sound.
         finer: So many times as many frames are read, of which
             `vidpipe.datasets.pipeline.chance_moments` takes some.
         progress: Called with the number of frames done and of all.
@@ -83,11 +94,14 @@ def read_clips(
             windows.append(window)
     read = sampling.frames * finer
     shape = (len(windows), read, *sampling.shape[1:])
+    sound = None
+    if sampling.sound:
+        sound = read_sound(audio, extractions, video_ids, windows, path.parent)
     if not windows:
-        return Clips(np.empty(shape, np.uint8), [], [])
+        return Clips(np.empty(shape, np.uint8), [], [], sound)
     array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
     done, of = 0, len(windows) * read
-    for video_id, frame_index, jpeg in _scan(frames, extractions, ["frame_index", "jpeg"]):
+    for video_id, frame_index, jpeg in scan_rows(frames, extractions, ["frame_index", "jpeg"]):
         places = wanted[video_id].get(frame_index)
         if not places:
             continue
@@ -97,7 +111,7 @@ def read_clips(
         done += len(places)
         if progress:
             progress(done, of)
-    return Clips(array, video_ids, windows)
+    return Clips(array, video_ids, windows, sound)
 
 
 def choose_frames(
@@ -135,7 +149,7 @@ def _times(
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Times and indexes of the frames of each video, by time."""
     found: dict[str, list[tuple[float, int]]] = {}
-    for video_id, time_s, frame_index in _scan(frames, extractions, ["time_s", "frame_index"]):
+    for video_id, time_s, frame_index in scan_rows(frames, extractions, ["time_s", "frame_index"]):
         found.setdefault(video_id, []).append((time_s, frame_index))
     return {
         video_id: tuple(map(np.asarray, zip(*sorted(of), strict=True)))
@@ -150,23 +164,6 @@ def _nearest(times_s: np.ndarray, targets_s: np.ndarray) -> np.ndarray:
     after = np.minimum(after, len(times_s) - 1)
     earlier = targets_s - times_s[before] <= times_s[after] - targets_s
     return np.where(earlier, before, after)
-
-
-def _scan(
-    frames: ds.Dataset, extractions: Mapping[str, str], columns: list[str]
-) -> Iterator[tuple]:
-    """Yields `video_id` and the columns of each frame of the videos, a few rows at a time."""
-    batches = frames.to_batches(
-        columns=["video_id", *columns],
-        # The first prunes row groups, sorted by video as they are; the second says which frames.
-        filter=ds.field("video_id").isin(list(extractions))
-        & ds.field("work_key").isin(list(extractions.values())),
-        batch_size=BATCH_ROWS,
-        batch_readahead=2,
-        fragment_readahead=1,
-    )
-    for batch in batches:
-        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
 
 def decode(jpeg: bytes, sampling: Sampling, video_id: str, frame_index: int) -> list[np.ndarray]:

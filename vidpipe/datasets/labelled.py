@@ -19,6 +19,7 @@ from vidpipe.datasets.clips import Clips, read_clips
 from vidpipe.datasets.consensus import Span
 from vidpipe.datasets.kinds import SINGLE, TIMED
 from vidpipe.datasets.proof import Proof, verify
+from vidpipe.datasets.spectrogram import read_sound
 from vidpipe.datasets.streaming import StreamedClips
 from vidpipe.datasets.windows import Window
 from vidpipe.errors import BadInputError
@@ -181,7 +182,7 @@ class Dataset:
         Args:
             lake: Where the frames are.
             videos: The videos.
-            sampling: Which windows of a video, how many frames, how large.
+            sampling: Which windows of a video, how many frames, how large, and whether it is heard.
             path: A file that does not exist yet, for the array.
             progress: Called with the number of frames done and of all.
             finer: See `vidpipe.datasets.clips.read_clips`.
@@ -192,34 +193,50 @@ class Dataset:
         Raises:
             BadInputError: A video has no frames any more.
         """
-        frames, extractions = self._frames(lake, videos)
-        clips = read_clips(frames, extractions, sampling, path, finer=finer, progress=progress)
-        _require_frames(extractions, clips.video_ids)
+        clips = read_clips(
+            self._rows(lake, "frames", videos),
+            _extractions(videos),
+            sampling,
+            path,
+            audio=self._rows(lake, "audio", videos) if sampling.sound else None,
+            finer=finer,
+            progress=progress,
+        )
+        _require_frames(videos, clips.video_ids)
         return clips
 
     def stream_clips(
         self, lake: Lake, videos: Sequence[LabelledVideo], sampling: Sampling, finer: int = 1
     ) -> StreamedClips:
         """The same clips, decoded when they are asked for; as `read_clips`."""
-        frames, extractions = self._frames(lake, videos)
-        clips = StreamedClips(frames, extractions, sampling, finer=finer)
-        _require_frames(extractions, clips.video_ids)
+        frames = self._rows(lake, "frames", videos)
+        clips = StreamedClips(frames, _extractions(videos), sampling, finer=finer)
+        _require_frames(videos, clips.video_ids)
         return clips
 
-    def _frames(
-        self, lake: Lake, videos: Sequence[LabelledVideo]
-    ) -> tuple[ds.Dataset, dict[str, str]]:
-        frames = lake.dataset(
-            "frames",
+    def hear(
+        self, lake: Lake, videos: Sequence[LabelledVideo], clips: Clips, folder: Path
+    ) -> Clips:
+        """Adds to clips of videos what is heard in them; the folder is on the disk for that."""
+        audio = self._rows(lake, "audio", videos)
+        sound = read_sound(audio, _extractions(videos), clips.video_ids, clips.windows, folder)
+        return clips._replace(sound=sound)
+
+    def _rows(self, lake: Lake, table: str, videos: Sequence[LabelledVideo]) -> ds.Dataset:
+        return lake.dataset(
+            table,
             # Every file holds the rows of one run: files of other runs are not opened.
             where=In("run_key", {video.extraction_run for video in videos}),
             snapshots=self.snapshots,
         )
-        return frames, {video.video_id: video.extraction for video in videos}
 
 
-def _require_frames(extractions: Mapping[str, str], video_ids: Sequence[str]) -> None:
-    if missing := set(extractions) - set(video_ids):
+def _extractions(videos: Sequence[LabelledVideo]) -> dict[str, str]:
+    return {video.video_id: video.extraction for video in videos}
+
+
+def _require_frames(videos: Sequence[LabelledVideo], video_ids: Sequence[str]) -> None:
+    if missing := {video.video_id for video in videos} - set(video_ids):
         raise BadInputError(
             f"{len(missing)} videos of the dataset have no frames in the table frames,"
             f" such as {min(missing)}. Ingest them again."

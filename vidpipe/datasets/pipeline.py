@@ -17,6 +17,8 @@ from vidpipe.datasets.streaming import StreamedClips
 
 # What has rows of clips.
 Pictures = np.ndarray | StreamedClips
+# What a network is given: clips, or clips and their sound.
+Inputs = tf.Tensor | tuple[tf.Tensor, tf.Tensor]
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,7 @@ def training_batches(
     augmentation: Augmentation,
     seed: int,
     epochs: int,
+    sound: np.ndarray | None = None,
     first_step: int = 0,
     part: Part | None = None,
 ) -> tf.data.Dataset:
@@ -153,12 +156,15 @@ def training_batches(
         augmentation: What is done to clips; none may be done to features.
         seed: The same seed gives the same batches.
         epochs: Each holds every row once.
+        sound: What is heard in each of the `clips`, as `vidpipe.datasets.spectrogram.read_sound`
+            has it; only mixing changes it. None: nothing is.
         first_step: The number of the first batch, counted from the first of the first epoch.
         part: Only this part of each batch, its clips augmented as in the whole.
 
     Returns:
         Batches of clips, labels and weights, from `first_step` to the end of the last epoch; where
-        they are parts, how many rows the whole batch has comes fourth.
+        they are parts, how many rows the whole batch has comes fourth. With sound, pairs of clips
+        and sound are in place of clips.
     """
 
     def choose(number: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -169,7 +175,7 @@ def training_batches(
         plain = plain_moments(clips.shape[1], frames)
         return chosen, np.broadcast_to(plain, (len(chosen), frames))
 
-    read = _reader(clips, rows, labels, weights, frames)
+    read = _reader(clips, rows, labels, weights, frames, sound)
     chance = _Chance(augmentation, seed, part, *clips.shape[2:4])
 
     def gather(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tuple[tf.Tensor, ...]]:
@@ -214,7 +220,7 @@ class _Chance:
     def change(
         self, number: tf.Tensor, whole: tf.Tensor, found: tuple[tf.Tensor, ...]
     ) -> tuple[tf.Tensor, ...]:
-        """Clips, labels and weights of `places`, to those that are learnt from."""
+        """Clips, labels, weights, and perhaps sound, of `places`, to those that are learnt from."""
         places = self.places(number, whole)
         if self._augmenter.does_something:
             drawn = self._augmenter.draw((self._seed, number), whole, *self._size)
@@ -227,7 +233,8 @@ class _Chance:
                 for of in (own, partners)
             )
             found = self._mixer.apply(tf.gather(mixing.own, own), mine, theirs)
-        return found if self._part is None else (*found, whole)
+        batch = _with_sound(found)
+        return batch if self._part is None else (*batch, whole)
 
     def _own(self, whole: tf.Tensor) -> tf.Tensor:
         places = tf.range(whole)
@@ -250,45 +257,62 @@ def plain_batches(
     *,
     batch_size: int,
     frames: int,
+    sound: np.ndarray | None = None,
     part: Part | None = None,
 ) -> tf.data.Dataset:
     """Batches in order, as they are; arguments as of `training_batches`."""
-    read = _reader(clips, rows, labels, weights, frames)
+    read = _reader(clips, rows, labels, weights, frames, sound)
     moments = tf.constant(plain_moments(clips.shape[1], frames))
 
     def batch(chosen: tf.Tensor) -> tuple[tf.Tensor, ...]:
         whole = tf.shape(chosen)[0]
         own = chosen if part is None else part.take(chosen)
-        found = read(own, tf.tile(moments[None], (tf.shape(own)[0], 1)))
+        found = _with_sound(read(own, tf.tile(moments[None], (tf.shape(own)[0], 1))))
         return found if part is None else (*found, whole)
 
     return tf.data.Dataset.range(len(rows)).batch(batch_size).map(batch).prefetch(2)
 
 
-def plain_clips(clips: Pictures, rows: np.ndarray, frames: int) -> np.ndarray:
+def plain_clips(
+    clips: Pictures, rows: np.ndarray, frames: int, sound: np.ndarray | None = None
+) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
     """The clips of rows as they are evaluated; arguments as of `training_batches`."""
-    return _take(clips, rows, plain_moments(clips.shape[1], frames)[None])
+    found = _take(clips, rows, plain_moments(clips.shape[1], frames)[None])
+    return found if sound is None else (found, sound[rows])
 
 
 def _reader(
-    clips: Pictures, rows: np.ndarray, labels: np.ndarray, weights: np.ndarray, frames: int
-) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
-    """A step of a pipeline: numbers of rows and, for each, moments to clips, labels and weights."""
+    clips: Pictures,
+    rows: np.ndarray,
+    labels: np.ndarray,
+    weights: np.ndarray,
+    frames: int,
+    sound: np.ndarray | None,
+) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, ...]]:
+    """A step of a pipeline: numbers of rows and, for each, moments to clips, labels, weights, and
+    sound where there is any."""
     weights = weights.astype(np.float32)
+    heard = [] if sound is None else [sound]
 
     def take(chosen, moments):
-        return _take(clips, rows[chosen], moments), labels[chosen], weights[chosen]
+        found = _take(clips, rows[chosen], moments), labels[chosen], weights[chosen]
+        return *found, *(of[rows[chosen]] for of in heard)
 
     def read(chosen, moments):
-        pictures, truth, counts = tf.numpy_function(
-            take, [chosen, moments], (clips.dtype, labels.dtype, weights.dtype)
-        )
-        pictures.set_shape((None, frames, *clips.shape[2:]))
-        truth.set_shape((None, labels.shape[1]))
-        counts.set_shape((None,))
-        return pictures, truth, counts
+        arrays = clips, labels, weights, *heard
+        found = tf.numpy_function(take, [chosen, moments], [of.dtype for of in arrays])
+        shapes = [(frames, *clips.shape[2:]), *(of.shape[1:] for of in arrays[1:])]
+        for values, shape in zip(found, shapes, strict=True):
+            values.set_shape((None, *shape))
+        return tuple(found)
 
     return read
+
+
+def _with_sound(found: tuple[tf.Tensor, ...]) -> tuple[Inputs, tf.Tensor, tf.Tensor]:
+    """A batch, from clips, labels, weights, and perhaps sound."""
+    clips, labels, weights, *sound = found
+    return (clips, *sound) if sound else clips, labels, weights
 
 
 def _take(clips: Pictures, rows: np.ndarray, moments: np.ndarray) -> np.ndarray:

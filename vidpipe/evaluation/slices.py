@@ -19,6 +19,7 @@ from vidpipe.evaluation.several import SeveralLabels
 
 ALL = "all"
 IMPUTED = "imputed frames"
+SOUND, THERE, MISSING = "sound", "there", "missing"  # of models that hear
 _DURATIONS_S = (10.0, 60.0, 600.0)
 _DURATION_NAMES = ("below 10 s", "10 s to 1 min", "1 to 10 min", "above 10 min")
 _SIDES = (360, 720, 1080)
@@ -60,6 +61,11 @@ def describe(video: Mapping[str, Any]) -> dict[str, str]:
         "source": "/".join([bucket, *folders[:1]]),
         IMPUTED: "some" if made_up else "none",
     }
+
+
+def is_imputed(described: Mapping[str, str]) -> bool:
+    """Whether something stood in for a part of what a model was given of a video."""
+    return described[IMPUTED] != "none" or described.get(SOUND) == MISSING
 
 
 def slice_up(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 _SIZES = struct.Struct("<II")
+SAMPLE_RATE_HZ = 16_000  # of sound
 # Of a pipe: several frames, so that they are handed over together.
 PIPE_BYTES = 1 << 18
 MAX_PART_BYTES = 1 << 28

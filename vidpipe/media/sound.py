@@ -6,9 +6,8 @@ from collections.abc import Iterator
 
 import av
 
-from vidpipe.media.parts import AudioChunk
+from vidpipe.media.parts import SAMPLE_RATE_HZ, AudioChunk
 
-SAMPLE_RATE_HZ = 16_000
 SAMPLE_BYTES = 2
 CHUNK_S = 30
 # Clocks of containers jitter; what is less apart than this belongs together.

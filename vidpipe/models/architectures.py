@@ -15,6 +15,8 @@ from vidpipe.errors import UsageError
 
 Chosen = TypeVar("Chosen")
 
+SOUND_SHAPE = 128, 64  # of what is heard of a clip: steps, evenly over its window, and mel bands
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -31,6 +33,7 @@ class Sampling:
             are a clip each.
         sliding: Whether the windows follow each other from the start to the end, however many that
             takes, for what is told of each moment.
+        sound: Whether it also hears the window of each clip.
     """
 
     frames: int
@@ -40,6 +43,12 @@ class Sampling:
     clips: int = 1
     crops: int = 1
     sliding: bool = False
+    sound: bool = False
+
+    @property
+    def seen(self) -> Sampling:
+        """The same without what is heard."""
+        return dataclasses.replace(self, sound=False)
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -172,8 +181,20 @@ class Network:
 
 
 def chosen(kind: type[Chosen], config: Mapping[str, Any]) -> Chosen:
-    """Returns a dataclass whose fields are the entries of these names of a configuration."""
-    return kind(**{field.name: config[field.name] for field in dataclasses.fields(kind)})
+    """Returns a dataclass whose fields are the entries of these names of a configuration.
+
+    One of before there was a choice has its default.
+
+    Raises:
+        KeyError: A field without a default is not among them.
+    """
+    return kind(
+        **{
+            field.name: config[field.name]
+            for field in dataclasses.fields(kind)
+            if field.name in config or field.default is dataclasses.MISSING
+        }
+    )
 
 
 def find_architecture(name: str) -> Architecture:

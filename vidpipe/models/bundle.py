@@ -31,8 +31,11 @@ from mlflow.types import Schema, TensorSpec
 import vidpipe.models.layers  # noqa: F401  (registers them for loading)
 from vidpipe import tracking
 from vidpipe.errors import BadInputError
-from vidpipe.models.architectures import Sampling
+from vidpipe.models.architectures import SOUND_SHAPE, Sampling
 from vidpipe.version import code_version
+
+# Pictures; where a model hears, these as `clips` and what is heard as `sound`.
+Clips = np.ndarray | dict[str, np.ndarray]
 
 FLAVOR = "vidpipe"
 CANARY_CLIPS = 4
@@ -46,12 +49,13 @@ class Bundle:
     """A network with what belongs to it.
 
     Attributes:
-        model: Clips `(batch, frames, height, width, 3)`, 0 to 255, to scores `(batch, classes)`.
+        model: Clips `(batch, frames, height, width, 3)`, 0 to 255, or pairs of these and sound, to
+            scores `(batch, classes)`.
         task: What it tells.
         architecture: What it is.
         labels: Name of each class, in the order of the scores.
         sampling: What it is to be given of a video.
-        canary_clips: A few clips.
+        canary_clips: A few clips, as `predict` takes them.
         canary_scores: The scores they got.
         several: Whether a clip may have several labels at once, or none.
         thresholds: Of each label the lowest score with which it is accepted; what is not named is
@@ -63,7 +67,7 @@ class Bundle:
     architecture: str
     labels: list[str]
     sampling: Sampling
-    canary_clips: np.ndarray
+    canary_clips: Clips
     canary_scores: np.ndarray
     several: bool = False
     thresholds: dict[str, float] = field(default_factory=dict)
@@ -103,18 +107,23 @@ class Bundle:
                 path = mlflow.artifacts.download_artifacts(artifact_uri=str(uri), dst_path=folder)
             return _read(Path(path) / "data")
 
-    def predict(self, clips: np.ndarray, params: dict[str, Any] | None = None) -> np.ndarray:
+    def predict(self, clips: Clips, params: dict[str, Any] | None = None) -> np.ndarray:
         """Scores clips.
 
         Args:
-            clips: uint8 `(clips, frames, height, width, 3)`; may be memory-mapped.
+            clips: uint8 `(clips, frames, height, width, 3)`; may be memory-mapped. Where the model
+                hears, that as `clips`, and as `sound` float16 `(clips, *SOUND_SHAPE)`, NaN where
+                it is missing.
             params: Unused; MLflow's own servers pass it.
 
         Returns:
             float32 `(clips, classes)`; each row adds up to one, unless there may be several labels.
         """
-        starts = range(0, len(clips), BATCH_CLIPS)
-        scores = [self.model.predict_on_batch(clips[s : s + BATCH_CLIPS]) for s in starts]
+        inputs = (clips["clips"], clips["sound"]) if self.sampling.sound else (clips,)
+        scores = []
+        for start in range(0, len(inputs[0]), BATCH_CLIPS):
+            batch = tuple(of[start : start + BATCH_CLIPS] for of in inputs)
+            scores.append(self.model.predict_on_batch(batch if self.sampling.sound else batch[0]))
         return np.concatenate([np.empty((0, len(self.labels)), np.float32), *scores])
 
     def check_canary(self) -> None:
@@ -147,12 +156,28 @@ class Bundle:
             )
 
 
-def _made_clips(sampling: Sampling) -> np.ndarray:
-    """Squares of chance colours: clips of videos in a model could never be forgotten."""
-    shape = CANARY_CLIPS, *sampling.shape
-    colours = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+def _made_clips(sampling: Sampling) -> Clips:
+    """Squares of chance colours: clips of videos in a model could never be forgotten; with noise,
+    the last without sound."""
+    shape, random = (CANARY_CLIPS, *sampling.shape), np.random.default_rng(0)
+    colours = random.integers(0, 256, shape, dtype=np.uint8)
     height, width = (np.arange(size) // SQUARE for size in (sampling.height, sampling.width))
-    return colours[:, :, height][:, :, :, width]
+    clips = colours[:, :, height][:, :, :, width]
+    if not sampling.sound:
+        return clips
+    sound = random.uniform(-8, 0, (CANARY_CLIPS, *SOUND_SHAPE)).astype(np.float16)
+    sound[-1] = np.nan
+    return {"clips": clips, "sound": sound}
+
+
+def _signature(bundle: Bundle) -> ModelSignature:
+    clips = np.dtype(np.uint8), (-1, *bundle.sampling.shape)
+    inputs = [TensorSpec(*clips)]
+    if bundle.sampling.sound:
+        sound = np.dtype(np.float16), (-1, *SOUND_SHAPE)
+        inputs = [TensorSpec(*clips, "clips"), TensorSpec(*sound, "sound")]
+    outputs = [TensorSpec(np.dtype(np.float32), (-1, len(bundle.labels)))]
+    return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs))
 
 
 def save_model(bundle: Bundle, path: str | os.PathLike, mlflow_model: Model | None = None) -> None:
@@ -170,11 +195,9 @@ def save_model(bundle: Bundle, path: str | os.PathLike, mlflow_model: Model | No
         "thresholds": bundle.thresholds,
     }
     (data / "bundle.json").write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")
-    np.savez_compressed(data / "canary.npz", clips=bundle.canary_clips, scores=bundle.canary_scores)
-    mlflow_model.signature = ModelSignature(
-        inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, *bundle.sampling.shape))]),
-        outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, len(bundle.labels)))]),
-    )
+    canary = bundle.canary_clips if bundle.sampling.sound else {"clips": bundle.canary_clips}
+    np.savez_compressed(data / "canary.npz", **canary, scores=bundle.canary_scores)
+    mlflow_model.signature = _signature(bundle)
     mlflow_model.add_flavor(FLAVOR, data="data", code_version=code_version())
     pyfunc.add_to_model(mlflow_model, loader_module=__name__, data="data")
     mlflow_model.save(folder / "MLmodel")
@@ -189,14 +212,18 @@ def _read(data: Path) -> Bundle:
     try:
         facts = json.loads((data / "bundle.json").read_text(encoding="utf-8"))
         model = keras.saving.load_model(data / "model.keras", compile=False, safe_mode=True)
+        # Models of earlier versions do not hear.
+        sampling = Sampling(**facts["sampling"])
         with np.load(data / "canary.npz", allow_pickle=False) as canary:
             clips, scores = canary["clips"], canary["scores"]
+            if sampling.sound:
+                clips = {"clips": clips, "sound": canary["sound"]}
         return Bundle(
             model,
             facts["task"],
             facts["architecture"],
             list(facts["labels"]),
-            Sampling(**facts["sampling"]),
+            sampling,
             clips,
             scores,
             # Models of earlier versions know one label a video, and accept all.

@@ -1,12 +1,13 @@
 """Networks that tell what a video shows.
 
-Input shape: `(batch, frames, height, width, 3)`, 0 to 255.
+Input shape: `(batch, frames, height, width, 3)`, 0 to 255; of a network that hears, beside it
+`(batch, *SOUND_SHAPE)`, in bel, NaN where a clip has no sound.
 Output shape: `(batch, classes)`, scores: of a single label they add up to one, of several each is
 in 0 to 1.
 
 A network is an architecture, either with small layers of its own, or with a backbone: a network for
 pictures that sees each frame. Then it has two parts, models themselves: `encoder` (clips to
-features, with all of the backbone) and `head` (features to scores).
+features, with all of the backbone) and `head` (features, and sound, to scores).
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from vidpipe.models.architectures import Network, Sampling
+from vidpipe.models.architectures import SOUND_SHAPE, Network, Sampling
 from vidpipe.models.backbones import build_encoder
 from vidpipe.models.layers import (
     BATCH_MOMENTUM,
     PositionEmbedding,
+    TokenForMissing,
     WhatAndWhere,
     attend,
     residual_2plus1d,
@@ -29,6 +31,8 @@ from vidpipe.models.layers import (
 
 FRAME_FEATURES = 64
 HEAD_FEATURES = 128
+SOUND_FEATURES = 64
+SILENCED = 0.1  # share of the clips that it learns from without their sound
 HEADS = 4
 STANDARDISED = "standardised"
 # How finely a head with a backbone sees where something is, in rows and columns.
@@ -42,7 +46,7 @@ def build_model(
 
     Args:
         network: What it is.
-        sampling: What it sees of a video.
+        sampling: What it sees of a video, and whether it hears.
         classes: Number of classes, at least two, or one where a video has several labels.
         several: Whether a video may have several labels at once.
 
@@ -52,22 +56,25 @@ def build_model(
         >>> model(numpy.zeros((1, 12, 64, 64, 3), "uint8")).shape
         TensorShape([1, 4])
     """
-    inputs = keras.Input(sampling.shape, name="clips")
+    clips = keras.Input(sampling.shape, name="clips")
+    sound = keras.Input(SOUND_SHAPE, name="sound") if sampling.sound else None
     if network.backbone is None:
-        x = SMALL[network.architecture](layers.Rescaling(1 / 255)(inputs), network)
+        x = SMALL[network.architecture](layers.Rescaling(1 / 255)(clips), network)
+        by_frame = network.architecture == "cnn"
+        x = _with_sound(x, sound, network, sampling.frames if by_frame else 1)
         outputs = _scores(x, classes, several)
-        if network.architecture == "cnn":
+        if by_frame:
             outputs = ops.mean(ops.reshape(outputs, (-1, sampling.frames, classes)), axis=1)
     else:
         encoder = build_encoder(network.backbone, sampling, GRIDS[network.architecture])
         encoder.trainable = network.fine_tune
         features = keras.Input(encoder.output_shape[1:], name="features")
-        x = HEADED[network.architecture](features, network)
+        x = _with_sound(HEADED[network.architecture](features, network), sound, network)
         # It begins undecided: of many features and few clips chance weights would stay.
         scores = _scores(x, classes, several, begins="zeros")
-        head = keras.Model(features, scores, name="head")
-        outputs = head(encoder(inputs))
-    return keras.Model(inputs, outputs, name=network.architecture)
+        head = keras.Model(_beside(features, sound), scores, name="head")
+        outputs = head(_beside(encoder(clips), sound))
+    return keras.Model(_beside(clips, sound), outputs, name=network.architecture)
 
 
 def standardise(head: keras.Model, features: np.ndarray, rows: np.ndarray) -> None:
@@ -89,6 +96,10 @@ def standardise(head: keras.Model, features: np.ndarray, rows: np.ndarray) -> No
     layer.moving_mean.assign(mean)
     layer.moving_variance.assign(np.maximum(mean_square - np.square(mean), 0))
     layer.trainable = False
+
+
+def _beside(seen, sound):
+    return seen if sound is None else [seen, sound]
 
 
 def _scores(x, classes: int, several: bool, begins: str = "glorot_uniform"):
@@ -259,3 +270,42 @@ def _attend_to_places(x, network: Network):
     x = attend(x, HEADS, network.dropout)
     x = ops.reshape(ops.mean(x, axis=1), (-1, frames, features))
     return _attend_to_frames(x, network)
+
+
+# === What is heard ===
+
+
+def _with_sound(x, sound, network: Network, times: int = 1):
+    """What the last layer sees, and beside it what is heard (late fusion).
+
+    Args:
+        x: `(batch * times, features)`.
+        sound: None: it does not hear.
+        network: What it is.
+        times: So often it sees each clip.
+    """
+    if sound is None:
+        return x
+    heard = layers.RepeatVector(times)(_hear(sound, network))
+    return ops.concatenate([x, ops.reshape(heard, (-1, SOUND_FEATURES))], axis=-1)
+
+
+def _hear(sound, network: Network):
+    """What a spectrogram tells: `(batch, SOUND_FEATURES)`; without sound, a token.
+
+    All of its time is summed up by mean and largest value (Kong et al. 2020, PANNs), while which
+    band is which stays told. Each place is normalised by itself: clips without sound do not count.
+    """
+    missing = ops.any(ops.isnan(sound), axis=(1, 2))
+    # From 100 dB below the loudest to that: about -2.5 to 2.5.
+    x = layers.Rescaling(0.5, offset=2.5)(ops.nan_to_num(sound))
+    x = ops.expand_dims(x, axis=-1)
+    for filters in (16, 32, 64):
+        x = layers.Conv2D(filters, 3, strides=2, padding="same")(x)
+        x = layers.Activation("relu")(layers.LayerNormalization()(x))
+    x = layers.Flatten()(ops.mean(x, axis=1) + ops.max(x, axis=1))
+    # Else it would drown, in the beginning, what is seen.
+    x = layers.LayerNormalization()(x)
+    x = layers.Dense(SOUND_FEATURES, activation="relu")(x)
+    x = TokenForMissing(SILENCED)(x, missing)
+    return layers.Dropout(network.dropout)(x)

@@ -13,11 +13,13 @@ def count_flops(model: keras.Model) -> int:
 
     Counted are products of matrices and convolutions, which are nearly all of it.
     """
-    clip = tf.TensorSpec((1, *model.input_shape[1:]), "float32")
+    clip = keras.tree.map_structure(
+        lambda given: tf.TensorSpec((1, *given.shape[1:]), "float32"), model.input
+    )
     graph = (
         tf.function(lambda clips: model(clips, training=False)).get_concrete_function(clip).graph
     )
-    return _flops(graph, frames=model.input_shape[1])
+    return _flops(graph, frames=model.inputs[0].shape[1])
 
 
 def _flops(graph: tf.Graph, frames: int) -> int:

@@ -92,6 +92,47 @@ class GridPooling(layers.Layer):
         return np.maximum(last - first, 0) * parts / length
 
 
+@keras.saving.register_keras_serializable(package="vidpipe")
+class TokenForMissing(layers.Layer):
+    """Puts a learned vector, the token, in the place of what is missing.
+
+    While it learns, some of what is there is taken for missing, so that the token is learnt, and
+    what else there is, also where nothing ever is (ModDrop, Neverova et al. 2016).
+
+    Args:
+        share: Of what is there, that is taken for missing.
+
+    Input shape: vectors `(batch, features)`, and of each whether it is missing, `(batch,)`.
+    Output shape: that of the vectors.
+    """
+
+    def __init__(self, share: float, **kwargs):
+        super().__init__(**kwargs)
+        self.share = share
+        self.seed_generator = keras.random.SeedGenerator()
+
+    def build(self, vectors_shape, missing_shape):
+        self.embedding = self.add_weight(
+            shape=vectors_shape[1:],
+            initializer=keras.initializers.RandomNormal(stddev=0.02),
+            name="embedding",
+        )
+
+    def call(self, vectors, missing, training=False):
+        if training:
+            drawn = keras.random.uniform(
+                ops.shape(missing), dtype="float32", seed=self.seed_generator
+            )
+            missing = ops.logical_or(missing, drawn < self.share)
+        return ops.where(missing[:, None], ops.convert_to_tensor(self.embedding), vectors)
+
+    def compute_output_shape(self, vectors_shape, missing_shape):
+        return vectors_shape
+
+    def get_config(self):
+        return {**super().get_config(), "share": self.share}
+
+
 def attend(x, heads: int, dropout: float = 0.0):
     """A block of a transformer encoder, normalised first; Vaswani et al. 2017, Xiong et al. 2020.
 

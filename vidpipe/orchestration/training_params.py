@@ -118,6 +118,16 @@ def network_params() -> dict[str, Param]:
             ),
             section=section,
         ),
+        "sound": Param(
+            Sampling.sound,
+            type="boolean",
+            title="It also hears",
+            description=(
+                "What is heard while a clip lasts is told beside what is seen. Where a video has no"
+                " sound, something that it learns stands for it."
+            ),
+            section=section,
+        ),
         "dropout": number_param(
             "Dropout",
             "Share of the features that are left out at random while it learns."

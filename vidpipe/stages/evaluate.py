@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow.dataset as ds
 
 from vidpipe import tracking
+from vidpipe.datasets.clips import Clips
 from vidpipe.datasets.labelled import Dataset, LabelledVideo
+from vidpipe.datasets.spectrogram import is_missing
 from vidpipe.datasets.splits import TEST
 from vidpipe.evaluation.comparison import compare
 from vidpipe.evaluation.figures import (
@@ -29,7 +31,7 @@ from vidpipe.evaluation.figures import (
 from vidpipe.evaluation.intervals import Interval, bootstrap
 from vidpipe.evaluation.judging import Item, Judgement, judge
 from vidpipe.evaluation.metrics import Evaluation
-from vidpipe.evaluation.slices import IMPUTED, describe, slice_up
+from vidpipe.evaluation.slices import MISSING, SOUND, THERE, describe, is_imputed, slice_up
 from vidpipe.lake.tables import Lake
 from vidpipe.models.bundle import Bundle
 from vidpipe.stages.attempt import Attempt
@@ -174,7 +176,7 @@ def _measure(
         lambda done, of: attempt.progress(0, 1, f"reading frames, {done} of {of}"),
     )
     started_s = time.process_time()
-    scores = bundle.predict(clips.array)
+    scores = bundle.predict(clips.inputs())
     seconds_per_clip = (time.process_time() - started_s) / len(clips.array)
     video_of = {video.video_id: video for video in test.videos}
     of_clips = [video_of[video_id] for video_id in clips.video_ids]
@@ -191,10 +193,26 @@ def _measure(
         judgement,
         judgement.metrics(),
         groups,
-        [test.described[video.video_id] for video in videos],
+        _describe(test, clips, judgement.items),
         intervals,
         seconds_per_clip,
     )
+
+
+def _describe(test: _TestSplit, clips: Clips, items: Sequence[Item]) -> list[dict[str, str]]:
+    """The slices that each item is in; of a model that hears also by whether it could."""
+    described = [test.described[item.video.video_id] for item in items]
+    if clips.sound is None:
+        return described
+    missing = is_missing(clips.sound)
+    videos = {clips.video_ids[clip] for clip in np.flatnonzero(missing)}
+    lacks = (
+        item.video.video_id in videos if item.at_s is None else missing[item.clip] for item in items
+    )
+    return [
+        {**of, SOUND: MISSING if lacking else THERE}
+        for of, lacking in zip(described, lacks, strict=True)
+    ]
 
 
 def _log(mlflow_run: tracking.Run, test: _TestSplit, measured: _Measured, title: str) -> None:
@@ -207,7 +225,7 @@ def _log(mlflow_run: tracking.Run, test: _TestSplit, measured: _Measured, title:
         for name, interval in measured.intervals.items()
         for end, value in interval._asdict().items()
     }
-    complete = np.flatnonzero([of[IMPUTED] == "none" for of in measured.described])
+    complete = np.flatnonzero([not is_imputed(of) for of in measured.described])
     without = result.take(complete).metrics() if 0 < len(complete) < len(items) else {}
     mlflow_run.log_metrics(
         {

@@ -101,6 +101,7 @@ def plan_shards(
         "threshold": manifest.config.get("threshold"),
         "deadline": deadline.isoformat() if deadline else None,
         "frames_snapshot": snapshots.get("frames"),
+        "audio_snapshot": snapshots.get("audio"),
     }
     items = [
         {
@@ -163,7 +164,7 @@ def _label(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     """Labels the videos of a shard.
 
     Config: task, model, model_version, model_uri, threshold (null: those of the model), deadline,
-    frames_snapshot.
+    frames_snapshot, audio_snapshot.
     """
     from vidpipe.models.bundle import Bundle  # TensorFlow: the plan needs none
 
@@ -171,10 +172,11 @@ def _label(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     bundle = Bundle.load(config["model_uri"])
     bundle.check_canary()
     clips = read_clips(
-        _frames(lake, config, manifest.items),
+        _rows(lake, "frames", config, manifest.items),
         {item["video_id"]: item["extraction"] for item in manifest.items},
         bundle.sampling,
         attempt.scratch / "clips.npy",
+        audio=_rows(lake, "audio", config, manifest.items) if bundle.sampling.sound else None,
     )
     rows_of: dict[str, list[int]] = {}
     for row, video_id in enumerate(clips.video_ids):
@@ -187,7 +189,7 @@ def _label(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         # The clips of videos that follow each other do so, too.
         found = [row for item in items for row in rows_of.get(item["video_id"], [])]
         first, end = (found[0], found[-1] + 1) if found and not over else (0, 0)
-        scores = bundle.predict(clips.array[first:end])
+        scores = bundle.predict(clips.inputs(slice(first, end)))
         for item in items:
             with attempt.item(item) as rows:
                 if over:
@@ -200,12 +202,14 @@ def _label(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         attempt.progress(min(start + BATCH_VIDEOS, total), total)
 
 
-def _frames(lake: Lake, config: dict[str, Any], items: list[dict[str, Any]]) -> ds.Dataset:
-    """The frames of the runs that extracted the videos; files of other runs are not opened."""
+def _rows(
+    lake: Lake, table: str, config: dict[str, Any], items: list[dict[str, Any]]
+) -> ds.Dataset:
+    """What the runs wrote that extracted the videos; files of other runs are not opened."""
     return lake.dataset(
-        "frames",
+        table,
         where=In("run_key", {item["extraction_run"] for item in items}),
-        snapshots={"frames": config["frames_snapshot"]},
+        snapshots={table: config[f"{table}_snapshot"]},
     )
 
 

@@ -92,7 +92,7 @@ def _clips_of(mlflow_run: tracking.Run) -> Callable[[float], int] | None:
     try:
         sampling = chosen(Sampling, params)
     except KeyError:
-        return None  # made elsewhere, or before there were several clips a video
+        return None  # made elsewhere
     return lambda duration_s: len(windows_of(sampling, 0.0, duration_s))
 
 

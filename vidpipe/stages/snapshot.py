@@ -25,7 +25,7 @@ from vidpipe.datasets.kinds import KINDS, SINGLE, TIMED
 from vidpipe.datasets.labelled import Dataset, LabelledVideo
 from vidpipe.datasets.missing_data import LEAVE_OUT, PSEUDO_LABEL_SCORE
 from vidpipe.datasets.presets import refuse_sides
-from vidpipe.datasets.splits import TEST
+from vidpipe.datasets.splits import TEST, TRAIN
 from vidpipe.errors import BadInputError, UsageError
 from vidpipe.evaluation.gates import PREVIEW_VIDEOS, Gate
 from vidpipe.evaluation.judging import is_measurable
@@ -113,6 +113,7 @@ def pin_dataset(manifest: Manifest, attempt: Attempt, lake: Lake) -> tuple[Datas
     Raises:
         BadInputError: There are too few annotations, or they cannot be split; left and right are
             said to mean the same, and labels tell them apart.
+        UsageError: What learns is to hear, and no video has sound.
     """
     config = manifest.config
     task, kind = config["task"], _kind(config)
@@ -162,6 +163,12 @@ def pin_dataset(manifest: Manifest, attempt: Attempt, lake: Lake) -> tuple[Datas
         planned.proof,
         kind,
     )
+    audible = (extractions[video.video_id].extracted_audio_s for video in dataset.of(TRAIN))
+    if config.get("sound") and not any(audible):
+        raise UsageError(
+            f"A network that hears was asked for (sound), and no video of task {task!r} that it"
+            " would learn from has sound. Train without, or label videos that have sound."
+        )
     _write_splits(attempt, lake, dataset, planned)
     dataset_uri = f"{layout.run_uri(lake.uri, manifest.run_key)}/datasets/{attempt.name}.json"
     lake.store.put_json(dataset_uri, dataset.to_json())
@@ -269,6 +276,7 @@ class _Extraction(NamedTuple):
     work_key: str
     run_key: str
     duration_s: float
+    extracted_audio_s: float
     missing_frames: int | None
     truncated: bool | None
 

@@ -23,6 +23,7 @@ from vidpipe.datasets.labelled import Dataset, LabelledVideo
 from vidpipe.datasets.pipeline import plain_clips
 from vidpipe.datasets.presets import PRESETS
 from vidpipe.datasets.proof import Proof
+from vidpipe.datasets.spectrogram import is_missing
 from vidpipe.datasets.splits import TRAIN, VALIDATION
 from vidpipe.errors import UsageError
 from vidpipe.evaluation.judging import judge
@@ -200,7 +201,7 @@ def learn(
             lake,
             videos,
             model.get_layer("encoder"),
-            sampling,
+            sampling.seen,
             attempt.scratch,
             progress=tell("features of videos"),
             worker=replicas.workers.index,
@@ -211,7 +212,11 @@ def learn(
         # Labels that have times would not be those of a part of their window.
         finer = 1 if dataset.timed else PRESETS[settings.augmentation].moments
         told = tell("reading frames")
-        clips = _read_clips(dataset, lake, videos, sampling, finer, attempt.scratch, told)
+        clips = _read_clips(dataset, lake, videos, sampling.seen, finer, attempt.scratch, told)
+    if sampling.sound:
+        clips = dataset.hear(lake, videos, clips, attempt.scratch)
+        silent = int(is_missing(clips.sound).sum())
+        print(f"train: of {len(clips.sound)} clips {silent} have no sound", flush=True)
     video_of = {video.video_id: video for video in videos}
     of_clip = [video_of[video_id] for video_id in clips.video_ids]
     truth = [dataset.truth(*pair) for pair in zip(of_clip, clips.windows, strict=True)]
@@ -238,6 +243,7 @@ def learn(
             validation=validation,
             settings=settings,
             on_epoch=on_epoch,
+            sound=clips.sound,
             several=dataset.several,
             names=clips.video_ids,
             checkpoints=checkpoints,
@@ -246,7 +252,9 @@ def learn(
         )
     # What no validation video speaks of, none is accepted of; without any, all is.
     scores = [
-        learner.predict_on_batch(plain_clips(clips.array, np.array([row]), sampling.frames))
+        learner.predict_on_batch(
+            plain_clips(clips.array, np.array([row]), sampling.frames, clips.sound)
+        )
         for row in validation
     ]
     thresholds, best = {}, {}
@@ -315,11 +323,14 @@ def _load_weights(
     backbone = encoder.get_layer("backbone")
     load_weights(backbone, file)
     keep_statistics(backbone)
-    sampling = dataclasses.astuple(chosen(Sampling, config))
-    shape = encoder.output_shape[1:]
-    return layout.make_work_key(
-        config["backbone"], file.digest, sampling, shape, config["precision"]
+    # What is heard is none of its business: the key is that of before anything was.
+    seen = tuple(
+        value
+        for name, value in dataclasses.asdict(chosen(Sampling, config)).items()
+        if name != "sound"
     )
+    shape = encoder.output_shape[1:]
+    return layout.make_work_key(config["backbone"], file.digest, seen, shape, config["precision"])
 
 
 def _in_full_precision(

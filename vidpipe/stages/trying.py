@@ -45,14 +45,15 @@ def try_model(
     path, ids = attempt.scratch / "tried.npy", list(videos)
     for start in range(0, len(ids), BATCH_VIDEOS):
         rows = {video: videos[video] for video in ids[start : start + BATCH_VIDEOS]}
-        frames = lake.dataset(
-            "frames",
-            where=In("run_key", {row["run_key"] for row in rows.values()}),
-            snapshots=snapshots,
-        )
+        of_runs = {
+            "where": In("run_key", {row["run_key"] for row in rows.values()}),
+            "snapshots": snapshots,
+        }
+        frames = lake.dataset("frames", **of_runs)
+        audio = lake.dataset("audio", **of_runs) if bundle.sampling.sound else None
         extractions = {video: row["work_key"] for video, row in rows.items()}
-        clips = read_clips(frames, extractions, bundle.sampling, path)
-        scores = bundle.predict(clips.array)
+        clips = read_clips(frames, extractions, bundle.sampling, path, audio=audio)
+        scores = bundle.predict(clips.inputs())
         places = collections.defaultdict(list)
         for place, video in enumerate(clips.video_ids):
             places[video].append(place)

@@ -256,8 +256,8 @@ class Replicas:
         """A step that all replicas do together, each on its part of the batch.
 
         Args:
-            step: Gets clips, labels, weights, and how many rows the whole batch has; returns its
-                share of what is added to `sums`.
+            step: Gets clips (or clips and sound), labels, weights, and how many rows the whole
+                batch has; returns its share of what is added to `sums`.
             sums: Of all replicas, the same in every worker.
 
         Returns:
@@ -265,8 +265,10 @@ class Replicas:
             and whether this worker is to stop; it returns whether any of the workers is to.
         """
 
-        def on_replica(clips, labels, weights, rows, stopping):
-            told = step(clips, labels, weights, tf.cast(rows, tf.float32))
+        def on_replica(*values):
+            *inputs, labels, weights, rows, stopping = values
+            inputs = inputs[0] if len(inputs) == 1 else tuple(inputs)
+            told = step(inputs, labels, weights, tf.cast(rows, tf.float32))
             told = tf.concat([told, [stopping]], axis=0)
             replica = tf.distribute.get_replica_context()
             return replica.all_reduce(tf.distribute.ReduceOp.SUM, told)
@@ -280,7 +282,8 @@ class Replicas:
             return told[-1] > 0
 
         def run(iterators: Sequence[Iterator], stopping: bool) -> bool:
-            batches = zip(*(next(iterator) for iterator in iterators), strict=True)
+            parts = (tf.nest.flatten(next(iterator)) for iterator in iterators)
+            batches = zip(*parts, strict=True)
             spread = [self._spread_values(values) for values in batches]
             return bool(together(*spread, tf.constant(float(stopping))))
 

@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from vidpipe.datasets.pipeline import (
+    Inputs,
     Order,
     Part,
     Pictures,
@@ -73,6 +74,7 @@ def fit(
     validation: np.ndarray,
     settings: FitSettings,
     on_epoch: Callable[[Epoch], bool | None],
+    sound: np.ndarray | None = None,
     several: bool = False,
     names: Sequence[str] | None = None,
     checkpoints: Checkpoints | None = None,
@@ -95,6 +97,7 @@ def fit(
         settings: How.
         on_epoch: Called after each epoch; the training ends with one of which it says True. One
             that an earlier attempt told of may be told again, with the same metrics.
+        sound: What is heard in each clip, where the network hears.
         several: Whether a video may have several labels at once.
         names: Of the videos, for messages.
         checkpoints: Where to go on from and what to keep; None: it begins anew, and keeps nothing.
@@ -116,7 +119,7 @@ def fit(
     learner = replicas.replicate(model)
     # Features were made of pictures as they are.
     augmentation = settings.of_clips if clips.dtype == np.uint8 else Augmentation()
-    size, frames = settings.batch_size, model.input_shape[1]
+    size, frames = settings.batch_size, model.inputs[0].shape[1]
     train = np.repeat(train, repeats(labels[train], settings.oversampling))
     order = Order(clips, train, batch_size=size, seed=settings.seed)
     with replicas.scope():
@@ -146,6 +149,7 @@ def fit(
             augmentation=augmentation,
             seed=settings.seed,
             epochs=settings.epochs,
+            sound=sound,
             first_step=loop.state.step,
             part=part,
         )
@@ -159,6 +163,7 @@ def fit(
             weights[validation],
             batch_size=size,
             frames=frames,
+            sound=sound,
             part=part,
         )
         for part in parts
@@ -438,13 +443,13 @@ class _Loop:
         return run
 
     def _train(
-        self, clips: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, rows: tf.Tensor | None = None
+        self, inputs: Inputs, labels: tf.Tensor, weights: tf.Tensor, rows: tf.Tensor | None = None
     ) -> tf.Tensor:
         """Learns from a batch, or a part of one of so many rows; returns what sums grow by."""
         optimizer, variables = self._model.optimizer, self._model.trainable_variables
         gradients, growth = None, 0.0
         for piece in self._pieces:
-            taken = [piece.take(values) for values in (clips, labels, weights)]
+            taken = tf.nest.map_structure(piece.take, (inputs, labels, weights))
             each = row_weight(tf.shape(labels)[0], piece.of) * self._row_weight(rows)
             of_batch = each * _count(taken[1]) / (_count(labels) if rows is None else rows)
             with tf.GradientTape() as tape:
@@ -464,9 +469,9 @@ class _Loop:
         return tf.concat([growth, [bad]], axis=0)
 
     def _validate(
-        self, clips: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, rows: tf.Tensor | None = None
+        self, inputs: Inputs, labels: tf.Tensor, weights: tf.Tensor, rows: tf.Tensor | None = None
     ) -> tf.Tensor:
-        scores = self._model(clips, training=False)
+        scores = self._model(inputs, training=False)
         growth = self._growth(self._loss(labels, weights, scores), labels, scores)
         return tf.concat([growth * self._row_weight(rows), [0.0]], axis=0)
 

@@ -138,7 +138,7 @@ def test_a_training_is_pinned_run_measured_promoted_and_published(videos, task, 
     assert second.result["champion_version"] == "1"
     assert second.result["champion_metrics"] == evaluate.result["metrics"]
     assert second.result["champion_learnt"] == 0
-    assert not refused.result["promoted"] and "not better" in refused.result["why"]
+    assert not refused.result["promoted"] and "and is not" in refused.result["why"]
     assert tracking.champion(task) == champion
     aliases = MlflowClient(mlflow.uri).get_registered_model(champion.name).aliases
     assert aliases == {"champion": "1", "challenger": "2"}

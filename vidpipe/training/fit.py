@@ -298,9 +298,7 @@ class _Loop:
         ]
         self._steps = steps
         self._several = several
-        self._hits = (
-            keras.metrics.binary_accuracy if several else keras.metrics.categorical_accuracy
-        )
+        self._hits = _right_answers if several else keras.metrics.categorical_accuracy
         self._clips_of = clips_of
         self._checkpoints = checkpoints
         self._stopping = stopping
@@ -488,6 +486,12 @@ class _Loop:
 
     def _row_weight(self, rows: tf.Tensor | None) -> tf.Tensor | float:
         return 1.0 if rows is None else row_weight(rows, self._replicas.count)
+
+
+def _right_answers(truth: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
+    """Of each clip the share of the labels of which it is rightly said whether they hold."""
+    # Keras tells it of each label.
+    return tf.reduce_mean(keras.metrics.binary_accuracy(truth, scores), axis=-1)
 
 
 def _count(labels: tf.Tensor) -> tf.Tensor:

@@ -58,7 +58,7 @@ def test_tuned_approved_reviewed_and_relabelled(platform: Platform, tmp_path: Pa
     assert tracking.champion("color").version == "1"
     assert platform.run("label_nightly", "task=color") == "success"
 
-    better = {"task": "color", "architectures": ["cnn_rnn"], **SMALL, **GOOD}
+    better = {"task": "color", "architectures": ["cnn"], "confidence": 0, **SMALL, **GOOD}
     training = platform.begin("train", **better, approve=True)
     approve(training, "approval")
     assert training.wait() == "success"

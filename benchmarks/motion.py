@@ -6,8 +6,9 @@ left empty.
 
     PYTHONPATH=. python benchmarks/motion.py --seeds 0 1 2
 
-With `--keras`, `model.fit` of plain Keras instead, on the backend of KERAS_BACKEND, without
-augmentation: what a training on JAX comes to beside one on TensorFlow.
+With `--keras FOLDER`, `model.fit` of plain Keras instead, on the backend of KERAS_BACKEND, without
+augmentation: what a training on JAX comes to beside one on TensorFlow, from the same weights, which
+are kept in the folder, by the same batches in the same order.
 """
 
 from __future__ import annotations
@@ -70,17 +71,25 @@ class Motion:
         return clips.array, np.eye(len(classes), dtype=np.float32)[numbers]
 
 
-def train(motion: Motion, config: dict, *, plain: bool) -> tuple[int, int, float]:
-    """Right test clips, all test clips, and CPU seconds."""
+def train(motion: Motion, config: dict, begun: Path | None) -> tuple[int, int, float]:
+    """Right test clips, all test clips, and CPU seconds; by plain Keras where it is begun."""
     sampling, settings = chosen(Sampling, config), chosen(FitSettings, config)
     clips, labels = motion.read(sampling)
     keras.utils.set_random_seed(settings.seed)
     started_s = time.process_time()
-    if plain:
+    if begun:
         model = build_model(chosen(Network, config), sampling, labels.shape[1])
+        path = begun / f"{config['architecture']}-{settings.seed}.weights.h5"
+        if path.exists():
+            model.load_weights(path)
+        else:
+            model.save_weights(path)
         model.compile(keras.optimizers.Adam(settings.learning_rate), "categorical_crossentropy")
-        learnt = np.array(clips[motion.train]), labels[motion.train]
-        model.fit(*learnt, batch_size=settings.batch_size, epochs=settings.epochs, verbose=0)
+        random = np.random.default_rng(settings.seed)
+        for _ in range(settings.epochs):
+            order = random.permutation(motion.train)
+            learnt = np.array(clips)[order], labels[order]
+            model.fit(*learnt, batch_size=settings.batch_size, shuffle=False, verbose=0)
     else:
         from vidpipe.training.fit import fit, prepare
 
@@ -105,14 +114,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--architectures", nargs="+", default=list(CLASSIFICATION))
-    parser.add_argument("--keras", action="store_true")
+    parser.add_argument("--keras", type=Path)
     args = parser.parse_args()
     for seed in args.seeds:
         with tempfile.TemporaryDirectory(prefix="vidpipe-benchmark-") as folder:
             motion = Motion(seed, Path(folder))
             for architecture in args.architectures:
                 config = complete({"architecture": architecture, "seed": seed})
-                right, of, used_s = train(motion, config, plain=args.keras)
+                right, of, used_s = train(motion, config, args.keras)
                 print(
                     f"{architecture}, seed {seed}, {keras.backend.backend()} |"
                     f" {right / of:.3f} ({wilson(right, of)}) | {used_s:.0f} s of CPU",

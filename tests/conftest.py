@@ -16,6 +16,8 @@ from tests.servers import S3Server, new_lake, serve_s3, serve_webhook
 from vidpipe.lake.tables import Lake
 
 TESTS = Path(__file__).parent
+# Given out first, so that none of them is left alone at the end.
+LONGEST = ("stages/test_training.py", "training", "stages", "dags")
 
 # How long an example takes is no matter of a test: machines are shared.
 hypothesis.settings.register_profile("untimed", hypothesis.settings(), deadline=None)
@@ -27,10 +29,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    items.sort(key=_turn)
     if not config.getoption("--run-slow"):
         for item in items:
             if "slow" in item.keywords:
                 item.add_marker(pytest.mark.skip(reason="takes minutes: --run-slow"))
+
+
+def _turn(item: pytest.Item) -> int:
+    turns = (n for n, name in enumerate(LONGEST) if item.path.is_relative_to(TESTS / name))
+    return next(turns, len(LONGEST))
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ def _turn(item: pytest.Item) -> int:
 
 @dataclass(frozen=True)
 class RunningStack:
-    """The whole embedded stack, one for all tests of a session.
+    """The whole embedded stack, one for all tests of a module: even idle it takes its share.
 
     Attributes:
         root: Its folder; `VIDPIPE_CONFIG` names the configuration in it while a test uses it.
@@ -58,14 +58,14 @@ class RunningStack:
     posts: list[tuple[str, Any]]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def _webhook() -> Iterator[tuple[str, list[tuple[str, Any]]]]:
     with serve_webhook() as running:
         yield running
 
 
-@pytest.fixture(scope="session")
-def _stack_of_session(
+@pytest.fixture(scope="module")
+def _stack_of_module(
     tmp_path_factory: pytest.TempPathFactory, _webhook: tuple[str, list[tuple[str, Any]]]
 ) -> Iterator[RunningStack]:
     from vidpipe.local import stack
@@ -89,14 +89,14 @@ def _stack_of_session(
 
 @pytest.fixture
 def stack(
-    _stack_of_session: RunningStack, monkeypatch: pytest.MonkeyPatch
+    _stack_of_module: RunningStack, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[RunningStack]:
     """The running stack, with this process configured to use it."""
     from vidpipe.config import load_settings
 
-    monkeypatch.setenv("VIDPIPE_CONFIG", str(_stack_of_session.root / "vidpipe.toml"))
+    monkeypatch.setenv("VIDPIPE_CONFIG", str(_stack_of_module.root / "vidpipe.toml"))
     load_settings.cache_clear()
-    yield _stack_of_session
+    yield _stack_of_module
     load_settings.cache_clear()
 
 

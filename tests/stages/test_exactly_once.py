@@ -161,16 +161,9 @@ def test_killed_at_random_moments(disturbed, undisturbed, lake, chaos, tmp_path,
         assert tables_of(other) == undisturbed, f"after {tried} tries"
 
 
-@pytest.mark.parametrize(
-    ("when", "step"),
-    [
-        ("after", 12),
-        *(
-            pytest.param(*case, marks=pytest.mark.slow)
-            for case in (("before", 12), ("before", 1), ("after", 1))
-        ),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [12, 1])
+@pytest.mark.parametrize("when", ["before", "after"])
 def test_killed_at_each_write(disturbed, undisturbed, lake, chaos, when, step):
     """Each try gets a step further; what it leaves behind must not matter to the next."""
     reached: list[str] = []

@@ -18,14 +18,14 @@ pytestmark = [pytest.mark.kubernetes, pytest.mark.slow]
 CLIPS = 16
 SMALL = {"frames": 4, "height": 48, "width": 48, "test_share": 0.3}
 # What learns next to nothing, and what learns a colour.
-BAD, GOOD = {"epochs": 1, "learning_rate": 1e-6}, {"epochs": 20}
+BAD, GOOD = {"epochs": 1, "learning_rate": 1e-6}, {"epochs": 60, "batch_size": 2}
 
 
 def approve(run: DagRun, task: str) -> None:
     """Gives the answer that a task of a run waits for."""
     deadline = time.monotonic() + 600
     while (state := run.tasks()[task]["state"]) != "awaiting_input":
-        assert state in (None, "scheduled", "queued", "running"), run.tasks()
+        assert state in (None, "scheduled", "queued", "running"), run.log(task)
         assert time.monotonic() < deadline, run.tasks()
         time.sleep(1)
     path = f"/dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/{task}/-1/hitlDetails"

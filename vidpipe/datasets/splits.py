@@ -299,12 +299,17 @@ def _check_units(
         return
     label, *others = few
     having = of_class.get(label, ())
+    otherwise = ""
     if counts[label] == 1 and having:
         has = "one example"
     elif having:
         has = (
             f"{_told(having, label, labels)}, as they are of one group or near duplicates of each"
             " other"
+        )
+        otherwise = (
+            " Where they only look alike, and motion or sound tells them apart, choose fewer"
+            " near_duplicate_bits (0: near duplicates are not looked for)."
         )
     else:
         has = (
@@ -313,7 +318,7 @@ def _check_units(
         )
     raise BadInputError(
         f"Class {label!r} has {has}, and one cannot be learned from and tested on both."
-        " Annotate another video of it, or withdraw its label (column `delete`)."
+        f" Annotate another video of it, or withdraw its label (column `delete`).{otherwise}"
         + (f" The same holds for: {', '.join(others)}." if others else "")
     )
 

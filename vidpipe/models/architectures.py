@@ -144,12 +144,12 @@ class Backbone:
 
 
 BACKBONES: dict[str, Backbone] = {
-    "mobilenet_v2": Backbone("3.4 million weights, the quickest", "MobileNetV2", 224, "tf"),
-    "efficientnet_v2_b0": Backbone("7 million, quick and good", "EfficientNetV2B0", 224, "none"),
-    "densenet121": Backbone("8 million", "DenseNet121", 224, "torch"),
-    "xception": Backbone("23 million", "Xception", 299, "tf"),
-    "resnet50": Backbone("26 million, the best known", "ResNet50", 224, "caffe"),
-    "convnext_tiny": Backbone("29 million, the best of these", "ConvNeXtTiny", 224, "none"),
+    "mobilenet_v2": Backbone("2.3 million weights, the quickest", "MobileNetV2", 224, "tf"),
+    "efficientnet_v2_b0": Backbone("5.9 million, quick and good", "EfficientNetV2B0", 224, "none"),
+    "densenet121": Backbone("7.0 million", "DenseNet121", 224, "torch"),
+    "xception": Backbone("21 million", "Xception", 299, "tf"),
+    "resnet50": Backbone("24 million, the best known", "ResNet50", 224, "caffe"),
+    "convnext_tiny": Backbone("28 million, the best of these", "ConvNeXtTiny", 224, "none"),
 }
 
 

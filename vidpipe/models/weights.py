@@ -17,21 +17,21 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import h5py
 import keras
 import numpy as np
 
 from vidpipe.errors import BadInputError, UsageError
 from vidpipe.lake.store import ObjectStore
+from vidpipe.models.hdf5 import open_hdf5
 
 SUFFIXES = (".json", ".h5", ".hdf5")
 NAMED = 3  # tensors that a message names
 _PART = re.compile(r"[A-Za-z0-9_.-]+\.bin")
+_Read = Callable[[Sequence[str]], Iterable[np.ndarray]]
 _TFJS_TYPES = {"float32": np.float32, "int32": np.int32}
 # Before 2020 keras.applications called the layers of ResNet as the Caffe model did.
 _CAFFE = re.compile(r"(res|bn)(\d)([a-z]|[ab]\d+)_branch(1|2[abc])")
@@ -96,26 +96,26 @@ def load_weights(network: keras.Model, file: WeightsFile) -> None:
     """
     name, weights = file.path.name, network.weights
     try:
-        with _opened(file.path) as tensors:
-            named = {_renamed(stored): tensor for stored, tensor in tensors.items()}
-            missing = [w.path for w in weights if w.path not in named]
+        with _opened(file.path) as (shapes, read):
+            stored = {_renamed(tensor): tensor for tensor in shapes}
+            missing = [w.path for w in weights if w.path not in stored]
             if missing:
                 raise BadInputError(
                     f"{name} does not fit {network.name}: of its {len(weights)} tensors"
                     f" {len(missing)} are not there, such as {', '.join(missing[:NAMED])}. The file"
-                    f" has: {', '.join(sorted(named)[:NAMED])} …"
+                    f" has: {', '.join(sorted(stored)[:NAMED])} …"
                 )
             for weight in weights:
                 # Before it is read: a file may claim any size.
-                if (found := tuple(named[weight.path].shape)) != tuple(weight.shape):
+                if (found := shapes[stored[weight.path]]) != tuple(weight.shape):
                     raise BadInputError(
                         f"{name} does not fit {network.name}: {weight.path} has the shape"
                         f" {tuple(weight.shape)}. Received: {found}"
                     )
-            values = [np.asarray(named[weight.path], np.float32) for weight in weights]
+            values = list(read([stored[weight.path] for weight in weights]))
     except BadInputError:
         raise
-    except Exception as error:  # libraries raise what they like of a damaged file
+    except Exception as error:  # what is told of a damaged file may be anything
         line = " ".join(str(error).split())[:300]
         raise BadInputError(f"{name} is no weights file, or is damaged: {line}") from error
     network.set_weights(values)
@@ -144,19 +144,17 @@ def _parts(path: Path) -> list[str]:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[dict[str, Any]]:
-    """The tensors of a file by `layer/weight`; each has a shape, and is read when asked for."""
+def _opened(path: Path) -> Iterator[tuple[dict[str, tuple[int, ...]], _Read]]:
+    """The shapes of a file's tensors, by `layer/weight`, and what reads those that are named."""
     if path.suffix == ".json":
-        yield _read_tfjs(path)
+        tensors = _read_tfjs(path)
+        yield (
+            {name: tensor.shape for name, tensor in tensors.items()},
+            lambda names: (np.asarray(tensors[name], np.float32) for name in names),
+        )
         return
-    with h5py.File(path, "r") as file:
-        root = file if "layer_names" in file.attrs else file["model_weights"]
-        yield {
-            # Nested names such as resnet50/conv1_conv/kernel:0 end in layer and weight.
-            "/".join(stored.removesuffix(":0").split("/")[-2:]): root[layer][stored]
-            for layer in _words(root.attrs["layer_names"])
-            for stored in _words(root[layer].attrs["weight_names"])
-        }
+    with open_hdf5(path) as file:
+        yield file.shapes, file.read
 
 
 def _read_tfjs(path: Path) -> dict[str, np.ndarray]:
@@ -173,10 +171,6 @@ def _read_tfjs(path: Path) -> dict[str, np.ndarray]:
             tensors[spec["name"]] = np.frombuffer(content, dtype, count, offset).reshape(shape)
             offset += count * dtype.itemsize
     return tensors
-
-
-def _words(names: Any) -> list[str]:
-    return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
 
 
 def _renamed(name: str) -> str:

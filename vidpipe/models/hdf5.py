@@ -1,0 +1,112 @@
+"""Reads the weights that a Keras `.h5` file holds, in a process of its own.
+
+libhdf5 is C, and there are damaged files that it reads for ever or that end the process. So a
+child reads, within limits, and hands over arrays alone: `python -m vidpipe.models.hdf5 PATH` writes
+a line of JSON (the shape of each tensor, or an error), takes one (the tensors that are wanted), and
+writes those as float32, one after the other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from vidpipe.media.limits import MEMORY_BYTES, start_limited, stop
+
+LIMIT_S = 300.0  # half a gigabyte takes 2 s from a disk
+
+
+class HDF5Weights:
+    """The tensors of an open file, by `layer/weight`.
+
+    Attributes:
+        shapes: Of each tensor, as the file has it.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes]):
+        self._process = process
+        told = json.loads(process.stdout.readline() or _ended(process))
+        if isinstance(told, str):
+            raise ValueError(told)
+        self.shapes = {name: tuple(shape) for name, shape in told.items()}
+
+    def read(self, names: Sequence[str]) -> Iterator[np.ndarray]:
+        """Yields float32 arrays, in the order of the names; once."""
+        self._process.stdin.write(json.dumps(list(names)).encode() + b"\n")
+        self._process.stdin.flush()
+        for name in names:
+            count = math.prod(self.shapes[name])
+            content = self._process.stdout.read(4 * count)
+            if len(content) < 4 * count:
+                raise ValueError(f"{name} cannot be read")
+            yield np.frombuffer(content, np.float32).reshape(self.shapes[name])
+
+
+@contextlib.contextmanager
+def open_hdf5(path: Path) -> Iterator[HDF5Weights]:
+    """Opens a file of weights; `ValueError` says why it cannot be read."""
+    process = start_limited([sys.executable, "-m", "vidpipe.models.hdf5", str(path.absolute())])
+    timer = threading.Timer(LIMIT_S, stop, [process])
+    timer.start()
+    try:
+        yield HDF5Weights(process)
+    finally:
+        timer.cancel()
+        stop(process)
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
+
+
+def _ended(process: subprocess.Popen[bytes]) -> str:
+    """What is told in place of a child that says nothing."""
+    process.wait()
+    return json.dumps(
+        f"reading it took more than {LIMIT_S:g} s or {MEMORY_BYTES / 1e9:.1f} GB, or failed"
+    )
+
+
+def main(path: str) -> None:
+    """Tells what a file holds, and then what is asked for of it."""
+    try:
+        with h5py.File(path, "r") as file:
+            tensors = dict(_tensors(file))
+            _tell({name: tensor.shape for name, tensor in tensors.items()})
+            for name in json.loads(sys.stdin.buffer.readline() or b"[]"):
+                sys.stdout.buffer.write(np.asarray(tensors[name], "<f4").tobytes())
+            sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except Exception as error:  # h5py raises what it likes of a damaged file
+        _tell(str(error))
+
+
+def _tensors(file: h5py.File) -> Iterator[tuple[str, Any]]:
+    root = file if "layer_names" in file.attrs else file["model_weights"]
+    for layer in _words(root.attrs["layer_names"]):
+        for stored in _words(root[layer].attrs["weight_names"]):
+            # Nested names such as resnet50/conv1_conv/kernel:0 end in layer and weight.
+            yield "/".join(stored.removesuffix(":0").split("/")[-2:]), root[layer][stored]
+
+
+def _words(names: Any) -> list[str]:
+    return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
+
+
+def _tell(told: Any) -> None:
+    sys.stdout.buffer.write(json.dumps(told).encode() + b"\n")
+    sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vidpipe.evaluation.intervals import bootstrap, share_above, wilson
+from vidpipe.evaluation.intervals import bootstrap, sureness, wilson
 
 
 def test_the_interval_of_a_share_is_about_that_of_the_binomial():
@@ -17,10 +17,10 @@ def test_the_interval_of_a_share_is_about_that_of_the_binomial():
 
 
 def test_items_of_one_group_do_not_make_it_surer():
-    right = np.repeat(np.arange(20) % 4 > 0, 20)  # what a group has, all of it has
+    right = np.repeat(np.arange(40) % 4 > 0, 10)  # what a group has, all of it has
     of_items = bootstrap(lambda rows: right[rows].mean(), [str(n) for n in range(400)])
-    of_groups = bootstrap(lambda rows: right[rows].mean(), [str(n // 20) for n in range(400)])
-    assert of_groups.high - of_groups.low > 3 * (of_items.high - of_items.low)
+    of_groups = bootstrap(lambda rows: right[rows].mean(), [str(n // 10) for n in range(400)])
+    assert of_groups.high - of_groups.low > 2.5 * (of_items.high - of_items.low)
 
 
 def test_groups_are_drawn_whole_in_any_order_of_the_items():
@@ -47,11 +47,40 @@ def test_a_difference_is_sure_when_one_is_better_everywhere_and_not_when_by_chan
     random = np.random.default_rng(0)
     groups = [str(n) for n in range(200)]
     better = np.full(200, 0.1)
-    assert share_above(lambda rows: better[rows].mean(), groups, 0.05) == 1
-    assert share_above(lambda rows: better[rows].mean(), groups, 0.2) == 0
+    assert sureness(lambda rows: better[rows].mean(), groups, 0.05) == 1
+    assert sureness(lambda rows: better[rows].mean(), groups, 0.2) == 0
     chance = random.normal(0, 1, 200)
     chance -= chance.mean()
-    assert 0.4 < share_above(lambda rows: chance[rows].mean(), groups, 0.0) < 0.6
+    assert 0.4 < sureness(lambda rows: chance[rows].mean(), groups, 0.0) < 0.6
+
+
+@pytest.mark.parametrize("count", [1, 4, 29])
+def test_of_few_groups_that_are_all_right_the_interval_has_a_width(count):
+    groups = [str(n // 2) for n in range(2 * count)]
+    assert bootstrap(lambda rows: 1.0, groups) == wilson(count, count)
+    # Two models that are alike on each may still be as far apart as so few can hide.
+    low, high = bootstrap(lambda rows: 0.0, groups, lowest=-1.0)
+    assert -low == pytest.approx(high) and high > 0.3
+
+
+@pytest.mark.parametrize(
+    ("better", "of", "sure"),
+    # As many heads in a row, and the mean of chances where the rest is the same for both.
+    [(1, 1, 0.5), (2, 2, 0.75), (3, 3, 0.875), (4, 4, 0.9375), (4, 12, 0.9375), (0, 4, 0.0)],
+)
+def test_of_few_groups_a_difference_is_no_surer_than_tosses_of_a_coin(better, of, sure):
+    gain = np.repeat(np.arange(of) < better, 3).astype(float)
+    groups = [str(n // 3) for n in range(3 * of)]
+    assert sureness(lambda rows: gain[rows].mean(), groups, 0.0) == pytest.approx(sure, abs=0.01)
+
+
+def test_one_group_may_be_all_that_a_metric_can_be_measured_on():
+    true = np.array([True, False, False])
+
+    def difference(rows: np.ndarray) -> float:
+        return 1.0 if true[rows].any() else float("nan")
+
+    assert sureness(difference, ["a", "b", "c"], 0.0) == 0.0
 
 
 @pytest.mark.parametrize(

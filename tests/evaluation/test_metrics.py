@@ -37,6 +37,9 @@ def test_numbers_agree_with_scikit_learn(truth, seed):
     ):
         assert [row[name] for row in found] == pytest.approx(list(expected))
     assert result.macro_f1 == pytest.approx(f1.mean())
+    most_frequent = max(set(truth), key=truth.count)
+    by_chance = sklearn.metrics.accuracy_score(truth, [most_frequent] * len(truth))
+    assert result.by_chance == pytest.approx(by_chance)
     best = [{CLASSES[i] for i in row} for row in np.argsort(-scores, axis=1)[:, :3]]
     assert result.metrics()["top_3_accuracy"] == pytest.approx(
         np.mean([label in found for label, found in zip(truth, best, strict=True)])

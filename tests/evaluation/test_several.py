@@ -27,6 +27,14 @@ def test_what_is_drawn_several_times_counts_several_times(items, seed):
     assert taken.macro_f1 == pytest.approx(repeated.macro_f1, nan_ok=True)
 
 
+def test_chance_is_what_equal_scores_reach():
+    truth = [["a", "b"], ["a"], [], ["a"]]
+    result = evaluate_several(np.full((4, 3), 0.5), list("abc"), truth, {})
+    assert result.by_chance == pytest.approx(result.value) == pytest.approx((0.75 + 0.25) / 2)
+    of_first = result.take(np.array([0, 0, 1]))
+    assert of_first.by_chance == pytest.approx(of_first.value) == pytest.approx((1 + 2 / 3) / 2)
+
+
 def test_a_label_that_the_model_does_not_know_is_found_nowhere():
     result = evaluate_several(np.array([[0.9], [0.2]]), ["x"], [["x"], ["y"]], {})
     assert result.labels == ["x", "y"]

@@ -123,6 +123,7 @@ def test_a_video_may_have_several_labels_or_none(videos, task, mlflow, tmp_path)
     assert evaluated.result["headline"] == "map"
     assert evaluated.result["metrics"]["map"] > 0.9
     assert "mean average precision" in promoted.result["why"]
+    assert "nothing" not in promoted.result["why"]
     run = MlflowClient(mlflow.uri).get_run(trained.result["mlflow_run_id"])
     assert {"test_map", "test_macro_f1", "test_map_low", "test_ece"} <= set(run.data.metrics)
     files = MlflowClient(mlflow.uri).list_artifacts(trained.result["mlflow_run_id"])

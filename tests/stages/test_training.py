@@ -114,6 +114,8 @@ def test_a_training_is_pinned_run_measured_promoted_and_published(videos, task, 
     assert evaluate.result["classes"] == 2
     assert evaluate.result["test_videos"] == sum(row["split"] == "test" for row in splits)
     assert promote.result["promoted"] and "no champion" in promote.result["why"]
+    # The labels are of every other video, whatever it shows.
+    assert "It may have learnt nothing" in promote.result["why"]
     champion = tracking.champion(task)
     assert champion.version == promote.result["model_version"] == "1"
     (promotion,) = (row for row in rows(lake, "promotions") if row["task"] == task)

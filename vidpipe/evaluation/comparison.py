@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vidpipe.evaluation.intervals import Interval, bootstrap, share_above
+from vidpipe.evaluation.intervals import Interval, bootstrap, sureness
 from vidpipe.evaluation.metrics import Evaluation
 from vidpipe.evaluation.several import SeveralLabels
 from vidpipe.evaluation.slices import slice_up
@@ -31,7 +31,7 @@ class Comparison:
     Attributes:
         difference: Its headline metric, such as the accuracy, less that of the champion.
         interval: Of the difference.
-        sureness: Share of resamples in which it is better by more than the margin asked for.
+        sureness: That it is better by more than the margin asked for, in 0 to 1.
         slices: Both on each slice, all videos first.
     """
 
@@ -67,7 +67,7 @@ def compare(
     )
     return Comparison(
         challenger.value - champion.value,
-        bootstrap(difference, groups),
-        share_above(difference, groups, margin),
+        bootstrap(difference, groups, lowest=-1.0),
+        sureness(difference, groups, margin),
         [SlicePair(a.name, a.value, a.videos, a.metric, b.metric) for a, b in pairs],
     )

@@ -50,6 +50,11 @@ class Evaluation:
         return self.accuracy
 
     @property
+    def by_chance(self) -> float:
+        """The accuracy of always naming the most frequent class."""
+        return float(np.bincount(self.truth).max() / len(self.truth))
+
+    @property
     def is_true(self) -> np.ndarray:
         """Whether a video is of a class, `(videos, classes)`."""
         return self.truth[:, None] == np.arange(len(self.labels))

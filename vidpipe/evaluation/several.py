@@ -83,6 +83,12 @@ class SeveralLabels:
         return self.mean_average_precision
 
     @property
+    def by_chance(self) -> float:
+        """The mean average precision of scores that mean nothing; NaN where nothing is true."""
+        shares = np.average(self.is_true, axis=0, weights=self._counts)
+        return float(shares[shares > 0].mean()) if shares.any() else float("nan")
+
+    @property
     def predicted(self) -> np.ndarray:
         """Whether an item is taken for one of a class, `(items, classes)`."""
         return self.scores >= self.decisions

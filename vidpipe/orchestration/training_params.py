@@ -464,8 +464,8 @@ def gate_params() -> dict[str, Param]:
             maximum=1,
             title="Confidence",
             description=(
-                "How sure that must be: in this share of drawings from the test videos it is so."
-                " With few test videos little is sure."
+                "How sure that must be: in this share of drawings from the test videos it is so;"
+                " with fewer than 30 an exact test says how sure it can be at most."
             ),
             section="Promotion",
         ),

@@ -110,9 +110,17 @@ def _compare(
     reached, name = evaluated["metrics"][headline], HEADLINES[headline]
     videos = evaluated["test_videos"]
     if champion is None:
-        return True, (
-            f"There was no champion to beat. Its {name} is {reached:.3f} on {videos} test videos."
+        (low, high), by_chance = evaluated["intervals"][headline], evaluated["by_chance"]
+        why = (
+            f"There was no champion to beat. Its {name} is {reached:.3f} ({low:.3f} to {high:.3f})"
+            f" on {videos} test videos."
         )
+        if low <= by_chance:
+            why += (
+                f" It may have learnt nothing: who has not reaches {by_chance:.3f}. Label more"
+                " videos, or train for longer."
+            )
+        return True, why
     if champion.version != evaluated["champion_version"]:
         return False, (
             f"Version {champion.version} became the champion after this one was evaluated against"

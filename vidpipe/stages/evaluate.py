@@ -45,8 +45,8 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     better than the champion).
 
     Result: what the training's report holds, metrics, headline (the name of the one that counts),
-    intervals, seconds_per_clip (of CPU), classes, test_videos; and, null while there is no
-    champion: champion_version, champion_metrics,
+    by_chance (what that is without having learnt anything), intervals, seconds_per_clip (of CPU),
+    classes, test_videos; and, null while there is no champion: champion_version, champion_metrics,
     comparison (see `vidpipe.evaluation.comparison`) and champion_learnt: how many of the test
     videos the champion learnt from, which another seed or share of the split brings about.
 
@@ -69,6 +69,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         **trained,
         "metrics": measured.metrics,
         "headline": result.headline,
+        "by_chance": result.by_chance,
         "intervals": measured.intervals,
         "seconds_per_clip": measured.seconds_per_clip,
         "classes": len(dataset.labels),

@@ -410,8 +410,9 @@ def list_models(task: str | None = None) -> list[dict[str, Any]]:
         task: Only those of this task.
 
     Returns:
-        For each: task, version, alias, architecture, hears, test_videos (how many; empty where nobody
-        noted it), metrics (by name), created_at (seconds since 1970), run_id.
+        For each: task, version, alias, architecture, hears (whether it does), test_videos (how
+        many; empty where nobody noted it), metrics (by name), created_at (seconds since 1970),
+        run_id.
     """
     client = connect()
     models = []

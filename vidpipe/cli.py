@@ -1,7 +1,9 @@
 """`vidpipe …`: the one entry that people and Airflow's tasks run.
 
 Exit codes: 0 done, 1 what was asked about is not as it should be (a part of the stack, a DAG run),
-2 wrong usage, 65 bad input, 75 try again later, 99 nothing to do.
+2 wrong usage, 65 bad input, 75 try again later, 99 nothing to do. Where there is nothing yet, what
+only shows says so and ends with 0, what is to do something ends with 99; a name that nothing is
+known by is wrong usage.
 """
 
 from __future__ import annotations

@@ -410,8 +410,9 @@ def list_models(task: str | None = None) -> list[dict[str, Any]]:
         task: Only those of this task.
 
     Returns:
-        For each: task, version, alias, architecture, test_videos (how many; empty where nobody
-        noted it), metrics (by name), created_at (seconds since 1970), run_id.
+        For each: task, version, alias, architecture, hears (whether it does), test_videos (how
+        many; empty where nobody noted it), metrics (by name), created_at (seconds since 1970),
+        run_id.
     """
     client = connect()
     models = []
@@ -430,6 +431,7 @@ def list_models(task: str | None = None) -> list[dict[str, Any]]:
                         "version": str(found.version),
                         "alias": alias_of.get(str(found.version), ""),
                         "architecture": run.params.get("architecture", ""),
+                        "hears": run.params.get("sound") == "True",
                         "test_videos": run.params.get("test_videos", ""),
                         "metrics": dict(run.metrics),
                         "created_at": found.creation_timestamp / 1000,
@@ -468,7 +470,7 @@ def print_models(task: str | None = None) -> None:
             model["task"],
             model["version"],
             model["alias"],
-            model["architecture"],
+            model["architecture"] + ", hears" * model["hears"],
             *("" if value is None else f"{value:.3f}" for value in shown),
             model["test_videos"],
             time.strftime("%F %H:%M", time.localtime(model["created_at"])),

@@ -1,4 +1,4 @@
-"""What docs/queries.md and docs/queries.ipynb show works."""
+"""What docs/queries.md and docs/queries.ipynb show works, and links of all pages lead somewhere."""
 
 from __future__ import annotations
 
@@ -19,6 +19,29 @@ from vidpipe.lake.views import VIEWS
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "queries.md").read_text("utf-8")
+
+
+def _anchors(page: Path) -> list[str]:
+    """Of its sections, as GitHub makes them."""
+    sections = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
+    return ["#" + re.sub(r"[^\w\- ]", "", of.lower()).replace(" ", "-") for of in sections]
+
+
+@pytest.mark.parametrize("page", [DOCS.parent / "README.md", *sorted(DOCS.glob("*.md"))], ids=str)
+def test_links_lead_somewhere(page):
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8")):
+        path, hash_mark, section = link.partition("#")
+        if "://" in path:
+            continue
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        assert not hash_mark or f"#{section}" in _anchors(target), link
+
+
+def test_the_page_on_models_begins_with_its_sections():
+    page = DOCS / "models.md"
+    begin, _, _ = page.read_text("utf-8").partition("\n## ")
+    assert re.findall(r"\((#.+)\)", begin) == _anchors(page)[1:]
 
 
 @pytest.fixture

@@ -113,10 +113,14 @@ def test_a_file_that_cannot_be_written(tmp_path):
         write_result(RESULT, "csv", tmp_path / "missing" / "out.csv")
 
 
-def test_no_rows(capsys):
-    write_result(RESULT.slice(0, 0), "table")
-    write_result(RESULT.slice(0, 0), "json")
-    assert capsys.readouterr().out.split() == RESULT.column_names
+def test_that_there_are_no_rows_is_told_but_not_to_programs(capsys):
+    shown = {}
+    for output_format in ("table", "csv", "json"):
+        write_result(RESULT.slice(0, 0), output_format)
+        shown[output_format] = capsys.readouterr().out
+    header, count = shown["table"].splitlines()
+    assert (header.split(), count) == (RESULT.column_names, "0 rows")
+    assert shown["csv"] == ",".join(RESULT.column_names) + "\n" and shown["json"] == ""
 
 
 def test_tables_are_printed(lake, capsys):

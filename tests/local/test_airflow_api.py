@@ -26,6 +26,8 @@ from vidpipe.local.airflow_api import (
 )
 from vidpipe.local.state import load_running
 
+PAGE = "http://127.0.0.1:8080/dags/train"
+
 
 def known(**types) -> dict:
     return {name: {"value": None, "schema": {"type": type_}} for name, type_ in types.items()}
@@ -43,7 +45,7 @@ def test_params_are_read_by_their_types():
         e="string",
         u="string",
     )
-    assert parse_params(given_params, types) == {
+    assert parse_params(given_params, types, PAGE) == {
         "n": 3,
         "x": 0.5,
         "on": True,
@@ -60,25 +62,69 @@ def test_params_are_read_by_their_types():
     [("cnn", ["cnn"]), ("cnn, attention", ["cnn", "attention"]), ('["cnn"]', ["cnn"])],
 )
 def test_choices_of_several_may_be_plain_words(text, value):
-    of_words = {"a": {"schema": {"type": "array", "items": {"enum": ["cnn", "attention"]}}}}
-    assert parse_params([f"a={text}"], of_words) == {"a": value}
+    of_words = {
+        "a": {"value": None, "schema": {"type": "array", "items": {"enum": ["cnn", "attention"]}}}
+    }
+    assert parse_params([f"a={text}"], of_words, PAGE) == {"a": value}
     with pytest.raises(UsageError, match="must be a JSON array"):
-        parse_params(["b=x,y"], known(b="array"))
+        parse_params(["b=x,y"], known(b="array"), PAGE)
 
 
 @given(st.text())
 def test_strings_stay_as_they_are(text):
-    assert parse_params([f"s={text}"], known(s="string")) == {"s": text}
+    assert parse_params([f"s={text}"], known(s="string"), PAGE) == {"s": text}
 
 
 @pytest.mark.parametrize(
     ("param", "message"),
-    [("n", "NAME=VALUE"), ("m=1", "there are: n"), ("n=x", "n must be a JSON integer")],
+    [
+        ("n", "NAME=VALUE"),
+        ("=1", "NAME=VALUE"),
+        ("m=1", f"no such parameter. Trigger on {PAGE} shows all. Received: m"),
+        ("n=x", "n must be a JSON integer"),
+    ],
 )
 def test_wrong_params_are_one_clear_line(param, message):
     with pytest.raises(UsageError, match=message) as error:
-        parse_params([param], known(n="integer"))
+        parse_params([param], known(n="integer"), PAGE)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "nearest"),
+    [
+        ("epohcs", "epochs"),
+        ("Batch-Size", "batch_size"),
+        ("arch", "architectures"),
+        ("colour", None),
+    ],
+)
+def test_of_many_names_the_nearest_are_told(given, nearest):
+    names = ("architectures", "batch_size", "epochs", "kind", "seed")
+    with pytest.raises(UsageError) as error:
+        parse_params([f"{given}=1"], known(**dict.fromkeys(names, "integer")), PAGE)
+    near = f"; the nearest: {nearest}" if nearest else ""
+    assert str(error.value).startswith(f"There is no such parameter{near}. Trigger on {PAGE} ")
+
+
+def test_a_value_that_is_missing_is_one_clear_line():
+    types = known(task="string", seed=["null", "integer"]) | {"file": {"value": "s3://a/b"}}
+    types["task"]["description"] = "What the labels tell,\nsuch as motion."
+    with pytest.raises(UsageError) as error:
+        parse_params(["seed=1"], types, PAGE)
+    assert str(error.value) == (
+        "A parameter is missing: add --param task=VALUE"
+        " (task: What the labels tell, such as motion.)"
+    )
+    assert parse_params(["task=motion"], types, PAGE) == {"task": "motion"}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("True", True), ("TRUE", True), ("true", True), ("False", False)]
+)
+def test_truth_is_read_however_it_is_capitalised(text, value):
+    for types in ("boolean", ["null", "boolean"]):
+        assert parse_params([f"on={text}"], known(on=types), PAGE) == {"on": value}
 
 
 def instance(
@@ -158,13 +204,17 @@ def test_a_failed_run_shows_why(stack):
     assert run_dag("tiny", ["fail=true"], root=stack.root, console=console) == "failed"
     shown = console.export_text()
     assert "work[1] failed" in shown
-    assert "AirflowFailException: a failure on request" in shown
+    *_, last = shown.splitlines()
+    assert last == "work[1] failed: AirflowFailException: a failure on request"
+    assert shown.count("a failure on request") == 1
 
 
 def test_what_a_stage_said_is_wrong_is_told_once(stack):
     console = Console(record=True, width=200)
     assert run_dag("tiny", ["fail=true", "said=true"], root=stack.root, console=console) == "failed"
-    assert console.export_text().count("a failure on request") == 1
+    shown = console.export_text()
+    assert shown.count("a failure on request") == 1
+    assert shown.endswith("\nwork[1] failed: a failure on request\n")
 
 
 def test_a_task_that_is_tried_again_tells_why(stack):
@@ -178,7 +228,8 @@ def test_a_task_that_is_tried_again_tells_why(stack):
     ("dag", "params", "message"),
     [
         ("nope", [], "no such DAG; there are: .*tiny"),
-        ("tiny", ["colour=red"], "there are: fail, retry, said, shards, word"),
+        ("tiny", ["shard=2"], r"nearest: shards, said\. Trigger on http://\S*/dags/tiny shows"),
+        ("train", ["sound=True"], r"missing: add --param task=VALUE \(task: What the labels"),
         # What was wrong comes first; that it was Airflow who said so, last.
         (
             "tiny",

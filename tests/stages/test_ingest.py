@@ -14,6 +14,7 @@ from tests.runs import audit_and_publish, ingest, rows, shards, stage
 from tests.servers import new_lake, serve_guarded_s3
 from vidpipe.config import SourceSettings
 from vidpipe.errors import BadInputError, TemporaryError, UsageError
+from vidpipe.lake.query import run_query
 from vidpipe.lake.tables import Lake
 from vidpipe.lake.usage import Ledger, Use
 from vidpipe.stages.attempt import Attempt
@@ -50,6 +51,27 @@ def test_every_object_gets_an_outcome_and_good_videos_their_rows(lake, bucket, m
     assert with_audio != {video["video_id"] for video in videos}, "one clip has no audio"
     # What was read whole is known, whatever came of it.
     assert len(rows(lake, "sources")) == len(found)
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 6])
+def test_what_is_quarantined_is_named_at_the_end(lake, bucket, media, count):
+    bucket.put("good.mp4", media.videos[0])
+    uris = [bucket.put(f"{number}.mp4", b"no video") for number in range(count)]
+    plan = stage(lake, "one", "discover", **OPTIONS)
+    shards(lake, plan)
+    told = audit_and_publish(lake, "one", plan).result["summary"]
+    if not count:
+        assert told == "1 done"
+        return
+    counts, named, where = told.splitlines()
+    assert counts == f"1 done, {count} quarantined"
+    of, _, names = named.partition(": ")
+    *shown, last = names.split(", ")
+    shown += [last] if last != "…" else []
+    assert of == "quarantined" and (last == "…") == (count > 5) and len(shown) == min(count, 5)
+    assert set(shown) <= {f"{uri} (unreadable)" for uri in uris}
+    found = run_query(where.partition('"')[2].rstrip('"'), lake.settings).to_pylist()
+    assert {row["source_uri"] for row in found} == set(uris)
 
 
 def test_a_second_run_finds_nothing_to_do(lake, bucket, media):

@@ -61,6 +61,8 @@ def test_dry_run_tells_what_is_stale_and_plans_nothing(lake, task, two, capsys):
     assert (counts["stale"], counts["selected"], counts["left"]) == (4, 3, 1)
     assert counts["hours"] == 3.0 and counts["cpu_hours"] is None
     assert "would label 3 of them, 3.00 hours of video" in plan.result["summary"]
+    command = f"vidpipe run relabel --param task={task} --param dry_run=false"
+    assert plan.result["summary"].endswith(f"; to do it: {command}")
     assert "labelled by version 1 last, and not by 2: 4 videos" in capsys.readouterr().out
     audit_and_publish(lake, plan.run_key, plan)
     assert not [row for row in rows(lake, "promotions") if row["task"] == task]
@@ -71,6 +73,7 @@ def test_the_least_sure_come_first_and_a_later_run_goes_on(lake, task, two):
     plan = relabel(lake, task, max_videos=2)
     assert planned(lake, plan) == ["b", "c"]
     assert "labels 2 of them" in plan.result["summary"] and "2 left" in plan.result["summary"]
+    assert "to do it" not in plan.result["summary"]
     (shard, *_) = (Manifest.read(lake.store, uri) for uri in plan.result["shards"])
     assert (shard.config["model_version"], shard.config["model_uri"]) == (new.version, new.uri)
     say(lake, task, new, {"b": 0.9, "c": 0.9}, labelled_at=DAY + timedelta(hours=1))

@@ -471,8 +471,11 @@ def test_precision_is_measured_on_the_even_draw(lake, task, tmp_path, monkeypatc
     assert folder.stat().st_mode & 0o077 == 0
     with pytest.raises(UsageError, match="cannot be written"):
         cli.main(["reviews", task, "--save", str(folder)], standalone_mode=False)
-    with pytest.raises(UsageError, match="no review yet"):
-        cli.main(["reviews", "nothing"], standalone_mode=False)
+    capsys.readouterr()
+    cli.main(["reviews", "nothing"], standalone_mode=False)
+    assert "no review yet" in capsys.readouterr().out
+    with pytest.raises(NothingToDoError, match="no review yet"):
+        cli.main(["reviews", "nothing", "--save", str(tmp_path / "none")], standalone_mode=False)
     load_settings.cache_clear()
 
 

@@ -85,17 +85,24 @@ def told(kinds: dict[str, tuple[str, str]], *wanted: str) -> list[tuple[str, str
 
 
 def test_what_only_sound_tells_apart_is_learnt_and_mute_videos_are_shown_apart(
-    videos, mlflow, tmp_path
+    videos, mlflow, tmp_path, capsys
 ):
     lake, kinds = videos
     task = f"t{secrets.token_hex(4)}"
     annotate(lake, tmp_path, task, told(kinds, LOW, HIGH, MUTE))
     plan = stage(lake, f"train-{task}", "snapshot", task=task, **CONFIG)
-    trained, evaluated, _ = shards(lake, plan)
+    assert plan.result["counts"]["without_sound"] == 5
+    assert "5 without_sound" in plan.result["summary"]
+    trained, evaluated, promoted = shards(lake, plan)
     audit_and_publish(lake, plan.run_key, plan)
 
     run = MlflowClient(mlflow.uri).get_run(trained.result["mlflow_run_id"])
     assert run.data.params["sound"] == "True"
+    assert "version 1, which hears, http" in trained.result["summary"]
+    assert "version 1, which hears, is the champion" in promoted.result["summary"]
+    capsys.readouterr()
+    tracking.print_models(task)
+    assert "cnn, hears" in capsys.readouterr().out
     slices = {
         (of["name"], of["value"]): of for of in load_dict(f"runs:/{run.info.run_id}/slices.json")
     }
@@ -141,4 +148,5 @@ def test_to_hear_where_nothing_has_sound_is_refused(videos, tmp_path):
     with pytest.raises(UsageError, match=f"asked for.*no video of task '{task}'.*label videos"):
         stage(lake, f"train-{task}", "snapshot", task=task, **CONFIG)
     deaf = {**CONFIG, "sound": False}
-    assert stage(lake, f"deaf-{task}", "snapshot", task=task, **deaf).result["shards"]
+    plan = stage(lake, f"deaf-{task}", "snapshot", task=task, **deaf)
+    assert plan.result["shards"] and "without_sound" not in plan.result["counts"]

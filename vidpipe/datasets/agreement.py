@@ -20,7 +20,6 @@ from pyiceberg.expressions import EqualTo
 from vidpipe.config import Settings
 from vidpipe.datasets.annotations import Box, Key, Statement, current_labels
 from vidpipe.datasets.video_names import read_video_names
-from vidpipe.errors import UsageError
 from vidpipe.lake.results import show_rows
 from vidpipe.lake.tables import Lake
 from vidpipe.text import printable
@@ -255,23 +254,20 @@ def _box_iou(one: Box, other: Box) -> float:
 
 
 def print_agreement(task: str, settings: Settings | None = None) -> None:
-    """Prints how far the annotators of a task agree.
-
-    Raises:
-        UsageError: No two of them judged the same.
-    """
+    """Prints how far the annotators of a task agree, or that no two of them judged the same."""
     lake = Lake(settings)
     snapshots = lake.published()
     rows = lake.dataset("annotations", where=EqualTo("task", task), snapshots=snapshots)
     current = current_labels(rows.to_table(filter=ds.field("task") == task))
     agreement = measure_agreement(current)
     if not agreement.summary:
-        raise UsageError(
+        print(
             f"Nothing of task {task!r} was judged by two annotators:"
             f" {len({key.annotator for key in current})} of them say something of"
             f" {len({key[:3] for key in current})} videos, ranges and frames. The column annotator"
             " tells who says what."
         )
+        return
     print(f"{task}: {agreement.summary}")
     print(f"annotators: {', '.join(printable(a) or '(not named)' for a in agreement.annotators)}")
     if agreement.several:

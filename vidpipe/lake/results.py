@@ -110,7 +110,8 @@ def print_tables(settings: Settings | None = None) -> None:
 
 def _write_table(result: pa.Table, file: TextIO) -> None:
     show_rows(result.column_names, _rows(result), file)
-    if file.isatty():
+    # In a pipe the rows speak for themselves; that there are none looks as if something were lost.
+    if file.isatty() or not result.num_rows:
         print(f"{result.num_rows} row{'' if result.num_rows == 1 else 's'}", file=file)
 
 

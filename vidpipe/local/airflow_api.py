@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import json
 import time
 from collections.abc import Callable, Iterable
@@ -34,6 +35,8 @@ _ASKING = ("ApprovePromotionOperator", "OfferOperator")
 POLL_S = 2.0
 PAGE = 100
 LOG_TAIL_LINES = 15
+FAILURES_SHOWN = 3
+NAMES_SHOWN = 3
 TRIES_WHILE_AWAY = 40
 # On SQLite two requests that write at the same time can block each other, until one gets 500.
 RETRIES = Retry(
@@ -266,33 +269,62 @@ def run_dag(
         State of the run: `success` or `failed`.
 
     Raises:
-        UsageError: There is no such DAG or parameter, or a value does not fit.
+        UsageError: There is no such DAG or parameter, a value does not fit, or one is missing.
         TemporaryError: The stack does not run.
     """
     require_running(root)
     client = connect(root)
-    conf = parse_params(params, client.params(dag_id))
+    conf = parse_params(params, client.params(dag_id), f"{client.url}/dags/{quote(dag_id)}")
     run_id = client.trigger(dag_id, conf)
     return watch(client, dag_id, run_id, console=console)
 
 
-def parse_params(params: Iterable[str], known: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def parse_params(
+    params: Iterable[str], known: dict[str, dict[str, Any]], page: str
+) -> dict[str, Any]:
     """Reads `NAME=VALUE` by the types that the DAG's parameters have.
 
+    Args:
+        params: As they were given.
+        known: The parameters of the DAG, as `AirflowClient.params` has them.
+        page: Where people see all of them.
+
     Raises:
-        UsageError: No `=`, a name that the DAG does not have, or a value that is no JSON where the
-            parameter is no string.
+        UsageError: No `=`, a name that the DAG does not have, a value that is no JSON where the
+            parameter is no string, or none of a parameter that has no default.
     """
     conf = {}
     for param in params:
         name, equals, text = param.partition("=")
-        if not equals:
+        if not (name and equals):
             raise UsageError(f"A parameter is given as NAME=VALUE. Received: {param!r}")
         if name not in known:
-            names = ", ".join(sorted(known)) or "none"
-            raise UsageError(f"There is no such parameter; there are: {names}. Received: {name}")
+            near = ", ".join(_nearest(name, known))
+            raise UsageError(
+                "There is no such parameter"
+                + (f"; the nearest: {near}" if near else "")
+                + f". Trigger on {page} shows all. Received: {name}"
+            )
         conf[name] = _parse_value(name, text, known[name].get("schema") or {})
+    if missing := [n for n, of in known.items() if n not in conf and _is_required(of)]:
+        told = (f"{n}: {known[n].get('description') or 'no description'}" for n in missing)
+        raise UsageError(
+            f"A parameter is missing: add {' '.join(f'--param {n}=VALUE' for n in missing)}"
+            f" ({' '.join(' '.join(told).split())})"
+        )
     return conf
+
+
+def _nearest(name: str, known: Iterable[str]) -> list[str]:
+    """Names that are like it, else those that it is a part of."""
+    near = difflib.get_close_matches(name.lower(), known, NAMES_SHOWN)
+    return near or [of for of in sorted(known) if name.lower() in of][:NAMES_SHOWN]
+
+
+def _is_required(param: dict[str, Any]) -> bool:
+    """Whether it has no default: Airflow has null for that, too, which its type does not allow."""
+    types = (param.get("schema") or {}).get("type")
+    return param["value"] is None and types is not None and "null" not in types
 
 
 def _parse_value(name: str, text: str, schema: dict[str, Any]) -> Any:
@@ -300,6 +332,8 @@ def _parse_value(name: str, text: str, schema: dict[str, Any]) -> Any:
     types = [types] if isinstance(types, str) else types
     if not set(types) - {"string", "null"}:
         return None if text == "null" and "null" in types else text
+    if "boolean" in types and text.lower() in ("true", "false"):
+        return text.lower() == "true"
     try:
         return json.loads(text)
     except ValueError as error:
@@ -556,15 +590,39 @@ def _print_spent(dag_id: str, run_id: str, console: Console) -> None:
 
 
 def _print_failures(client: AirflowClient, dag_id: str, run_id: str, console: Console) -> None:
+    """How the logs of what failed end, and last of all, where people look, why it failed."""
     failed = [ti for ti in client.task_instances(dag_id, run_id) if ti["state"] == "failed"]
-    for ti in failed[:3]:
-        index = f"[{ti['map_index']}]" if ti["map_index"] >= 0 else ""
-        console.print(f"{ti['task_id']}{index} failed. Its log ends:", markup=False)
+    failed.sort(key=lambda ti: ti["end_date"] or "9999")
+    if (more := len(failed) - FAILURES_SHOWN) > 0:
+        console.print(f"{more} more task instances failed before these.")
+    reasons = []
+    for ti in failed[-FAILURES_SHOWN:]:
+        name = ti["task_id"] + (f"[{ti['map_index']}]" if ti["map_index"] >= 0 else "")
         lines = [line for line in client.task_log(ti) if not line.startswith("::")]
+        lines, reason = _without_reason(lines, client.task_error(ti))
+        reasons.append(f"{name} failed" + (f": {reason}" if reason else ""))
+        console.print(f"{name} failed. Its log ends:", markup=False)
         for line in lines[-LOG_TAIL_LINES:]:
             console.print(f"  {line}", markup=False, soft_wrap=True)
-    if len(failed) > 3:
-        console.print(f"{len(failed) - 3} more task instances failed.")
+    for line in reasons:
+        console.print(line, style="red", markup=False, soft_wrap=True)
+
+
+def _without_reason(lines: list[str], error: str) -> tuple[list[str], str]:
+    """The lines of a log that do not say why the task failed, and what those that do say.
+
+    Args:
+        lines: Of the log.
+        error: What Airflow was told, for tasks that are no stages: a stage says it itself.
+    """
+    said = [number for number, line in enumerate(lines) if line.startswith("vidpipe: ")]
+    if not said:
+        return [line for line in lines if not error or error not in " ".join(line.split())], error
+    begin = end = said[-1]
+    while end + 1 < len(lines) and lines[end + 1].startswith("  "):
+        end += 1
+    reason = "\n".join(lines[begin : end + 1]).removeprefix("vidpipe: ")
+    return lines[:begin] + lines[end + 1 :], reason
 
 
 def _run_path(dag_id: str, run_id: str) -> str:

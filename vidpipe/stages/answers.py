@@ -18,7 +18,7 @@ from pyiceberg.expressions import EqualTo
 
 from vidpipe.config import Settings
 from vidpipe.datasets.annotations import Key, Statement, current_labels
-from vidpipe.errors import BadInputError, UsageError, VidpipeError
+from vidpipe.errors import BadInputError, NothingToDoError, UsageError, VidpipeError
 from vidpipe.evaluation.reviews import (
     DISAGREEING,
     RANDOM,
@@ -132,7 +132,8 @@ def print_reviews(task: str, save: Path | None = None, settings: Settings | None
         settings: Where the lake is; the process's own by default.
 
     Raises:
-        UsageError: There is none, or the folder is there already.
+        NothingToDoError: There is none whose files could be saved.
+        UsageError: The folder is there already.
         BadInputError: Its files are gone.
     """
     lake = Lake(settings)
@@ -141,9 +142,11 @@ def print_reviews(task: str, save: Path | None = None, settings: Settings | None
     current = current_labels(annotations.to_table(filter=ds.field("task") == task))
     reviews = read_reviews(lake, snapshots, task, current)
     if not reviews:
-        raise UsageError(
-            f"Task {task!r} has no review yet: `vidpipe run review --param task={task}`."
-        )
+        none = f"Task {task!r} has no review yet: `vidpipe run review --param task={task}`."
+        if save:
+            raise NothingToDoError(none)
+        print(none)
+        return
     if save:
         _save(lake, reviews[0].rows[0]["files_uri"], save)
         return

@@ -25,7 +25,9 @@ from vidpipe.reasons import REASONS, STATUSES
 from vidpipe.schemas import TABLES
 from vidpipe.stages.attempt import Attempt
 from vidpipe.stages.manifest import Manifest, Report, find_given_up, find_report, now
+from vidpipe.text import printable
 
+QUARANTINED_SHOWN = 5
 # Of what left neither report nor reason.
 FAILED = {
     "reason": "stage_failed",
@@ -45,7 +47,8 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     plan = Report(**lake.store.get_json(manifest.config["plan"]))
     shards = [Manifest.read(lake.store, uri) for uri in plan.result.get("shards", [])]
     files = list(plan.files)
-    done = _check(lake, plan, None)
+    quarantined: list[str] = []
+    done = _check(lake, plan, None, quarantined)
     counts: collections.Counter[str] = collections.Counter()
     first_failure, lacks_needed = "", False
     for number, shard in enumerate(shards, 1):
@@ -60,7 +63,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
             if status == "failed" and not first_failure:
                 first_failure = f" {shard.stage} {shard.shard}: {why['message']}"
             continue
-        shard_done = _check(lake, report, {item["item"] for item in shard.items})
+        shard_done = _check(lake, report, {item["item"] for item in shard.items}, quarantined)
         if twice := done & shard_done:
             raise BadInputError(f"Two items of this run did the same work: {twice.pop()}.")
         done |= shard_done
@@ -106,7 +109,11 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     told = ", ".join(f"{n} {status}" for status, n in sorted(ended.items()))
     uses = list(Ledger(lake.store, lake.uri).of_run(manifest.run_key))
     took = spent(uses, now())
-    attempt.conclude((told or "nothing was planned") + (f"; so far {took}" if uses else ""))
+    attempt.conclude(
+        (told or "nothing was planned")
+        + (f"; so far {took}" if uses else "")
+        + _told_of_quarantined(quarantined, manifest.run_key)
+    )
     attempt.result |= {
         "publication": uri,
         "spent": dataclasses.asdict(took),
@@ -116,8 +123,26 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     }
 
 
-def _check(lake: Lake, report: Report, planned: set[str] | None) -> set[str]:
-    """Checks one attempt's files; returns the work keys that are done."""
+def _told_of_quarantined(quarantined: list[str], run_key: str) -> str:
+    """Names the first, and where all are, in lines of their own."""
+    if not quarantined:
+        return ""
+    shown = quarantined[:QUARANTINED_SHOWN]
+    if len(quarantined) > len(shown):
+        shown.append("…")
+    return (
+        f'\nquarantined: {", ".join(shown)}\nall of them: vidpipe query "select source_uri, item,'
+        f" reason, message from outcomes where status = 'quarantined' and run_key = '{run_key}'\""
+    )
+
+
+def _check(
+    lake: Lake, report: Report, planned: set[str] | None, quarantined: list[str]
+) -> set[str]:
+    """Checks one attempt's files; returns the work keys that are done.
+
+    What is quarantined is added to `quarantined`, for people.
+    """
     name = f"{report.stage} {report.shard}, attempt {report.attempt}"
     outcomes: list[dict[str, Any]] = []
     for file in report.files:
@@ -131,6 +156,11 @@ def _check(lake: Lake, report: Report, planned: set[str] | None) -> set[str]:
     if wrong := {outcome["status"] for outcome in outcomes} - set(STATUSES):
         raise BadInputError(f"{name}: there is no outcome {wrong.pop()!r}.")
     done = {o["work_key"] for o in outcomes if o["status"] == "done"}
+    quarantined += (
+        f"{printable(o['source_uri'] or o['item'])} ({o['reason']})"
+        for o in outcomes
+        if o["status"] == "quarantined"
+    )
     for file in report.files:
         table = TABLES[file["table"]]
         if file["table"] == "outcomes":

@@ -14,7 +14,7 @@ from vidpipe.datasets.formats.given import SIDECAR, make_zip
 from vidpipe.datasets.formats.shape import Format
 from vidpipe.datasets.formats.table import find_format
 from vidpipe.datasets.video_names import read_video_names
-from vidpipe.errors import BadInputError, UsageError
+from vidpipe.errors import NothingToDoError, UsageError
 from vidpipe.lake.tables import Lake
 from vidpipe.text import printable
 
@@ -30,7 +30,7 @@ def export(task: str, target: Path, format: str, annotator: str | None = None) -
 
     Raises:
         UsageError: There is no such format, or the target cannot be written.
-        BadInputError: There is nothing to be written.
+        NothingToDoError: There is nothing to be written.
     """
     of = find_format(format)
     beside = target.with_name(f"{target.name}.{SIDECAR}")
@@ -60,7 +60,7 @@ def _current(
     rows = lake.dataset("annotations", where=EqualTo("task", task), snapshots=snapshots)
     current = current_labels(rows.to_table(filter=ds.field("task") == task))
     if not current:
-        raise BadInputError(
+        raise NothingToDoError(
             f"Task {task!r} has no annotation. Import some with `vidpipe annotate FILE --task"
             f" {task}`."
         )

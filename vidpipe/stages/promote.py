@@ -39,8 +39,9 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         promoted, why = approval["approved"], f"{why} {_told(approval)}"
     alias = tracking.CHAMPION if promoted else tracking.CHALLENGER
     tracking.set_alias(version, alias)
+    hears = ", which hears," * bool(evaluated.get("sound"))
     attempt.conclude(
-        f"{version.name} version {version.version} is the {alias}. {why}{decision.table}"
+        f"{version.name} version {version.version}{hears} is the {alias}. {why}{decision.table}"
     )
     if promoted:
         attempt.write(

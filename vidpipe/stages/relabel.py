@@ -55,10 +55,12 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         uris = plan_shards(attempt, lake, snapshots, task, champion, selected, 0)
         record_promotion(attempt, lake, snapshots, task, champion)
         attempt.announce("label", len(selected), unit="labels")
+    command = f"; to do it: vidpipe run relabel --param task={task} --param dry_run=false"
     attempt.conclude(
         f"{task}: {len(stale)} videos have labels, but none by version {champion.version};"
         f" {'would label' if config.get('dry_run') else 'labels'} {len(selected)} of them,"
         f" {hours:.2f} hours of video, {_told(cpu_hours)}; {left} left to later runs"
+        + (command if selected and config.get("dry_run") else "")
     )
     attempt.result |= {
         "shards": uris,

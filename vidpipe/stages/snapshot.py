@@ -53,7 +53,8 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     Result: `shards` (URIs of all manifests), `mapped` (those of train and evaluate of each
     architecture), `last` (that of promote), `preview` (that of preview, if people are asked),
     `dataset` (version), `base` (snapshot ids read) and counts: train, validation, test, tied,
-    without_frames, units, near_pairs, without_hash, left_out, incomplete, pseudo_labelled.
+    without_frames, units, near_pairs, without_hash, left_out, incomplete, pseudo_labelled and,
+    where sound is asked for, without_sound.
 
     Raises:
         BadInputError: There are too few annotations, they cannot be split, or nothing is true of
@@ -179,6 +180,10 @@ def pin_dataset(manifest: Manifest, attempt: Attempt, lake: Lake) -> tuple[Datas
         "incomplete": len(incomplete),
         "pseudo_labelled": sum(bool(video.pseudo_label_of) for video in dataset.videos),
     }
+    if config.get("sound"):
+        counts["without_sound"] = sum(
+            not extractions[video.video_id].extracted_audio_s for video in dataset.videos
+        )
     attempt.conclude(
         f"dataset {dataset.version} of {task}, {len(dataset.labels)} classes, videos: "
         + ", ".join(f"{n} {name}" for name, n in counts.items())

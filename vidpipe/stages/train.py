@@ -51,7 +51,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     `vidpipe.evaluation.metrics.accepting_thresholds`), weights (URI of a weights file, or null),
     and the fields of `Network`, `Sampling` and `FitSettings`.
 
-    Result: mlflow_run_id, mlflow_url, model, model_version, model_uri.
+    Result: mlflow_run_id, mlflow_url, model, model_version, model_uri, sound (whether it hears).
 
     Raises:
         TemporaryError: MLflow is away, or another worker; the retry goes on in the same MLflow run.
@@ -104,7 +104,8 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
             ).log(mlflow_run.id)
             version = tracking.version_of_run(dataset.task, mlflow_run.id)
             checkpoints.clear()
-    attempt.conclude(f"{version.name} version {version.version}, {mlflow_run.url}")
+    hears = ", which hears" * bool(config["sound"])
+    attempt.conclude(f"{version.name} version {version.version}{hears}, {mlflow_run.url}")
     attempt.outcome(item["item"], item["work_key"])
     attempt.result |= {
         "mlflow_run_id": mlflow_run.id,
@@ -112,6 +113,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         "model": version.name,
         "model_version": version.version,
         "model_uri": version.uri,
+        "sound": bool(config["sound"]),
     }
 
 

@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -145,6 +146,46 @@ def test_a_part_that_is_missing_is_named(tmp_path):
     (tmp_path / "group1-shard1of1.bin").unlink()
     with pytest.raises(BadInputError, match="group1-shard1of1.bin is missing"):
         at_hand(path)
+
+
+def test_a_tensor_that_cannot_be_read_is_an_error_however_small_it_is(tmp_path):
+    path, fresh, before = write("hdf5", tmp_path, new(seed=0)), new(), new()
+    values = np.array([3.25, 5.5, 7.75, 9.125], np.float32)
+    with h5py.File(path, "a") as file:
+        layer = file["conv3_block4_3_conv"]
+        del layer["conv3_block4_3_conv/bias:0"]
+        layer.create_dataset(
+            "conv3_block4_3_conv/bias:0", data=values, chunks=(4,), fletcher32=True
+        )
+    content = path.read_bytes()
+    assert content.count(values.tobytes()) == 1
+    path.write_bytes(content.replace(values.tobytes(), values[::-1].tobytes()))
+    with pytest.raises(BadInputError, match="damaged"):
+        load_weights(fresh, at_hand(path))
+    assert same(fresh, before)
+
+
+@pytest.mark.parametrize("kind", ["external", "link", "virtual"])
+def test_weights_that_lie_in_another_file_are_refused(tmp_path, kind):
+    path, name = write("hdf5", tmp_path, new(seed=0)), "conv1_conv/bias:0"
+    (tmp_path / "secret").write_bytes(bytes(16))
+    with h5py.File(tmp_path / "other.h5", "w") as other:
+        other.create_dataset("bias", data=np.zeros(4, np.float32))
+    with h5py.File(path, "a") as file:
+        layer = file["conv1_conv"]
+        del layer[name]
+        match kind:
+            case "external":
+                outside = [(str(tmp_path / "secret"), 0, 16)]
+                layer.create_dataset(name, (4,), np.float32, external=outside)
+            case "link":
+                layer[name] = h5py.ExternalLink(str(tmp_path / "other.h5"), "bias")
+            case "virtual":
+                layout = h5py.VirtualLayout((4,), np.float32)
+                layout[:] = h5py.VirtualSource(str(tmp_path / "other.h5"), "bias", (4,))
+                layer.create_virtual_dataset(name, layout)
+    with pytest.raises(BadInputError, match="lies in another file"):
+        load_weights(new(), at_hand(path))
 
 
 def test_a_file_that_is_read_for_ever_is_given_up(tmp_path, monkeypatch):

@@ -3,7 +3,7 @@
 libhdf5 is C, and there are damaged files that it reads for ever or that end the process. So a
 child reads, within limits, and hands over arrays alone: `python -m vidpipe.models.hdf5 PATH` writes
 a line of JSON (the shape of each tensor, or an error), takes one (the tensors that are wanted), and
-writes those as float32, one after the other.
+writes for each a line (null, or an error) and its float32.
 """
 
 from __future__ import annotations
@@ -35,21 +35,23 @@ class HDF5Weights:
 
     def __init__(self, process: subprocess.Popen[bytes]):
         self._process = process
-        told = json.loads(process.stdout.readline() or _ended(process))
-        if isinstance(told, str):
-            raise ValueError(told)
-        self.shapes = {name: tuple(shape) for name, shape in told.items()}
+        self.shapes = {name: tuple(shape) for name, shape in self._told().items()}
 
     def read(self, names: Sequence[str]) -> Iterator[np.ndarray]:
         """Yields float32 arrays, in the order of the names; once."""
         self._process.stdin.write(json.dumps(list(names)).encode() + b"\n")
         self._process.stdin.flush()
         for name in names:
-            count = math.prod(self.shapes[name])
-            content = self._process.stdout.read(4 * count)
-            if len(content) < 4 * count:
-                raise ValueError(f"{name} cannot be read")
+            self._told()
+            content = self._process.stdout.read(4 * math.prod(self.shapes[name]))
             yield np.frombuffer(content, np.float32).reshape(self.shapes[name])
+
+    def _told(self) -> Any:
+        """What the child says next, unless that is an error."""
+        told = json.loads(self._process.stdout.readline() or _ended(self._process))
+        if isinstance(told, str):
+            raise ValueError(told)
+        return told
 
 
 @contextlib.contextmanager
@@ -83,20 +85,24 @@ def main(path: str) -> None:
             tensors = dict(_tensors(file))
             _tell({name: tensor.shape for name, tensor in tensors.items()})
             for name in json.loads(sys.stdin.buffer.readline() or b"[]"):
-                sys.stdout.buffer.write(np.asarray(tensors[name], "<f4").tobytes())
-            sys.stdout.buffer.flush()
+                content = np.asarray(tensors[name], "<f4").tobytes()
+                _tell(None)
+                sys.stdout.buffer.write(content)
     except BrokenPipeError:
         raise
     except Exception as error:  # h5py raises what it likes of a damaged file
-        _tell(str(error))
+        _tell(str(error) or type(error).__name__)
 
 
 def _tensors(file: h5py.File) -> Iterator[tuple[str, Any]]:
     root = file if "layer_names" in file.attrs else file["model_weights"]
     for layer in _words(root.attrs["layer_names"]):
         for stored in _words(root[layer].attrs["weight_names"]):
+            tensor = root[layer][stored]
+            if tensor.file != file or tensor.external or tensor.is_virtual:
+                raise ValueError(f"{stored} lies in another file")
             # Nested names such as resnet50/conv1_conv/kernel:0 end in layer and weight.
-            yield "/".join(stored.removesuffix(":0").split("/")[-2:]), root[layer][stored]
+            yield "/".join(stored.removesuffix(":0").split("/")[-2:]), tensor
 
 
 def _words(names: Any) -> list[str]:

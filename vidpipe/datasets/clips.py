@@ -192,7 +192,9 @@ def _decode(jpeg: bytes, sampling: Sampling) -> list[np.ndarray]:
             )
         # Lets the decoder skip detail that the resize would throw away.
         image.draft("RGB", size)
-        picture = np.asarray(image.convert("RGB").resize(size, Image.Resampling.BILINEAR))
+        # To convert what is RGB already would copy it.
+        coloured = image if image.mode == "RGB" else image.convert("RGB")
+        picture = np.asarray(coloured.resize(size, Image.Resampling.BILINEAR))
     rows, columns = picture.shape[0] - sampling.height, picture.shape[1] - sampling.width
     crops = np.linspace(0, 1, sampling.crops) if sampling.crops > 1 else [0.5]
     return [

@@ -498,15 +498,21 @@ def what_came_of_it(client: MlflowClient, result: dict) -> tuple[str, dict[str, 
     }
 
 
+@pytest.mark.parametrize(
+    "config, cache_gb",
+    [({}, 8.0), pytest.param({"sound": True}, 0.0, marks=pytest.mark.slow)],
+    ids=["decoded once", "streamed, and hears"],
+)
 def test_a_training_that_was_killed_and_stopped_ends_as_undisturbed(
-    videos, task, mlflow, tmp_path, capsys
+    videos, task, mlflow, tmp_path, capsys, config, cache_gb
 ):
     lake, named = videos
+    lake = Lake(dataclasses.replace(lake.settings, train=TrainSettings(cache_gb=cache_gb)))
     annotate(lake, tmp_path, task, two_classes(named))
     client = MlflowClient(mlflow.uri)
     epochs = 30
     random.seed(epochs)
-    undisturbed, plan = (snapshot(lake, task, epochs=epochs, **RICH) for _ in range(2))
+    undisturbed, plan = (snapshot(lake, task, epochs=epochs, **RICH, **config) for _ in range(2))
     shard_uri = plan.result["shards"][0]
     manifest = Manifest.read(lake.store, shard_uri)
     folder_uri = layout.checkpoints_uri(
@@ -518,7 +524,7 @@ def test_a_training_that_was_killed_and_stopped_ends_as_undisturbed(
     ):
         before = newest_step(lake, folder_uri)
         enough = before + random.randint(1, 12)
-        command = start_training(lake, shard_uri)
+        command = start_training(lake, shard_uri, VIDPIPE_TRAIN_CACHE_GB=str(cache_gb))
         while newest_step(lake, folder_uri) < enough:
             assert command.poll() is None
             time.sleep(0.02)
@@ -527,6 +533,7 @@ def test_a_training_that_was_killed_and_stopped_ends_as_undisturbed(
         told, errors = command.communicate(timeout=20)
         assert command.returncode == exit_code, errors
         assert ("goes on after step" in told) == (before > 0)
+        assert ("they are decoded anew" in told) == (cache_gb == 0)
         experiment = client.get_experiment_by_name(tracking.model_name(task)).experiment_id
         (begun,) = client.search_runs([experiment])
         assert begun.info.status == status
@@ -549,13 +556,19 @@ def test_a_training_that_was_killed_and_stopped_ends_as_undisturbed(
     assert (weights, metrics) == what_came_of_it(client, expected.result)
 
 
-def start_workers(lake: Lake, shard_uri: str) -> list[subprocess.Popen]:
+def start_workers(lake: Lake, shard_uri: str, cache_gb: float) -> list[subprocess.Popen]:
     """Two workers, as an Indexed Job would start them."""
     with contextlib.ExitStack() as opened:
         servers = [opened.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2)]
         hosts = ",".join(f"127.0.0.1:{server.getsockname()[1]}" for server in servers)
     return [
-        start_training(lake, shard_uri, VIDPIPE_WORKER_HOSTS=hosts, JOB_COMPLETION_INDEX=str(index))
+        start_training(
+            lake,
+            shard_uri,
+            VIDPIPE_WORKER_HOSTS=hosts,
+            JOB_COMPLETION_INDEX=str(index),
+            VIDPIPE_TRAIN_CACHE_GB=str(cache_gb),
+        )
         for index in range(2)
     ]
 
@@ -573,8 +586,9 @@ def ended(workers: list[subprocess.Popen], within_s: float) -> list[tuple[int, s
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("cache_gb", [8.0, 0.0], ids=["decoded once", "streamed"])
 def test_two_workers_that_were_killed_and_stopped_end_as_undisturbed(
-    videos, task, mlflow, tmp_path
+    videos, task, mlflow, tmp_path, cache_gb
 ):
     lake, named = videos
     annotate(lake, tmp_path, task, two_classes(named))
@@ -590,7 +604,7 @@ def test_two_workers_that_were_killed_and_stopped_end_as_undisturbed(
     )
     for stopped, stop in ((1, signal.SIGKILL), (0, signal.SIGKILL), (1, signal.SIGTERM)):
         before = newest_step(lake, folder_uri)
-        workers = start_workers(lake, shard_uri)
+        workers = start_workers(lake, shard_uri, cache_gb)
         while newest_step(lake, folder_uri) < before + 3:
             assert [worker.poll() for worker in workers] == [None, None], ended(workers, 60)
             time.sleep(0.02)
@@ -608,12 +622,12 @@ def test_two_workers_that_were_killed_and_stopped_end_as_undisturbed(
     }
     assert after == {str(newest_step(lake, folder_uri))}
 
-    assert [code for code, _ in ended(start_workers(lake, shard_uri), 600)] == [0, 0]
+    assert [code for code, _ in ended(start_workers(lake, shard_uri, cache_gb), 600)] == [0, 0]
     # Ended between registering and reporting: there is nothing to train, and both hear of it.
     reports_uri = layout.reports_uri(lake.uri, plan.run_key, "train", manifest.shard)
     for found in list(lake.store.list(reports_uri)):
         lake.store.delete(found.uri)
-    assert [code for code, _ in ended(start_workers(lake, shard_uri), 120)] == [0, 0]
+    assert [code for code, _ in ended(start_workers(lake, shard_uri, cache_gb), 120)] == [0, 0]
     experiment = client.get_experiment_by_name(tracking.model_name(task)).experiment_id
     (run,) = client.search_runs([experiment])
     assert run.info.status == "FINISHED"
@@ -623,7 +637,7 @@ def test_two_workers_that_were_killed_and_stopped_end_as_undisturbed(
     assert list(lake.store.list(folder_uri)) == []
 
     other_uri = undisturbed.result["shards"][0]
-    assert [code for code, _ in ended(start_workers(lake, other_uri), 600)] == [0, 0]
+    assert [code for code, _ in ended(start_workers(lake, other_uri, cache_gb), 600)] == [0, 0]
     results = [run_stage(Manifest.read(lake.store, u), lake).result for u in (shard_uri, other_uri)]
     (weights, metrics), expected = (what_came_of_it(client, result) for result in results)
     for history in metrics.values():

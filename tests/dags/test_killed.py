@@ -117,7 +117,7 @@ def test_a_tuning_survives_the_scheduler_and_is_one_click_from_train(stack, tmp_
     told = capsys.readouterr().out
     assert "best of 3 trials (3 learnt to the end" in told
     assert "Train with it: vidpipe run train --param task=tuned" in told
-    assert "It asks whether to go on: " in told
+    assert "It waits for an answer: " in told
     client = tracking.connect()
     experiment = client.get_experiment_by_name("vidpipe-tuned").experiment_id
     trials = client.search_runs([experiment], "tags.`vidpipe.trial` = 'complete'")

@@ -128,7 +128,7 @@ class AirflowClient:
                 # Airflow starts queued runs in this order.
                 run_after = due - timedelta(seconds=1, microseconds=now.microsecond)
         # Named here, so that a request that is sent again does not start a second run.
-        run_id = f"manual__{run_after.isoformat()}"
+        run_id = f"manual__{now.isoformat()}"
         body = {
             "dag_run_id": run_id,
             "logical_date": None,

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -47,8 +47,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     plan = Report(**lake.store.get_json(manifest.config["plan"]))
     shards = [Manifest.read(lake.store, uri) for uri in plan.result.get("shards", [])]
     files = list(plan.files)
-    quarantined: list[str] = []
-    done = _check(lake, plan, None, quarantined)
+    done, quarantined = _check(lake, plan, None)
     counts: collections.Counter[str] = collections.Counter()
     first_failure, lacks_needed = "", False
     for number, shard in enumerate(shards, 1):
@@ -63,10 +62,11 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
             if status == "failed" and not first_failure:
                 first_failure = f" {shard.stage} {shard.shard}: {why['message']}"
             continue
-        shard_done = _check(lake, report, {item["item"] for item in shard.items}, quarantined)
-        if twice := done & shard_done:
+        checked = _check(lake, report, {item["item"] for item in shard.items})
+        if twice := done & checked.done:
             raise BadInputError(f"Two items of this run did the same work: {twice.pop()}.")
-        done |= shard_done
+        done |= checked.done
+        quarantined += checked.quarantined
         counts.update(report.counts)
         files += report.files
         attempt.progress(number, len(shards), f"{counts['done']} done, {counts['failed']} failed")
@@ -136,13 +136,15 @@ def _told_of_quarantined(quarantined: list[str], run_key: str) -> str:
     )
 
 
-def _check(
-    lake: Lake, report: Report, planned: set[str] | None, quarantined: list[str]
-) -> set[str]:
-    """Checks one attempt's files; returns the work keys that are done.
+class _Checked(NamedTuple):
+    """Of a shard: the work keys that are done, and what is quarantined, for people."""
 
-    What is quarantined is added to `quarantined`, for people.
-    """
+    done: set[str]
+    quarantined: list[str]
+
+
+def _check(lake: Lake, report: Report, planned: set[str] | None) -> _Checked:
+    """Checks one attempt's files."""
     name = f"{report.stage} {report.shard}, attempt {report.attempt}"
     outcomes: list[dict[str, Any]] = []
     for file in report.files:
@@ -156,11 +158,11 @@ def _check(
     if wrong := {outcome["status"] for outcome in outcomes} - set(STATUSES):
         raise BadInputError(f"{name}: there is no outcome {wrong.pop()!r}.")
     done = {o["work_key"] for o in outcomes if o["status"] == "done"}
-    quarantined += (
+    quarantined = [
         f"{printable(o['source_uri'] or o['item'])} ({o['reason']})"
         for o in outcomes
         if o["status"] == "quarantined"
-    )
+    ]
     for file in report.files:
         table = TABLES[file["table"]]
         if file["table"] == "outcomes":
@@ -179,7 +181,7 @@ def _check(
             )
     for problem in report.result.get("canary_problems", []):
         raise BadInputError(f"{name}: a canary came out wrong: {problem}")
-    return done
+    return _Checked(done, quarantined)
 
 
 def _read(lake: Lake, file: dict[str, Any], columns: list[str]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import shutil
 from pathlib import Path
@@ -139,6 +140,12 @@ def test_a_model_that_changed_fails_its_canary(folder):
         bundle.check_canary()
 
 
+def _arrays(**arrays: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
+
+
 @pytest.mark.parametrize(
     "name, content",
     [
@@ -148,6 +155,10 @@ def test_a_model_that_changed_fails_its_canary(folder):
         ("model.keras", b"no model"),
         ("model.keras", None),
         ("canary.npz", b"no array"),
+        ("canary.npz", b""),
+        ("canary.npz", b"PK\x03\x04, and then no archive"),
+        ("canary.npz", _arrays(clips=np.zeros((2, 1, 8, 8, 3)), scores=np.zeros((2, 2)))),
+        ("canary.npz", _arrays(clips=np.zeros((2, 3, 32, 24, 3)), scores=np.zeros((2, 7)))),
     ],
 )
 def test_a_damaged_model_is_refused_in_one_line(folder, name, content):

@@ -104,6 +104,17 @@ def test_what_the_champion_cannot_label_is_left_alone(lake, task, two):
     assert planned(lake, relabel(lake, task)) == ["c", "d", "a"]
 
 
+def test_what_failed_under_another_version_is_tried_by_the_champion(lake, task, two):
+    old, new = two
+    for version, video in ((old, "b"), (new, "c")):
+        work_key = label_work_key(video, task, version.version, f"extracted-{video}")
+        outcome = {"stage": "label", "item": f"{task}/{video}", "status": "failed"}
+        for number in range(lake.settings.extract.max_tries):
+            run = f"{video} dies {number}"
+            publish_rows(lake, run, "annotate", {"outcomes": [{**outcome, "work_key": work_key}]})
+    assert planned(lake, relabel(lake, task)) == ["b", "d", "a"]
+
+
 def test_a_budget_of_hours_is_the_deadline_of_the_shards(lake, task, two):
     plan = relabel(lake, task, max_hours=2)
     (shard, *_) = (Manifest.read(lake.store, uri) for uri in plan.result["shards"])

@@ -27,6 +27,7 @@ from vidpipe.local.demo_data import DemoData
 from vidpipe.stages.by_hand import upload_annotations
 from vidpipe.stages.manifest import Manifest
 from vidpipe.stages.runner import run_stage
+from vidpipe.training.settings import complete
 from vidpipe.training.study import COMPLETE, DIVERGED, HALVED, RUNNING, Study
 
 CONFIG = {
@@ -220,6 +221,36 @@ def test_a_killed_trial_goes_on_with_what_was_chosen_for_it(lake, mlflow):
     # Two were never begun: the best of those that ended is found all the same.
     best = run_stage(Manifest.read(lake.store, last), lake)
     assert best.result["trial"] in (2, 3) and "2 were not begun" in best.result["summary"]
+
+
+def test_a_halved_trial_that_was_killed_is_judged_by_all_that_it_learnt(lake, mlflow):
+    plan = tune(lake, trials=1, epochs=5, architectures=["cnn_rnn"])
+    study = study_of(lake, plan)
+    # Halved after its third epoch, and killed before it knew how good it is.
+    halved = study.begin(0)
+    halved.state, halved.epochs = HALVED, [(0.5, 1.0), (0.5, 0.9), (0.5, 0.8)]
+    study.keep(halved)
+    run_stage(Manifest.read(lake.store, plan.result["mapped"][0]), lake)
+    ended = study.find(0)
+    assert (ended.state, ended.epochs) == (HALVED, halved.epochs) and ended.value is not None
+
+
+def test_the_command_says_what_its_architecture_would_not_do_by_itself(lake, mlflow):
+    said = {"schedule": "cosine", "dropout": 0.0, "ema": 0.0, "fine_tune": False}
+    plan = tune(lake, trials=1, epochs=1, architectures=["cnn"], **said)
+    *_, best = shards(lake, plan)
+    command = best.result["command"]
+    assert all(f" --param {of} " in command for of in ("schedule=cosine", "dropout=0.0"))
+    # Whoever types it trains what was found.
+    typed = {}
+    for name, text in re.findall(r" --param (\w+)=(\S+)", command):
+        try:
+            typed[name] = json.loads(text)
+        except ValueError:
+            typed[name] = text
+    found = {**best.result["train"], "architecture": "cnn"}
+    assert complete({**typed, "architecture": "cnn"}) == complete(found)
+    assert not {"ema", "fine_tune"} & typed.keys(), "so it is anyway"
 
 
 def test_what_would_begin_too_late_is_skipped_and_what_diverges_costs_itself(lake, mlflow):

@@ -10,7 +10,7 @@ import pytest
 
 from vidpipe.datasets.pipeline import Order
 from vidpipe.errors import BadInputError, StoppedError
-from vidpipe.models.architectures import Network, Sampling
+from vidpipe.models.architectures import CLASSIFICATION, Network, Sampling
 from vidpipe.models.classification import build_model
 from vidpipe.training.fit import Epoch, fit, prepare
 from vidpipe.training.optimizing import balanced_weights, make_optimizer, repeats
@@ -137,6 +137,24 @@ def test_it_ends_when_patience_does_and_keeps_the_best():
     clips, labels = data()
     loss = model.evaluate(clips[16:], 1 - labels[16:], verbose=0, return_dict=True)["loss"]
     assert loss == pytest.approx(min(losses), rel=1e-3)
+
+
+def test_where_nothing_validates_patience_ends_nothing():
+    epochs: list[Epoch] = []
+    train(epochs.append, epochs=4, patience=1, validation=())
+    assert len(epochs) == 4
+
+
+@pytest.mark.parametrize("architecture", CLASSIFICATION)
+def test_only_kernels_decay(architecture):
+    model = build_model(Network(architecture), SAMPLING, CLASSES)
+    settings = FitSettings(1, 1, 0.5, "none", 0, schedule="constant", weight_decay=0.5)
+    variables = model.trainable_variables
+    for variable in variables:
+        variable.assign(keras.ops.ones_like(variable))
+    make_optimizer(settings, 1).apply(list(map(keras.ops.zeros_like, variables)), variables)
+    decayed = {v.path for v in variables if not np.all(keras.ops.convert_to_numpy(v) == 1)}
+    assert decayed == {v.path for v in variables if v.name.endswith("kernel")}
 
 
 def test_a_batch_in_pieces_teaches_what_the_whole_does():

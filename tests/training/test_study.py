@@ -174,6 +174,9 @@ def test_what_is_chosen_is_searched_around():
     assert space["batch_size"] == Choice((1, 2))
     (first,) = first_trials(of, space)
     assert first["weight_decay"] == 1e-4  # nothing is no place on a scale of magnitudes
+    chosen = {"dropout": 0.9, "label_smoothing": 0.5, "weight_decay": 0.9}
+    of = trainings("cnn", **chosen)
+    assert first_trials(of, make_space(of, list(chosen))) == [chosen]
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import keras
 import mlflow
@@ -216,6 +217,11 @@ def _read(data: Path) -> Bundle:
         sampling = Sampling(**facts["sampling"])
         with np.load(data / "canary.npz", allow_pickle=False) as canary:
             clips, scores = canary["clips"], canary["scores"]
+            if (clips.shape[1:], scores.shape) != (
+                sampling.shape,
+                (len(clips), len(facts["labels"])),
+            ):
+                raise ValueError(f"canary clips {clips.shape} with scores {scores.shape}")
             if sampling.sound:
                 clips = {"clips": clips, "sound": canary["sound"]}
         return Bundle(
@@ -230,6 +236,14 @@ def _read(data: Path) -> Bundle:
             bool(facts.get("several", False)),
             {label: float(value) for label, value in facts.get("thresholds", {}).items()},
         )
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (
+        OSError,
+        EOFError,
+        BadZipFile,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+    ) as error:
         line = " ".join(str(error).split())[:300]
         raise BadInputError(f"This is no model of vidpipe's, or it is damaged: {line}") from error

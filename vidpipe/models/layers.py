@@ -22,7 +22,9 @@ class WhatAndWhere(layers.Layer):
     """
 
     def build(self, input_shape):
-        self.sharpness = self.add_weight(shape=input_shape[-1:], initializer="ones")
+        self.sharpness = self.add_weight(
+            name="sharpness", shape=input_shape[-1:], initializer="ones"
+        )
 
     def call(self, inputs):
         height, width, features = inputs.shape[1:]
@@ -46,7 +48,9 @@ class PositionEmbedding(layers.Layer):
 
     def build(self, input_shape):
         self.embedding = self.add_weight(
-            shape=input_shape[1:], initializer=keras.initializers.RandomNormal(stddev=0.02)
+            name="embedding",
+            shape=input_shape[1:],
+            initializer=keras.initializers.RandomNormal(stddev=0.02),
         )
 
     def call(self, inputs):

@@ -113,7 +113,7 @@ def _labellable(
 ) -> Iterator[dict[str, Any]]:
     """The videos that `config` chooses, but for those that the model version could not label."""
     outcomes = lake.dataset("outcomes", snapshots=snapshots).to_table(
-        columns=["work_key", "item", "status"],
+        columns=["work_key", "status"],
         filter=(ds.field("stage") == "label") & ds.field("status").isin(["quarantined", "failed"]),
     )
     quarantined, tries = set(), collections.Counter()
@@ -121,11 +121,10 @@ def _labellable(
         if row["status"] == "quarantined":
             quarantined.add(row["work_key"])
         else:
-            tries[row["item"]] += 1
+            tries[row["work_key"]] += 1
     for video in _videos(lake, snapshots, config):
         work_key = label_work_key(video["video_id"], task, version, video["work_key"])
-        tried = tries[f"{task}/{video['video_id']}"]
-        if work_key not in quarantined and tried < lake.settings.extract.max_tries:
+        if work_key not in quarantined and tries[work_key] < lake.settings.extract.max_tries:
             yield video
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-import dataclasses
+import contextlib
 import json
 import shlex
 from typing import Any
@@ -12,29 +12,22 @@ from vidpipe import tracking
 from vidpipe.datasets.kinds import SINGLE
 from vidpipe.datasets.missing_data import KEEP, PSEUDO_LABEL_SCORE
 from vidpipe.datasets.splits import NEAR_DUPLICATE_BITS
-from vidpipe.errors import BadInputError
+from vidpipe.errors import BadInputError, UsageError
 from vidpipe.evaluation.tuning import draw_history, draw_importances
 from vidpipe.lake.tables import Lake
-from vidpipe.models.architectures import Network, Sampling
 from vidpipe.stages.attempt import Attempt
 from vidpipe.stages.manifest import Manifest
-from vidpipe.training.settings import FitSettings
+from vidpipe.training.settings import complete
 from vidpipe.training.space import ARCHITECTURE
 from vidpipe.training.study import COMPLETE, DIVERGED, HALVED, Study, Trial
 
-# What need not be said on a command line.
+# What need not be said on a command line, of the dataset.
 _DEFAULTS = {
     "kind": SINGLE,
     "seed": 0,
     "incomplete": KEEP,
     "pseudo_label_score": PSEUDO_LABEL_SCORE,
     "near_duplicate_bits": NEAR_DUPLICATE_BITS,
-    **{
-        f.name: f.default
-        for kind in (Network, Sampling, FitSettings)
-        for f in dataclasses.fields(kind)
-        if f.default is not dataclasses.MISSING
-    },
 }
 
 
@@ -123,11 +116,22 @@ def _conf(about: dict[str, Any], best: Trial) -> dict[str, Any]:
 
 
 def _shown(conf: dict[str, Any]) -> list[str]:
-    """The same as `NAME=VALUE`, where it is not the default anyway."""
-    return [
-        f"{name}={','.join(value) if isinstance(value, list) else _text(value)}"
+    """The same as `NAME=VALUE`, but for what is so anyway."""
+    said = {
+        name: value
         for name, value in conf.items()
         if name not in _DEFAULTS or value != _DEFAULTS[name]
+    }
+    (architecture,) = conf["architectures"]
+    training = complete({**conf, "architecture": architecture})
+    for name in training.keys() & conf.keys():
+        without = {of: value for of, value in said.items() if of != name}
+        with contextlib.suppress(UsageError):  # what then would contradict each other
+            if complete({**without, "architecture": architecture}) == training:
+                said = without
+    return [
+        f"{name}={','.join(value) if isinstance(value, list) else _text(value)}"
+        for name, value in said.items()
     ]
 
 

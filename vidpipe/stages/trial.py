@@ -18,7 +18,7 @@ from vidpipe.training.distribution import Workers, open_replicas
 from vidpipe.training.fit import Epoch
 from vidpipe.training.settings import complete
 from vidpipe.training.space import ARCHITECTURE
-from vidpipe.training.study import COMPLETE, DIVERGED, RUNNING, Study, Trial
+from vidpipe.training.study import COMPLETE, DIVERGED, HALVED, RUNNING, Study, Trial
 
 
 def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
@@ -96,6 +96,8 @@ def _learn(
     """Trains until the end, or until it is not worth it any more; says which in the trial."""
 
     def watch(epoch: Epoch) -> bool:
+        if trial.state == HALVED:  # by an attempt that was killed before it knew how good it is
+            return epoch.number >= len(trial.epochs)
         trial.seconds = epoch.trained_s
         study.tell(
             trial,

@@ -379,9 +379,10 @@ class _Loop:
     def _waited_enough(self) -> bool:
         """Whether the validation loss was not better for so long that the training is over."""
         losses = [epoch.get("validation_loss", math.nan) for epoch in self.state.history]
-        return bool(
-            self._patience and losses and len(losses) - 1 - np.argmin(losses) >= self._patience
-        )
+        # Without validation nothing is ever better, nor worse.
+        if not self._patience or not np.isfinite(losses).any():
+            return False
+        return bool(len(losses) - 1 - np.nanargmin(losses) >= self._patience)
 
     def _check_loss(self) -> None:
         """Makes sure that the losses of the epoch so far are numbers."""

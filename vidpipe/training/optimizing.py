@@ -22,7 +22,9 @@ def make_optimizer(settings: FitSettings, steps: int) -> keras.Optimizer:
         ema_momentum=settings.ema or 0.99,
     )
     # What scales and shifts features is no complexity that a decay would have to hold down.
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "embedding"])
+    optimizer.exclude_from_weight_decay(
+        var_names=["bias", "gamma", "beta", "embedding", "sharpness"]
+    )
     if settings.precision == "float16":
         return keras.optimizers.LossScaleOptimizer(optimizer)
     return optimizer

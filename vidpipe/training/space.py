@@ -93,9 +93,9 @@ def make_space(trainings: Mapping[str, Mapping[str, Any]], searched: Sequence[st
         "batch_size": Choice(
             tuple(sorted({max(1, size * by // 2) for size in sizes for by in (1, 2, 4)}))
         ),
-        "weight_decay": Range(1e-4, 0.3, log=True),
-        "dropout": Range(0.0, 0.6),
-        "label_smoothing": Range(0.0, 0.2),
+        "weight_decay": Range(1e-4, max(0.3, *known("weight_decay")), log=True),
+        "dropout": Range(0.0, max(0.6, *known("dropout"))),
+        "label_smoothing": Range(0.0, max(0.2, *known("label_smoothing"))),
         "ema": choice("ema", 0.0, 0.9, 0.99),
         "schedule": choice("schedule", *SCHEDULES),
         "augmentation": choice("augmentation", *PRESETS),

@@ -379,7 +379,8 @@ def models(task: str | None) -> None:
 def rollback(task: str, why: str) -> None:
     """Make the champion before the present one the champion again, at once.
 
-    Its labels become the current ones; the next label_nightly labels what it never saw.
+    Its labels become the current ones. A video that it never labelled keeps the label of another
+    version: relabel tells how many these are, and labels them.
 
     \b
     Example:

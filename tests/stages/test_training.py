@@ -455,6 +455,11 @@ def test_too_few_annotations_end_in_one_clear_line(videos, task, tmp_path):
     annotate(lake, tmp_path, task, [next(row for row in labels if row[1] == "b")])
     with pytest.raises(BadInputError, match="'b' has one example"):
         snapshot(lake, task)
+    annotate(
+        lake, tmp_path, f"{task}-tied", [(*labels[0][:2], "x", ""), (labels[0][0], "c", "y", "")]
+    )
+    with pytest.raises(BadInputError, match=r"has one label .* \(1 tied\).*kind `several`"):
+        snapshot(lake, f"{task}-tied")
     with pytest.raises(UsageError, match="Received: 'vgg'"):
         snapshot(lake, task, architectures=["vgg"])
 

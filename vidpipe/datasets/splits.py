@@ -75,7 +75,8 @@ def split_videos(
         groups: The owner's group of each video that has one.
         near_pairs: Videos that are near duplicates; pairs with others than those of `labels` count
             for nothing.
-        given: The split of each video for which the owner says so.
+        given: The split of each video for which the owner says so. Where these are train
+            and test alone, as in the lists of UCF101, validation is drawn from train.
         previous: The split of each video that had one before.
         names: What people call videos, for messages.
 
@@ -90,6 +91,9 @@ def split_videos(
     before = {v: split for v, split in (previous or {}).items() if v in labels}
     names = names or {}
     _check_input(labels, given, names)
+    without_validation = set(given.values()) == {TRAIN, TEST}
+    if without_validation:
+        given |= {v: VALIDATION for v in given if (given[v], before.get(v)) == (TRAIN, VALIDATION)}
     places = {**before, **given}
     units = Units(groups or {}, neighbours_of(labels, near_pairs))
     left_out: dict[str, tuple[Tie, Tie]] = {}
@@ -124,6 +128,8 @@ def split_videos(
     )
     _repair(free, seats, of_class, labels)
     seats |= free
+    if without_validation:
+        seats |= _draw_validation(seats, before, labels, validation_share, seed)
     _check_train(of_class, seats, labels)
     splits = {v: split for unit, split in seats.items() for v in unit.videos}
     return Assignment(
@@ -232,6 +238,32 @@ def _targets(
         shares = {TRAIN: count - test - validation, TEST: test, VALIDATION: validation}
         targets[label] = {split: shares[split] for split in _NEEDED}
     return targets
+
+
+def _draw_validation(
+    seats: Mapping[Unit, str],
+    before: Mapping[str, str],
+    labels: Mapping[str, Collection[str]],
+    validation_share: float,
+    seed: int,
+) -> dict[Unit, str]:
+    """Seats of the units in train that are new: some of them go to validation."""
+    seated = {unit: split for unit, split in seats.items() if split != TEST}
+    new = [
+        unit
+        for unit, split in seated.items()
+        if split == TRAIN and before.keys().isdisjoint(unit.videos)
+    ]
+    counts: collections.Counter[str | None] = collections.Counter()
+    for video_id in (v for unit in seated for v in unit.videos):
+        counts.update([None, *set(labels[video_id])])
+    targets = {}
+    for label, count in counts.items():
+        validation = _count(count, validation_share)
+        targets[label] = {TRAIN: count - validation, VALIDATION: validation}
+    for unit in new:
+        del seated[unit]
+    return stratify(new, seated, labels, targets, (VALIDATION, TRAIN), seed)
 
 
 def _repair(

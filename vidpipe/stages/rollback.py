@@ -64,7 +64,9 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         ],
     )
     attempt.conclude(
-        f"{version.name}: version {before} is the champion again, in place of {champion.version}"
+        f"{version.name}: version {before} is the champion again, in place of {champion.version};"
+        " videos that it never labelled keep the labels of others, until"
+        f" vidpipe run relabel --param task={task}"
     )
     attempt.result |= {
         "model": version.name,

@@ -135,6 +135,12 @@ def pin_dataset(manifest: Manifest, attempt: Attempt, lake: Lake) -> tuple[Datas
             " them, if incomplete ones are left out). Ingest them again, or withdraw their labels"
             " (column `delete`)."
         )
+    if kind == SINGLE and not labels:
+        raise BadInputError(
+            f"No video of task {task!r} has one label that most of its annotators agree on"
+            f" ({len(agreed.tied)} tied). Where a video may show several things at once, train with"
+            " kind `several`."
+        )
     if config.get("mirrored"):
         refuse_sides(counts_of)
     _require_times(kind, agreed.spans, durations_s)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from vidpipe.evaluation.metrics import evaluate
+from vidpipe.evaluation.several import evaluate_several
 from vidpipe.evaluation.slices import describe, slice_up
 
 VIDEO = {
@@ -47,3 +48,18 @@ def test_each_slice_is_measured_by_itself_and_what_all_share_is_none():
         ("duration", "long", 20, 0.5),
     ]
     assert found[2].interval.low < 0.5 < found[2].interval.high
+
+
+def test_the_interval_of_a_slice_is_of_its_own_videos():
+    truth = [["a"], ["b"]] * 60
+    right, wrong = [[0.9, 0.1], [0.1, 0.9]], [[0.1, 0.9], [0.9, 0.1]]
+    scores = np.array(right * 30 + wrong * 30)
+    described = [{"source": "north" if n < 60 else "south"} for n in range(120)]
+    groups = [str(n) for n in range(120)]
+    for result in (
+        evaluate(scores, ["a", "b"], [label for (label,) in truth]),
+        evaluate_several(scores, ["a", "b"], truth, {}),
+    ):
+        _, north, south = slice_up(result, described, groups)
+        assert north.interval == (1.0, 1.0)
+        assert south.interval.low <= south.metric <= south.interval.high < 0.7

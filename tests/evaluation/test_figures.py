@@ -137,7 +137,8 @@ def test_of_many_classes_the_hardest_are_shown():
 def test_slices_are_drawn_with_their_names():
     result, _ = doubtful()
     described = [{"duration": HOSTILE[n % 2], "source": "all the same"} for n in range(40)]
-    slices = slice_up(result, described, [str(n) for n in range(40)])
+    videos = [str(n) for n in range(40)]
+    slices = slice_up(result, described, videos, videos)
     figure = draw_slices(slices, "accuracy", "motion")
     assert [label.partition(":")[0] for label in texts(figure) if ":" in label] == [
         "all",

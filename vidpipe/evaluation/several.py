@@ -175,7 +175,7 @@ class SeveralLabels:
         )
 
     def accepting_thresholds(self, precision: float) -> dict[str, float]:
-        """For each class the lowest score from which on so large a share is right; 1: none is."""
+        """For each class the lowest score from which on so large a share is right, or `NEVER`."""
         columns = zip(self.labels, self.scores.T, self.is_true.T, strict=True)
         return {
             label: lowest_accepted(scores, right, precision) for label, scores, right in columns

@@ -159,6 +159,7 @@ def test_a_ranking_shows_each_family_at_its_cost_with_its_interval(models):
     ]  # fmt: skip
     figure = draw_ranking(ranking, "motion")
     (axes,) = figure.axes
+    assert axes.get_title() == "motion, ranked by validation"
     assert [line.get_xydata().tolist() for line in axes.lines] == [
         [[of.cpu_seconds_per_clip, end] for end in of.test_interval] for of in ranking
     ]
@@ -168,3 +169,11 @@ def test_a_ranking_shows_each_family_at_its_cost_with_its_interval(models):
     sizes = [points.get_sizes()[0] for points in axes.collections]
     assert sizes == sorted(sizes)
     assert min(picture(figure).size) > 300
+
+
+def test_a_ranking_without_validation_does_not_claim_one():
+    of = Ranked(
+        "cnn", "accuracy", None, None, 0.8, Interval(0.7, 0.9), 0.8, 1e6, 1e9, 0.1, 60.0, "run"
+    )
+    (axes,) = draw_ranking([of], "motion").axes
+    assert axes.get_title() == "motion, none was validated"

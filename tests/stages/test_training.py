@@ -244,13 +244,13 @@ def test_without_validation_videos_the_first_listed_stands_and_that_is_told(
     lake, named = videos
     annotate(lake, tmp_path, task, two_classes(dict(sorted(named.items())[:4])))
     small = {"frames": 4, "height": 32, "width": 32, "epochs": 1}
-    plan = snapshot(lake, task, architectures=["attention", "cnn_rnn"], **small)
+    plan = snapshot(lake, task, architectures=["cnn_rnn", "attention"], **small)
     assert "validation" not in plan.result["counts"]
     promoted = shards(lake, plan)[-1]
-    assert promoted.result["architecture"] == "attention"
+    assert promoted.result["architecture"] == "cnn_rnn"
     assert promoted.result["why"].startswith(
         "There are no validation videos to choose by: of 2 evaluated models the first listed,"
-        " attention, stands."
+        " cnn_rnn, stands."
     )
 
 

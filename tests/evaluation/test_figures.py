@@ -137,7 +137,8 @@ def test_of_many_classes_the_hardest_are_shown():
 def test_slices_are_drawn_with_their_names():
     result, _ = doubtful()
     described = [{"duration": HOSTILE[n % 2], "source": "all the same"} for n in range(40)]
-    slices = slice_up(result, described, [str(n) for n in range(40)])
+    videos = [str(n) for n in range(40)]
+    slices = slice_up(result, described, videos, videos)
     figure = draw_slices(slices, "accuracy", "motion")
     assert [label.partition(":")[0] for label in texts(figure) if ":" in label] == [
         "all",
@@ -158,6 +159,7 @@ def test_a_ranking_shows_each_family_at_its_cost_with_its_interval(models):
     ]  # fmt: skip
     figure = draw_ranking(ranking, "motion")
     (axes,) = figure.axes
+    assert axes.get_title() == "motion, ranked by validation"
     assert [line.get_xydata().tolist() for line in axes.lines] == [
         [[of.cpu_seconds_per_clip, end] for end in of.test_interval] for of in ranking
     ]
@@ -167,3 +169,11 @@ def test_a_ranking_shows_each_family_at_its_cost_with_its_interval(models):
     sizes = [points.get_sizes()[0] for points in axes.collections]
     assert sizes == sorted(sizes)
     assert min(picture(figure).size) > 300
+
+
+def test_a_ranking_without_validation_does_not_claim_one():
+    of = Ranked(
+        "cnn", "accuracy", None, None, 0.8, Interval(0.7, 0.9), 0.8, 1e6, 1e9, 0.1, 60.0, "run"
+    )
+    (axes,) = draw_ranking([of], "motion").axes
+    assert axes.get_title() == "motion, none was validated"

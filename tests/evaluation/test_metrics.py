@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import sklearn.metrics
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vidpipe.evaluation.metrics import average_precision, evaluate
-from vidpipe.evaluation.several import SeveralLabels
+from vidpipe.evaluation.metrics import NEVER, average_precision, evaluate
+from vidpipe.evaluation.several import SeveralLabels, evaluate_several
 
 CLASSES = ["a", "b", "c", "d", "e"]
 
@@ -124,8 +126,21 @@ def test_what_is_accepted_is_right_as_often_as_asked(truth, seed):
 def test_thresholds_are_the_lowest_that_will_do():
     scores = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4], [0.4, 0.6]])
     result = evaluate(scores, ["a", "b"], ["a", "a", "b", "a", "a"])
-    assert result.accepting_thresholds(0.75) == {"a": pytest.approx(0.6), "b": 1.0}
-    assert result.accepting_thresholds(0.9) == {"a": pytest.approx(0.8), "b": 1.0}
+    assert result.accepting_thresholds(0.75) == {"a": pytest.approx(0.6), "b": NEVER}
+    assert result.accepting_thresholds(0.9) == {"a": pytest.approx(0.8), "b": NEVER}
+
+
+def test_where_the_surest_are_wrong_too_often_not_even_they_are_accepted():
+    # What float32 makes of a sure softmax, or sigmoid.
+    scores = np.array([[1.0, 0.0]] * 4, np.float32)
+    for result in (
+        evaluate(scores, ["a", "b"], ["a", "a", "b", "b"]),
+        evaluate_several(scores, ["a", "b"], [["a"], ["a"], ["b"], ["b"]], {}),
+    ):
+        thresholds = result.accepting_thresholds(0.9)
+        assert thresholds["a"] > scores.max()
+        assert json.loads(json.dumps(thresholds, allow_nan=False)) == thresholds
+        assert result.accepting_thresholds(0.5)["a"] == 1.0
 
 
 def test_a_label_that_all_speaks_against_is_suspected_first():

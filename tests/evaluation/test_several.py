@@ -17,14 +17,26 @@ def test_what_is_drawn_several_times_counts_several_times(items, seed):
     scores = random.random((items, 3)).round(1).astype(np.float32)
     truth = [[c for c in "abc" if random.random() < 0.4] for _ in range(items)]
     result = evaluate_several(scores, list("abc"), truth, {})
-    rows = random.integers(0, items, items)
-    taken = result.take(rows)
+    drawn = random.integers(0, items, items)
+    among = random.integers(0, items, items // 2)
+    taken = result.take(drawn).take(among)
+    rows = drawn[among]
     repeated = evaluate_several(scores[rows], list("abc"), [truth[row] for row in rows], {})
     of_taken = dict(zip(taken.labels, taken.average_precisions, strict=True))
     for label, index in zip(repeated.labels, range(3), strict=False):
         expected = average_precision(repeated.is_true[:, index], repeated.scores[:, index])
         assert of_taken[label] == pytest.approx(expected, nan_ok=True)
     assert taken.macro_f1 == pytest.approx(repeated.macro_f1, nan_ok=True)
+    assert taken.ece == pytest.approx(repeated.ece, abs=1e-6)
+    assert taken.by_chance == pytest.approx(repeated.by_chance, nan_ok=True)
+    assert len(taken.mistakes()) == len(repeated.mistakes())
+
+
+def test_some_items_are_as_well_calibrated_as_they_are_by_themselves():
+    truth = [["a"]] * 60 + [[]] * 60
+    result = evaluate_several(np.full((120, 1), 0.9), ["a"], truth, {})
+    assert result.ece == pytest.approx(0.4, abs=1e-6)
+    assert result.take(np.arange(60)).ece == pytest.approx(0.1, abs=1e-6)
 
 
 def test_chance_is_what_equal_scores_reach():

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mlflow import MlflowClient
+from mlflow.artifacts import load_dict
 
 from tests.media_files import H264, run_ffmpeg
 from tests.runs import audit_and_publish, ingest, rows, shards, stage
@@ -158,6 +159,8 @@ def test_labels_with_times_are_found_when_they_happen(videos, task, mlflow, tmp_
     metrics = evaluated.result["metrics"]
     assert metrics["map"] > 0.9 and metrics["map_at_0.5"] > 0.8
     assert metrics["map_at_0.3"] >= metrics["map_at_0.5"] >= metrics["map_at_0.7"]
+    slices = load_dict(f"runs:/{trained.result['mlflow_run_id']}/slices.json")
+    assert slices[0]["videos"] == evaluated.result["test_videos"]
     labels = [row for row in label(lake, task) if row["accepted"]]
     near = 0
     for video_id, lights in shown.items():

@@ -238,6 +238,22 @@ def test_families_are_ranked_and_one_that_failed_takes_none_with_it(videos, task
     assert f"{first['architecture']} is the best of 2" in promotion["why"]
 
 
+def test_without_validation_videos_the_first_listed_stands_and_that_is_told(
+    videos, task, mlflow, tmp_path
+):
+    lake, named = videos
+    annotate(lake, tmp_path, task, two_classes(dict(sorted(named.items())[:4])))
+    small = {"frames": 4, "height": 32, "width": 32, "epochs": 1}
+    plan = snapshot(lake, task, architectures=["cnn_rnn", "attention"], **small)
+    assert "validation" not in plan.result["counts"]
+    promoted = shards(lake, plan)[-1]
+    assert promoted.result["architecture"] == "cnn_rnn"
+    assert promoted.result["why"].startswith(
+        "There are no validation videos to choose by: of 2 evaluated models the first listed,"
+        " cnn_rnn, stands."
+    )
+
+
 def test_nothing_is_published_of_a_training_that_promoted_nothing(videos, task, tmp_path):
     lake, named = videos
     annotate(lake, tmp_path, task, two_classes(named))

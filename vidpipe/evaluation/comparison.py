@@ -45,6 +45,7 @@ def compare(
     challenger: Evaluation | SeveralLabels,
     champion: Evaluation | SeveralLabels,
     described: Sequence[Mapping[str, str]],
+    videos: Sequence[str],
     groups: Sequence[str],
     *,
     margin: float,
@@ -52,9 +53,10 @@ def compare(
     """Compares two models on the same videos, by paired bootstrap over their groups.
 
     Args:
-        challenger: Of the videos.
+        challenger: Of the items: videos, or moments of them.
         champion: Of the same, in the same order.
-        described: What `vidpipe.evaluation.slices.describe` says of each.
+        described: What `vidpipe.evaluation.slices.describe` says of the video of each.
+        videos: The video of each.
         groups: What each belongs together with.
         margin: By how much it has to be better.
     """
@@ -62,9 +64,10 @@ def compare(
     def difference(rows: np.ndarray) -> float:
         return challenger.take(rows).value - champion.take(rows).value
 
-    pairs = zip(
-        slice_up(challenger, described, groups), slice_up(champion, described, groups), strict=True
+    slices, of_champion = (
+        slice_up(model, described, videos, groups) for model in (challenger, champion)
     )
+    pairs = zip(slices, of_champion, strict=True)
     return Comparison(
         challenger.value - champion.value,
         bootstrap(difference, groups, lowest=-1.0),

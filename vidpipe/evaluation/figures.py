@@ -271,7 +271,8 @@ def draw_ranking(ranking: Sequence[Ranked], title: str) -> Figure:
     axes.set_ylim(-0.02, 1.02)
     axes.set_xlabel("CPU seconds a clip")
     axes.set_ylabel(f"{ranking[0].headline} on the test videos")
-    axes.set_title(f"{title}, ranked by validation", parse_math=False)
+    order = "ranked by validation" if ranking[0].is_validated else "none was validated"
+    axes.set_title(f"{title}, {order}", parse_math=False)
     return figure
 
 

@@ -11,6 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 BINS = 10
+# A threshold that no score reaches. One is reached: float32 rounds a sure score to it. JSON has no
+# infinity.
+NEVER = 2.0
 
 
 class Bin(NamedTuple):
@@ -152,7 +155,7 @@ class Evaluation:
             precision: Share of the predictions with such a score or a higher one that are right.
 
         Returns:
-            The threshold by label; 1 where no score is high enough, or none was predicted.
+            The threshold by label; `NEVER` where no score is high enough, or none was predicted.
         """
         right, thresholds = self.predicted == self.truth, {}
         for index, label in enumerate(self.labels):
@@ -211,14 +214,14 @@ def evaluate(scores: np.ndarray, model_labels: Sequence[str], truth: Sequence[st
 
 
 def lowest_accepted(scores: np.ndarray, right: np.ndarray, precision: float) -> float:
-    """The lowest score from which on so large a share is right; 1 where there is none."""
+    """The lowest score from which on so large a share is right; `NEVER` where there is none."""
     order = np.argsort(-scores, kind="stable")
     scores, right = scores[order], right[order]
     good = right.cumsum() / np.arange(1, len(scores) + 1) >= precision
     # Of equal scores all are accepted or none.
     ends = np.append(np.diff(scores) != 0, True)[: len(scores)]
     last = np.flatnonzero(good & ends)
-    return float(scores[last[-1]]) if len(last) else 1.0
+    return float(scores[last[-1]]) if len(last) else NEVER
 
 
 def reliability_bins(confidence: np.ndarray, right: np.ndarray) -> list[Bin]:

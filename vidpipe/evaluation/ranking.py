@@ -49,6 +49,11 @@ class Ranked:
     training_seconds: float
     mlflow_run_id: str
 
+    @property
+    def is_validated(self) -> bool:
+        """Whether it was measured on validation videos."""
+        return self.validation is not None or self.validation_loss is not None
+
     @classmethod
     def of(
         cls, architecture: str, evaluated: Mapping[str, Any], logged: Mapping[str, float]

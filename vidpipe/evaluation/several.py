@@ -22,7 +22,7 @@ NOTHING = "nothing"
 
 
 class Ranking(NamedTuple):
-    """Items by their scores, which is what takes long, and is the same for all that is drawn.
+    """Items by their scores, which takes long to find, and is the same for all drawn from them.
 
     Attributes:
         order: From the highest score of each class on, `(items, classes)`.
@@ -55,6 +55,18 @@ class Ranking(NamedTuple):
         return np.where(of_class > 0, sums / np.maximum(of_class, 1), np.nan)
 
 
+class Draw(NamedTuple):
+    """Where the items of an evaluation were taken from.
+
+    Attributes:
+        ranking: Of those that there were.
+        counts: How often each of those was taken.
+    """
+
+    ranking: Ranking
+    counts: np.ndarray
+
+
 @dataclass(frozen=True)
 class SeveralLabels:
     """Scores beside the truth, of items: videos, or moments of them.
@@ -64,16 +76,14 @@ class SeveralLabels:
         is_true: Whether an item is of a class, `(items, classes)`.
         scores: `(items, classes)`, each in 0 to 1.
         decisions: The score from which on each class counts as predicted, `(classes,)`.
-        counts: How often each item is there, `(items,)`; None: once.
-        ranking: The items by their scores; None: to be found.
+        draw: What the items were taken from, where they were; it only saves ranking them anew.
     """
 
     labels: list[str]
     is_true: np.ndarray
     scores: np.ndarray
     decisions: np.ndarray
-    counts: np.ndarray | None = None
-    ranking: Ranking | None = None
+    draw: Draw | None = None
 
     headline = "map"
 
@@ -85,7 +95,7 @@ class SeveralLabels:
     @property
     def by_chance(self) -> float:
         """The mean average precision of scores that mean nothing; NaN where nothing is true."""
-        shares = np.average(self.is_true, axis=0, weights=self._counts)
+        shares = self.is_true.mean(axis=0)
         return float(shares[shares > 0].mean()) if shares.any() else float("nan")
 
     @property
@@ -95,17 +105,15 @@ class SeveralLabels:
 
     @cached_property
     def _ranking(self) -> Ranking:
-        return self.ranking or Ranking.of(self.is_true, self.scores)
-
-    @cached_property
-    def _counts(self) -> np.ndarray:
-        return np.ones(len(self.scores)) if self.counts is None else self.counts
+        return Ranking.of(self.is_true, self.scores)
 
     @cached_property
     def average_precisions(self) -> np.ndarray:
         """Average precision of each class, see `vidpipe.evaluation.metrics.average_precision`; NaN
         for one without an item."""
-        return self._ranking.average_precisions(self._counts)
+        if self.draw:
+            return self.draw.ranking.average_precisions(self.draw.counts)
+        return self._ranking.average_precisions(np.ones(len(self.scores), int))
 
     @property
     def mean_average_precision(self) -> float:
@@ -131,8 +139,9 @@ class SeveralLabels:
 
     def _sums(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Items of each class, predicted ones, and those that are both."""
-        marks = self.is_true, self.predicted, self.is_true & self.predicted
-        return tuple(self._counts @ of for of in marks)
+        predicted = self.predicted
+        marks = self.is_true, predicted, self.is_true & predicted
+        return tuple(of.sum(axis=0) for of in marks)
 
     @property
     def macro_f1(self) -> float:
@@ -158,10 +167,15 @@ class SeveralLabels:
     def take(self, rows: np.ndarray) -> SeveralLabels:
         """The evaluation of these items alone, of which some may be there several times."""
         counts = np.bincount(rows, minlength=len(self.scores))
-        return dataclasses.replace(self, counts=counts, ranking=self._ranking)
+        return dataclasses.replace(
+            self,
+            is_true=self.is_true[rows],
+            scores=self.scores[rows],
+            draw=Draw(self._ranking, counts),
+        )
 
     def accepting_thresholds(self, precision: float) -> dict[str, float]:
-        """For each class the lowest score from which on so large a share is right; 1: none is."""
+        """For each class the lowest score from which on so large a share is right, or `NEVER`."""
         columns = zip(self.labels, self.scores.T, self.is_true.T, strict=True)
         return {
             label: lowest_accepted(scores, right, precision) for label, scores, right in columns

@@ -28,12 +28,12 @@ _SIDE_NAMES = ("below 360", "360 to 719", "720 to 1079", "1080 and above")
 
 @dataclass(frozen=True)
 class Slice:
-    """How good a model is on some of the videos.
+    """How good a model is on some of the videos, or of their moments.
 
     Attributes:
         name: What they have in common, such as `duration`.
         value: Which one, such as `below 10 s`.
-        videos: How many there are.
+        videos: How many there are; moments of one count as one.
         metric: The headline metric of the evaluation: the share that is right, or the mean average
             precision.
         interval: Of the metric.
@@ -71,21 +71,23 @@ def is_imputed(described: Mapping[str, str]) -> bool:
 def slice_up(
     evaluation: Evaluation | SeveralLabels,
     described: Sequence[Mapping[str, str]],
+    videos: Sequence[str],
     groups: Sequence[str],
 ) -> list[Slice]:
-    """Evaluates each slice, all videos first; what all videos have in common is none.
+    """Evaluates each slice, all items first; what all items have in common is none.
 
     Args:
-        evaluation: Of the videos.
-        described: What `describe` says of each.
+        evaluation: Of the items: videos, or moments of them.
+        described: What `describe` says of the video of each.
+        videos: The video of each.
         groups: The group of each, for the intervals.
 
     Returns:
         Those in which something can be measured.
     """
     found = {(ALL, ALL): list(range(len(described)))}
-    for row, of_video in enumerate(described):
-        for name, value in of_video.items():
+    for row, of_item in enumerate(described):
+        for name, value in of_item.items():
             found.setdefault((name, value), []).append(row)
     slices = []
     for (name, value), rows in sorted(found.items(), key=lambda entry: entry[0][0] != ALL):
@@ -96,5 +98,6 @@ def slice_up(
             interval = bootstrap(
                 lambda chosen, of=of: of.take(chosen).value, [groups[row] for row in rows]
             )
-            slices.append(Slice(name, value, len(rows), of.value, interval))
+            count = len({videos[row] for row in rows})
+            slices.append(Slice(name, value, count, of.value, interval))
     return slices

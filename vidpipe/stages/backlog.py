@@ -14,12 +14,12 @@ from vidpipe.errors import NothingToDoError
 from vidpipe.lake import layout
 from vidpipe.lake.tables import Lake
 from vidpipe.lake.times import parse_iso_time
-from vidpipe.stages.comparison import compare
+from vidpipe.stages.listing import list_sources
 
 
 def ingest_backlog(lake: Lake) -> int:
     """Objects in the watched buckets that are to be extracted."""
-    return compare(lake, lake.published(), {}).chosen.num_rows
+    return list_sources(lake, lake.published(), {}).chosen.num_rows
 
 
 def require_retries(reasons: list[str], videos: list[str]) -> None:
@@ -34,7 +34,7 @@ def require_retries(reasons: list[str], videos: list[str]) -> None:
         UsageError: There is no such video.
     """
     lake = Lake()
-    found = compare(lake, lake.published(), {"retry_reasons": reasons, "retry_videos": videos})
+    found = list_sources(lake, lake.published(), {"retry_reasons": reasons, "retry_videos": videos})
     if not found.asked:
         asked = ", ".join([*reasons, *videos])
         raise NothingToDoError(

@@ -13,7 +13,7 @@ from vidpipe.datasets.kinds import SINGLE
 from vidpipe.datasets.missing_data import KEEP, PSEUDO_LABEL_SCORE
 from vidpipe.datasets.splits import NEAR_DUPLICATE_BITS
 from vidpipe.errors import BadInputError, UsageError
-from vidpipe.evaluation.tuning import draw_history, draw_importances
+from vidpipe.evaluation.tuning_figures import draw_history, draw_importances
 from vidpipe.lake.tables import Lake
 from vidpipe.stages.attempt import Attempt
 from vidpipe.stages.manifest import Manifest

@@ -50,9 +50,9 @@ def decide(manifest: Manifest, lake: Lake) -> Decision:
     (item,) = manifest.items
     task = item["item"].partition("/")[0]
     evaluations, lost = _evaluations(lake, manifest.config["evaluated"])
-    architecture, table = next(iter(evaluations)), ""
+    architecture, table, chosen = next(iter(evaluations)), "", ""
     if len(evaluations) + len(lost) > 1:
-        architecture, table = _rank(task, evaluations, lost)
+        architecture, table, chosen = _rank(task, evaluations, lost)
     evaluated = evaluations[architecture]
     version = tracking.Version(
         evaluated["model"], evaluated["model_version"], evaluated["mlflow_run_id"]
@@ -63,9 +63,7 @@ def decide(manifest: Manifest, lake: Lake) -> Decision:
         promoted, why = True, "It was made the champion by an earlier attempt of this run."
     else:
         promoted, why = _compare(evaluated, champion, manifest.config)
-    if table:
-        why = f"{architecture} is the best of {len(evaluations)} on the validation videos. {why}"
-    return Decision(architecture, version, evaluated, promoted, why, table)
+    return Decision(architecture, version, evaluated, promoted, f"{chosen}{why}", table)
 
 
 def _evaluations(lake: Lake, uris: list[str]) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
@@ -90,16 +88,32 @@ def _evaluations(lake: Lake, uris: list[str]) -> tuple[dict[str, dict[str, Any]]
 
 def _rank(
     task: str, evaluations: dict[str, dict[str, Any]], lost: dict[str, str]
-) -> tuple[str, str]:
-    """The best, and the table of all; that and a picture are kept in the run of the best."""
-    runs = {f: tracking.open_run(of["mlflow_run_id"]) for f, of in evaluations.items()}
-    ranking = rank([Ranked.of(f, of, runs[f].metrics()) for f, of in evaluations.items()])
-    best = runs[ranking[0].architecture]
+) -> tuple[str, str, str]:
+    """The best, the table of all, and why it is the best; table and picture are kept in its run."""
+    runs = {
+        architecture: tracking.open_run(of["mlflow_run_id"])
+        for architecture, of in evaluations.items()
+    }
+    ranking = rank(
+        [
+            Ranked.of(architecture, of, runs[architecture].metrics())
+            for architecture, of in evaluations.items()
+        ]
+    )
+    first = ranking[0]
+    best = runs[first.architecture]
     document = {"ranking": [dataclasses.asdict(of) for of in ranking], "failed": lost}
     best.log_json(document, "ranking.json")
     best.log_figure(draw_ranking(ranking, f"{task} by {len(ranking)} architectures"), "ranking.png")
     failed = "".join(f"\n{architecture} failed: {why}" for architecture, why in lost.items())
-    return ranking[0].architecture, f"\n{show_ranking(ranking)}{failed}"
+    if first.is_validated:
+        why = f"{first.architecture} is the best of {len(ranking)} on the validation videos. "
+    else:
+        why = (
+            f"There are no validation videos to choose by: of {len(ranking)} evaluated models the"
+            f" first listed, {first.architecture}, stands. "
+        )
+    return first.architecture, f"\n{show_ranking(ranking)}{failed}", why
 
 
 def _compare(

@@ -3,7 +3,7 @@
 An object is known when `sources` has its URI with its version (ETag): one replaced under the same
 key is new. One that is gone is marked in `sources`. What failed is new again until it was tried
 `max_tries` times; what is quarantined is tried again with other options or another decoder, and
-both when someone asks. `comparison.py` has the rules.
+both when someone asks. `listing.py` has the rules.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pyarrow.dataset as ds
 from vidpipe.lake import layout
 from vidpipe.lake.tables import Lake
 from vidpipe.stages.attempt import Attempt
-from vidpipe.stages.comparison import compare
+from vidpipe.stages.listing import list_sources
 from vidpipe.stages.manifest import Manifest
 from vidpipe.stages.sharding import cut_shards
 from vidpipe.stages.work import extract_config, extract_work_key
@@ -45,7 +45,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     config = manifest.config
     stage_config = extract_config(config, lake.settings.extract)
     snapshots = lake.published()
-    found = compare(lake, snapshots, config)
+    found = list_sources(lake, snapshots, config)
     _mark_gone(attempt, found.gone)
     selected = found.chosen.slice(0, config.get("max_videos"))
     by_size = _published_work(lake, snapshots, selected["size_bytes"], stage_config)

@@ -87,6 +87,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
             result,
             of_champion.judgement.evaluation,
             measured.described,
+            measured.videos,
             measured.groups,
             margin=margin,
         )
@@ -148,7 +149,8 @@ class _Measured:
         clips: What it saw.
         judgement: Its scores beside the truth.
         metrics: How good they are.
-        groups: What each item that is judged belongs together with.
+        videos: The video_id of each item that is judged.
+        groups: What each belongs together with.
         described: The slices that each is in.
         intervals: Low and high end of some of its metrics, by name.
         seconds_per_clip: CPU time.
@@ -158,6 +160,7 @@ class _Measured:
     clips: np.ndarray
     judgement: Judgement
     metrics: dict[str, float]
+    videos: list[str]
     groups: list[str]
     described: list[dict[str, str]]
     intervals: dict[str, Interval]
@@ -193,6 +196,7 @@ def _measure(
         clips.array,
         judgement,
         judgement.metrics(),
+        [video.video_id for video in videos],
         groups,
         _describe(test, clips, judgement.items),
         intervals,
@@ -220,7 +224,7 @@ def _log(mlflow_run: tracking.Run, test: _TestSplit, measured: _Measured, title:
     """Keeps metrics, tables and pictures."""
     result, items = measured.judgement.evaluation, measured.judgement.items
     title += f", {result.headline} {result.value:.3f}"
-    slices = slice_up(result, measured.described, measured.groups)
+    slices = slice_up(result, measured.described, measured.videos, measured.groups)
     ends = {
         f"test_{name}_{end}": value
         for name, interval in measured.intervals.items()

@@ -37,8 +37,8 @@ NAMES_SHOWN = 5
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """A bucket's objects beside what is known of them.
+class Listing:
+    """The objects of the watched buckets, beside what is known of them.
 
     Attributes:
         chosen: Objects to be extracted, most urgent first: those that were asked for, then the
@@ -55,7 +55,7 @@ class Comparison:
     counts: dict[str, int]
 
 
-def compare(lake: Lake, snapshots: dict[str, int], config: dict[str, Any]) -> Comparison:
+def list_sources(lake: Lake, snapshots: dict[str, int], config: dict[str, Any]) -> Listing:
     """Lists the sources that `config` chooses (all: `{}`) and compares them with the tables.
 
     New objects are chosen. One that is known is chosen again where its last try came to no end
@@ -91,7 +91,7 @@ def compare(lake: Lake, snapshots: dict[str, int], config: dict[str, Any]) -> Co
     urgency = [(name, "descending") for name in ("asked", "modified_at", "source_uri")]
     chosen = judged.filter(taken).sort_by(urgency).select(LISTED.names)
     asked = judged.filter(field("retried") & field("asked")).num_rows
-    return Comparison(chosen, gone, asked, counts)
+    return Listing(chosen, gone, asked, counts)
 
 
 def _remembered(objects: pa.Table, forgotten: Forgotten) -> pa.Table:

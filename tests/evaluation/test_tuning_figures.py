@@ -7,7 +7,7 @@ import io
 import pytest
 from PIL import Image
 
-from vidpipe.evaluation.tuning import draw_history, draw_importances
+from vidpipe.evaluation.tuning_figures import draw_history, draw_importances
 
 
 def picture(figure) -> Image.Image:

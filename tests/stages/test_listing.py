@@ -1,4 +1,4 @@
-"""The comparison of a bucket with the tables, against one that looks at every object by itself."""
+"""What is listed beside the tables, against a way that looks at every object by itself."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vidpipe.config import ExtractSettings, Settings, SourceSettings
 from vidpipe.lake.store import StoredObject
 from vidpipe.lake.tombstones import tombstone_row
 from vidpipe.schemas import TABLES
-from vidpipe.stages.comparison import compare
+from vidpipe.stages.listing import list_sources
 from vidpipe.stages.work import extract_config, extract_work_key
 
 SETTINGS = Settings(
@@ -188,7 +188,7 @@ def _wanted(found: StoredObject, config: dict[str, Any]) -> bool:
 @given(st.lists(objects, unique_by=lambda o: o.uri), history, configs, names)
 def test_it_is_as_looking_at_each_object_tells(listed, past, config, forgotten):
     lake = Tables(listed, past, forgotten)
-    found = compare(lake, {}, config)
+    found = list_sources(lake, {}, config)
     chosen, gone, counts = expected(lake, listed, config, forgotten)
     assert found.chosen["source_uri"].to_pylist() == chosen
     assert set(found.gone["source_uri"].to_pylist()) == gone
@@ -197,7 +197,7 @@ def test_it_is_as_looking_at_each_object_tells(listed, past, config, forgotten):
 
 @given(st.lists(objects))
 def test_an_object_that_is_listed_twice_is_one(listed):
-    found = compare(Tables(listed, [], []), {}, {})
+    found = list_sources(Tables(listed, [], []), {}, {})
     newest = {o.uri: o for o in sorted(listed, key=lambda o: o.modified_at)}
     assert set(found.chosen["source_uri"].to_pylist()) == {u for u in newest if u != URIS[-1]}
     for row in found.chosen.to_pylist():

@@ -118,20 +118,30 @@ def test_what_belongs_together_is_in_one_split_and_nothing_moves_by_itself(tied,
     for video_id, unit in planned.units.items():
         of_unit[unit].add(splits[video_id])
     assert all(len(found) == 1 for found in of_unit.values())
-    assert {v: splits[v] for v in tied["given"]} == tied["given"]
+    # Who gives train and test alone leaves open what of train validates.
+    undrawn = set(tied["given"].values()) == {"train", "test"}
+    as_given = {
+        v: "train" if undrawn and splits[v] == "validation" else splits[v] for v in tied["given"]
+    }
+    assert as_given == tied["given"]
     for video_id, split in tied["previous"].items():
         if video_id in splits and video_id not in tied["given"]:
             assert splits[video_id] == split
     assert planned.moved == {
         v: split
         for v, split in tied["previous"].items()
-        if v in tied["given"] and tied["given"][v] != split
+        if v in tied["given"]
+        and tied["given"][v] != split
+        and not (undrawn and (tied["given"][v], split) == ("train", "validation"))
     }
     # Nobody is left out without need: each is tied to places that are held.
     for ties in planned.left_out.values():
         assert len({tie.split for tie in ties}) == 2
         for tie in ties:
-            held = tied["given"].get(tie.video_id) or tied["previous"].get(tie.video_id)
+            before = tied["previous"].get(tie.video_id)
+            held = tied["given"].get(tie.video_id) or before
+            if undrawn and (held, before) == ("train", "validation"):
+                held = before
             assert held == tie.split == splits.get(tie.video_id, held)
     for label in {label for v in splits for label in tied["labels"][v]}:
         assert any(split == "train" for v, split in splits.items() if label in tied["labels"][v])
@@ -254,6 +264,25 @@ def test_given_splits_are_honoured_and_their_units_follow():
     other = next(s for s in SPLITS if s != before["a0"])
     moved = split_videos(labels, seed=0, given={"a0": other}, previous=before)
     assert moved.splits == {**before, "a0": other} and moved.moved == {"a0": before["a0"]}
+
+
+@given(CLASSES, st.integers(0, 100))
+def test_lists_without_validation_leave_it_to_be_drawn_from_train(sizes, seed):
+    labels = videos_of({label: size + 2 for label, size in sizes.items()})
+    listed = {v: "test" if int(v[1:]) % 4 == 0 else "train" for v in labels}
+    splits = split_videos(labels, seed=seed, given=listed).splits
+    assert {v for v in labels if splits[v] == "test"} == {v for v in labels if listed[v] == "test"}
+    for label in sizes:
+        learnt = [splits[v] for v in labels if labels[v] == [label] and listed[v] == "train"]
+        share = learnt.count("validation")
+        assert abs(share - len(learnt) * 0.15) <= 1 and share >= (len(learnt) > 1)
+        assert "train" in learnt
+    # Videos that are added later, listed or not, move none.
+    label = min(sizes)
+    more = {**labels, "x900": [label], "x901": [label]}
+    later = {**listed, "x900": "train"}
+    joined = split_videos(more, seed=seed, given=later, previous=splits)
+    assert joined.splits.items() >= splits.items() and joined.moved == {}
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,12 @@ def test_a_difference_is_sure_when_one_is_better_everywhere_and_not_when_by_chan
     assert 0.4 < sureness(lambda rows: chance[rows].mean(), groups, 0.0) < 0.6
 
 
+def test_where_all_are_right_or_none_the_interval_has_a_width():
+    groups = [str(n) for n in range(48)]
+    assert bootstrap(lambda rows: 1.0, groups) == wilson(48, 48)
+    assert bootstrap(lambda rows: 0.0, groups) == wilson(0, 48)
+
+
 @pytest.mark.parametrize("count", [1, 4, 29])
 def test_of_few_groups_that_are_all_right_the_interval_has_a_width(count):
     groups = [str(n // 2) for n in range(2 * count)]

@@ -197,7 +197,8 @@ def test_new_videos_join_and_none_of_the_old_moves(videos):
 def test_the_same_split_by_another_seed_is_remembered_as_well(videos):
     lake = videos.lake
     names = {f"{label}{n}": label for label in "ab" for n in range(10)}
-    listed = {name: "train" if int(name[1]) < 7 else "test" for name in names}
+    split_of = ["train"] * 6 + ["validation"] + ["test"] * 3
+    listed = {name: split_of[int(name[1])] for name in names}
     videos.add({}, names, split=listed)
     plans = [snapshot(lake, seed=seed) for seed in (0, 5)]
     assert plans[0].result["dataset"] == plans[1].result["dataset"]

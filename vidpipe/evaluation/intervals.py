@@ -41,8 +41,8 @@ def bootstrap(
 ) -> Interval:
     """The interval of a metric, by the percentiles of what it is on resampled groups.
 
-    Of few groups, and where all resamples give the same, as where all items are right, it is no
-    narrower than that of a share of which each group were one draw.
+    Of few groups, and at its ends, as where all items are right and so are those of all resamples,
+    it is no narrower than that of a share of which each group were one draw.
 
     Args:
         metric: Of the items with these numbers, among which some are there several times.
@@ -55,7 +55,7 @@ def bootstrap(
     # Where nothing that was drawn is of any class, there is nothing to measure.
     low, high = (float(end) for end in np.nanquantile(values, [tail, 1 - tail]))
     count, value = len(set(groups)), metric(np.arange(len(groups)))
-    if (count < FEW_GROUPS or low == high) and not math.isnan(value):
+    if (count < FEW_GROUPS or value in (lowest, 1)) and not math.isnan(value):
         span = 1 - lowest
         widest = wilson((value - lowest) / span * count, count)
         low, high = min(low, lowest + span * widest.low), max(high, lowest + span * widest.high)

@@ -27,6 +27,7 @@ from vidpipe.datasets.spectrogram import is_missing
 from vidpipe.datasets.splits import TRAIN, VALIDATION
 from vidpipe.errors import UsageError
 from vidpipe.evaluation.judging import judge
+from vidpipe.evaluation.metrics import NEVER
 from vidpipe.lake import layout
 from vidpipe.lake.tables import Lake
 from vidpipe.models.architectures import Network, Sampling, chosen
@@ -252,14 +253,14 @@ def learn(
             stopping=stopping,
             replicas=replicas,
         )
-    # What no validation video speaks of, none is accepted of; without any, all is.
+    # What no validation video speaks of, none is accepted of.
     scores = [
         learner.predict_on_batch(
             plain_clips(clips.array, np.array([row]), sampling.frames, clips.sound)
         )
         for row in validation
     ]
-    thresholds, best = {}, {}
+    thresholds, best = dict.fromkeys(labels, NEVER), {}
     if scores:
         result = judge(
             dataset,

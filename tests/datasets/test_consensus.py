@@ -67,9 +67,11 @@ def test_with_times_the_same_holds_of_each_moment():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_boxes_tell_nothing_of_a_video(kind):
+def test_boxes_and_empty_pictures_tell_nothing_of_a_video(kind):
     box = {Key("a", 1.0, 1.0, "1"): frozenset([Statement("car", Box(0, 0, 1, 1))])}
-    assert settle(box, kind, LONG).labels == {}
+    assert settle(box | said(("a", "1", None, 2.0, 2.0)), kind, LONG).labels == {}
+    of_a_frame = said(("a", "1", "x", 3.0, 3.0), ("a", "2", None, 2.0, 2.0))
+    assert settle(box | of_a_frame, kind, LONG).labels == {"a": ("x",)}
 
 
 @given(

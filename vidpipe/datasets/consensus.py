@@ -1,6 +1,7 @@
 """What holds of videos of which several people told, or one person several things.
 
-Boxes tell of a thing in a picture, and not of the video: they say nothing here.
+Boxes, and that there is nothing in a frame, tell of a picture and not of the video: they do not
+count here.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from vidpipe.datasets.annotations import Key, Statement
+from vidpipe.datasets.annotations import Key, Statement, tells_of_video
 from vidpipe.datasets.kinds import SEVERAL, SINGLE
 
 
@@ -51,16 +52,13 @@ def settle(
     """
     told: dict[str, dict[str, list[Span]]] = collections.defaultdict(dict)
     for key, statements in current.items():
-        if all(said.box is not None for said in statements):
+        labels = {said.label for said in statements if tells_of_video(key, said)}
+        if not labels:
             continue
         spans = told[key.video_id].setdefault(key.annotator, [])
         start_s = 0.0 if key.start_s is None else key.start_s
         end_s = durations_s.get(key.video_id, start_s) if key.end_s is None else key.end_s
-        spans += [
-            Span(start_s, end_s, said.label)
-            for said in statements
-            if said.label is not None and said.box is None
-        ]
+        spans += [Span(start_s, end_s, label) for label in labels if label is not None]
     if kind == SINGLE:
         return _by_majority(told)
     if kind == SEVERAL:

@@ -271,8 +271,7 @@ def _pseudo_labels(
         v: label
         for v, label in found.items()
         if v in extractions
-        and v not in agreed.labels
-        and v not in agreed.tied
+        and v not in agreed.told
         and not (left_out and extractions[v].incomplete)
     }
 

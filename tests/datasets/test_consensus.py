@@ -29,10 +29,26 @@ def test_of_one_label_the_majority_counts_and_a_tie_is_told():
         ("b", "1", "x"),
         ("b", "2", "y"),
         ("c", "1", "z"),
-        ("d", "1", None),
     )
     found = settle(current, SINGLE, LONG)
     assert found.labels == {"a": ("y",), "c": ("z",)} and found.tied == ["b"]
+
+
+def test_of_one_label_nothing_is_a_vote_as_any():
+    votes = {"a": "xx0", "b": "x00", "c": "x0", "d": "0", "e": "xy00", "f": "xxyy0"}
+    current = said(
+        *(
+            (video_id, str(who), None if label == "0" else label)
+            for video_id, labels in votes.items()
+            for who, label in enumerate(labels)
+        ),
+        # Who sees something in a part, and nothing in another, sees something.
+        ("g", "1", "x", 0.0, 4.0),
+        ("g", "1", None, 4.0, 10.0),
+    )
+    found = settle(current, SINGLE, LONG)
+    assert found.labels == {"a": ("x",), "g": ("x",)} and found.tied == ["c", "f"]
+    assert found.told == frozenset("abcdefg")
 
 
 def test_of_several_labels_those_hold_that_half_of_the_people_give():
@@ -67,9 +83,11 @@ def test_with_times_the_same_holds_of_each_moment():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_boxes_tell_nothing_of_a_video(kind):
+def test_boxes_and_empty_pictures_tell_nothing_of_a_video(kind):
     box = {Key("a", 1.0, 1.0, "1"): frozenset([Statement("car", Box(0, 0, 1, 1))])}
-    assert settle(box, kind, LONG).labels == {}
+    assert settle(box | said(("a", "1", None, 2.0, 2.0)), kind, LONG).labels == {}
+    of_a_frame = said(("a", "1", "x", 3.0, 3.0), ("a", "2", None, 2.0, 2.0))
+    assert settle(box | of_a_frame, kind, LONG).labels == {"a": ("x",)}
 
 
 @given(

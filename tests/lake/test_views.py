@@ -79,6 +79,22 @@ def test_annotations_replace_withdraw_and_stay_apart(lake):
     assert labels == [("mood",), ("new",), ("range",)]
 
 
+def test_answers_are_what_people_say_of_a_video_and_not_of_a_picture(lake):
+    told = {"task": "motion", "video_id": "v", "annotated_at": DAY}
+    box = {"box_x": 0.1, "box_y": 0.1, "box_width": 0.1, "box_height": 0.1}
+    annotations = [
+        told | {"annotator": "whole", "label": "up"},
+        told | {"annotator": "range", "label": None, "start_s": 0.0, "end_s": 1.0},
+        told | {"annotator": "frame", "label": "up", "start_s": 1.0, "end_s": 1.0},
+        told | {"annotator": "box", "label": "up", "start_s": 1.0, "end_s": 1.0} | box,
+        told | {"annotator": "empty", "label": None, "start_s": 1.0, "end_s": 1.0},
+        told | {"annotator": "nothing", "label": None},
+    ]
+    asked = {"task": "motion", "video_id": "v", "label": "up"}
+    publish_rows(lake, "r1", "annotate", {"annotations": annotations, "reviews": [asked]})
+    assert _ask(lake, "select people, agreeing from current_reviews") == [(4, 2)]
+
+
 def test_champions(lake):
     rows = [_promotion("1", DAY), _promotion("2", LATER), _promotion("7", DAY, task="mood")]
     publish_rows(lake, "r1", "promote", {"promotions": rows})

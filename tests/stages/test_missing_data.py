@@ -73,6 +73,18 @@ def test_labels_of_a_model_that_was_sure_stand_for_missing_ones_in_train_only(un
     assert told == {"videos": 2, "split": "train"}
 
 
+def test_no_label_of_a_model_stands_where_people_said_that_there_is_nothing(unlabelled):
+    lake = unlabelled.lake
+    label(lake, "night-1", "3", {f"u{n}": ("a", 1.0) for n in range(4)})
+    told = {"task": TASK, "video_id": "u0", "label": None, "source": "nothing"}
+    in_a_frame = {**told, "video_id": "u1", "start_s": 0.0, "end_s": 0.0}
+    tied = [{**told, "video_id": "u2", "label": of, "annotator": of} for of in "ab"]
+    publish_rows(lake, "told", "annotate", {"annotations": [told, in_a_frame, *tied]})
+    learnt = dataset_of(lake, snapshot(lake, pseudo_labels_of="3")).videos
+    assert [v.video_id for v in learnt if v.pseudo_label_of] == ["u1", "u3"]
+    assert not {"u0", "u2"} & {v.video_id for v in learnt}
+
+
 def test_what_could_not_stand_for_labels_is_refused(unlabelled):
     lake = unlabelled.lake
     label(lake, "night-1", "3", {"u0": ("a", 1.0)})

@@ -166,6 +166,7 @@ def test_what_people_looked_at_or_the_model_learnt_or_is_gone_is_not_picked(lake
             {**told, "video_id": video_id(1), "start_s": 0.0, "end_s": 0.5},
             {**told, "video_id": video_id(2), "task": "other"},
             {**told, "video_id": video_id(3), **box, "start_s": 0.0, "end_s": 0.0},
+            {**told, "video_id": video_id(3), "label": None, "start_s": 0.5, "end_s": 0.5},
         ],
         "splits": [
             {**split, "video_id": video_id(4), "split": "train"},

@@ -101,6 +101,18 @@ def videos(lake) -> Videos:
     return videos
 
 
+def test_pictures_alone_are_nothing_to_learn_from(lake):
+    told = {"task": TASK, "video_id": "v"}
+    box = {"box_x": 0.1, "box_y": 0.1, "box_width": 0.1, "box_height": 0.1}
+    annotations = [
+        told | {"label": "car", "start_s": 0.0, "end_s": 0.0} | box,
+        told | {"label": None, "start_s": 1.0, "end_s": 1.0},
+    ]
+    publish_rows(lake, "told", "annotate", {"annotations": annotations})
+    with pytest.raises(BadInputError, match="boxes and empty pictures only"):
+        snapshot(lake, kind="several")
+
+
 def test_copies_go_where_the_original_goes_and_are_looked_at_once(
     lake, bucket, media: DemoData, tmp_path, capsys
 ):

@@ -77,6 +77,14 @@ class Annotation:
     said: Statement | None
 
 
+def tells_of_video(key: Key, said: Statement) -> bool:
+    """Whether it tells of the video itself; the view `current_reviews` asks the same.
+
+    A box tells of a thing in a picture, and nothing in one frame tells of that frame alone.
+    """
+    return said.box is None and not (said.label is None and key.is_instant)
+
+
 def to_row(annotation: Annotation) -> dict:
     """The columns of `annotations` that say what an annotation says."""
     key, said = annotation.key, annotation.said or Statement("")

@@ -1,16 +1,18 @@
 """What holds of videos of which several people told, or one person several things.
 
-Boxes tell of a thing in a picture, and not of the video: they say nothing here.
+Boxes, and that there is nothing in a frame, tell of a picture and not of the video: they do not
+count here.
 """
 
 from __future__ import annotations
 
 import collections
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from vidpipe.datasets.annotations import Key, Statement
+from vidpipe.datasets.annotations import Key, Statement, tells_of_video
 from vidpipe.datasets.kinds import SEVERAL, SINGLE
 
 
@@ -27,12 +29,16 @@ class Consensus:
     """What holds.
 
     Attributes:
-        labels: Of each video its labels, sorted.
+        labels: Of each video its labels, sorted; of the kind `single` without the videos that show
+            nothing, or are tied.
+        told: Videos of which somebody told, also that there is nothing.
         spans: Of each video when it shows what; only of the kind `timed`.
-        tied: Videos of which no label has the most votes; only of the kind `single`.
+        tied: Videos of which neither one label nor nothing has the most votes; only of the kind
+            `single`.
     """
 
     labels: dict[str, tuple[str, ...]]
+    told: frozenset[str]
     spans: dict[str, tuple[Span, ...]] = field(default_factory=dict)
     tied: list[str] = field(default_factory=list)
 
@@ -44,44 +50,41 @@ def settle(
 
     Args:
         current: What is said, as `vidpipe.datasets.annotations.current_labels` gives it.
-        kind: A key of `vidpipe.datasets.kinds.KINDS`. `single`: the label with the most votes.
-            `several`: the labels that at least half of those give who told of the video. `timed`:
-            the same of each moment.
+        kind: A key of `vidpipe.datasets.kinds.KINDS`. `single`: the label with the most votes;
+            that there is nothing is a vote, too. `several`: the labels that at least half of those
+            give who told of the video. `timed`: the same of each moment.
         durations_s: The length of each video that has one.
     """
     told: dict[str, dict[str, list[Span]]] = collections.defaultdict(dict)
     for key, statements in current.items():
-        if all(said.box is not None for said in statements):
+        labels = {said.label for said in statements if tells_of_video(key, said)}
+        if not labels:
             continue
         spans = told[key.video_id].setdefault(key.annotator, [])
         start_s = 0.0 if key.start_s is None else key.start_s
         end_s = durations_s.get(key.video_id, start_s) if key.end_s is None else key.end_s
-        spans += [
-            Span(start_s, end_s, said.label)
-            for said in statements
-            if said.label is not None and said.box is None
-        ]
+        spans += [Span(start_s, end_s, label) for label in labels if label is not None]
     if kind == SINGLE:
         return _by_majority(told)
     if kind == SEVERAL:
-        return Consensus({video_id: _by_half(by.values()) for video_id, by in told.items()})
+        labels = {video_id: _by_half(by.values()) for video_id, by in told.items()}
+        return Consensus(labels, frozenset(told))
     spans = {video_id: tuple(_by_half_in_time(by.values())) for video_id, by in told.items()}
     labels = {v: tuple(sorted({span.label for span in of})) for v, of in spans.items()}
-    return Consensus(labels, spans)
+    return Consensus(labels, frozenset(told), spans)
 
 
 def _by_majority(told: Mapping[str, Mapping[str, list[Span]]]) -> Consensus:
     labels, tied = {}, []
     for video_id, by in told.items():
-        counts = collections.Counter(span.label for spans in by.values() for span in spans)
-        if not counts:
-            continue  # somebody looked, and it is of no class
+        votes = [[span.label for span in spans] or [None] for spans in by.values()]
+        counts = collections.Counter(itertools.chain(*votes))
         (label, most), *others = counts.most_common(2)
         if others and others[0][1] == most:
             tied.append(video_id)
-        else:
+        elif label is not None:
             labels[video_id] = (label,)
-    return Consensus(labels, tied=tied)
+    return Consensus(labels, frozenset(told), tied=tied)
 
 
 def _by_half(told: Iterable[list[Span]]) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from vidpipe.datasets.annotations import RANGE_TOLERANCE_S
@@ -100,11 +100,16 @@ class VideoNames:
         """
         return self._only(video_id, {video_id} & self.videos.keys())
 
-    def find_path(self, path: str) -> str:
+    def find_path(self, path: str, apart: Collection[str] = ()) -> str:
         """Returns the id of the video that a data set has at `path`.
 
         The folders above it and its ending may be others here: of those with its file name, it is
         the one that has most of the folders right above it.
+
+        Args:
+            path: Where the data set has it.
+            apart: Folders that tell files of one name apart, such as classes: what lies right in
+                one of them is not found in another.
 
         Raises:
             UnknownVideoError: There is none.
@@ -120,6 +125,9 @@ class VideoNames:
         found = self._uris_by_name.get(name) or self._uris_by_name.get(stem_of(name)) or []
         best = max((_in_common(uri, folders) for uri, _ in found), default=0)
         among = {video_id for uri, video_id in found if _in_common(uri, folders) == best}
+        if not best:
+            others = set(map(_composed, apart))
+            among -= {video_id for uri, video_id in found if _folder_of(uri) in others}
         return self._only(path, among)
 
     def name_of(self, video_id: str, finds: Callable[[str], str]) -> str:
@@ -214,6 +222,11 @@ def stem_of(path: str) -> str:
 
 def _composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
+
+
+def _folder_of(uri: str) -> str:
+    """The folder right above a file."""
+    return uri.rpartition("/")[0].rpartition("/")[2]
 
 
 def _in_common(uri: str, folders: list[str]) -> int:

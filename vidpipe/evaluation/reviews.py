@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vidpipe.datasets.annotations import Key, Statement
+from vidpipe.datasets.annotations import Key, Statement, tells_of_video
 from vidpipe.evaluation.intervals import Interval, wilson
 
 RANDOM, DISAGREEING, UNCERTAIN = "random", "disagreeing", "uncertain"
@@ -134,7 +134,7 @@ def answers_to(
     """
     said: dict[str, dict[str, set[str | None]]] = collections.defaultdict(dict)
     for key, statements in current.items():
-        if labels := {s.label for s in statements if s.box is None}:
+        if labels := {s.label for s in statements if tells_of_video(key, s)}:
             said[key.video_id].setdefault(key.annotator, set()).update(labels)
     return {
         (video_id, label): Answer(

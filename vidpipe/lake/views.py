@@ -78,12 +78,13 @@ join (
     and ranked.source = annotations.source
 where ranked.newest = 1 and not annotations.withdrawn""",
     # What people were asked about, with how many of them say something of the video by now, and how
-    # many say what the model said. A box tells of a thing in it, and not of the video.
+    # many say what the model said. A box tells of a thing in a picture, and nothing in one frame
+    # tells of that frame: neither tells of the video.
     "current_reviews": f"""\
 with said as (
     select task, video_id, annotator, label
     from current_annotations
-    where box_x is null
+    where box_x is null and (label is not null or start_s is null or start_s <> end_s)
 ),
 answered as (
     select

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from pyiceberg.expressions import EqualTo
 
-from vidpipe.datasets.annotations import current_labels
+from vidpipe.datasets.annotations import current_labels, tells_of_video
 from vidpipe.datasets.splits import TEST
 from vidpipe.datasets.windows import Segment
 from vidpipe.evaluation.reviews import Labels, best_labels, best_scores, only, without
@@ -152,13 +152,13 @@ def _newest_labels(
 
 
 def _of_people(lake: Lake, snapshots: dict[str, int], task: str) -> list[tuple[str, set[str]]]:
-    """Video and labels of each range of which an annotator says something; boxes tell of things."""
+    """Video and labels of each range of which an annotator says what tells of the video."""
     rows = lake.dataset("annotations", where=EqualTo("task", task), snapshots=snapshots)
     current = current_labels(rows.to_table(filter=ds.field("task") == task))
     return [
-        (key.video_id, {s.label for s in statements if s.label is not None and s.box is None})
+        (key.video_id, labels - {None})
         for key, statements in current.items()
-        if any(s.box is None for s in statements)
+        if (labels := {s.label for s in statements if tells_of_video(key, s)})
     ]
 
 

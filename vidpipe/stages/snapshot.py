@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import pyarrow.dataset as ds
 
-from vidpipe.datasets.annotations import Key, Statement, current_labels
+from vidpipe.datasets.annotations import Key, Statement, current_labels, tells_of_video
 from vidpipe.datasets.consensus import Consensus, Span, settle
 from vidpipe.datasets.kinds import KINDS, SINGLE, TIMED
 from vidpipe.datasets.labelled import Dataset, LabelledVideo
@@ -239,10 +239,10 @@ def _current(lake: Lake, snapshots: dict[str, int], task: str) -> dict[Key, froz
             f" Import some with `vidpipe annotate FILE --task {task}`."
             + (f" There are annotations of: {', '.join(others)}." if others else "")
         )
-    if all(said.box is not None for statements in current.values() for said in statements):
+    if not any(tells_of_video(key, said) for key, of in current.items() for said in of):
         raise BadInputError(
-            f"Task {task!r} has annotations of boxes only, which tell of things in a picture. To"
-            " classify videos, annotate whole videos or ranges of them."
+            f"Task {task!r} has annotations of boxes and empty pictures only, which tell nothing of"
+            " a video. To classify videos, annotate whole videos or ranges of them."
         )
     return current
 
@@ -277,8 +277,7 @@ def _pseudo_labels(
         v: label
         for v, label in found.items()
         if v in extractions
-        and v not in agreed.labels
-        and v not in agreed.tied
+        and v not in agreed.told
         and not (left_out and extractions[v].incomplete)
     }
 

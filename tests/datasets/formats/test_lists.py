@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from tests.datasets.formats.reading import read, read_folder, told
+from tests.datasets.formats.labelled import VIDEOS
+from tests.datasets.formats.reading import read, read_folder, told, video
+from vidpipe.datasets.annotations import Key, Statement
+from vidpipe.datasets.formats.exporting import export_annotations
 from vidpipe.datasets.formats.given import make_zip
+from vidpipe.datasets.formats.table import FORMATS
 from vidpipe.errors import BadInputError
 
 KINETICS = "label,youtube_id,time_start,time_end,split\n"
@@ -81,6 +85,35 @@ def test_ucf101_is_read_from_a_folder_an_archive_or_one_list():
     assert set(told(read("ucf.zip", make_zip(inside)))) == set(told(rows))
     (one,) = read("testlist01.txt", files["testlist01.txt"]).annotations
     assert (one.said.label, one.said.split, one.where) == ("Bowling", "test", "line 1")
+
+
+@pytest.mark.parametrize(
+    "lists",
+    [
+        {"trainlist01.txt": "a/one.avi\nb/one.avi\n"},
+        {"trainlist01.txt": "a/one.avi\n", "testlist01.txt": "data\\b\\one.avi\n"},
+        {"classInd.txt": "1 a\n2 b\n", "trainlist01.txt": "one.avi 1\none.avi 2\n"},
+    ],
+)
+def test_of_one_name_in_several_classes_the_one_that_is_here_is_labelled(lists):
+    rows = read_folder(lists)
+    assert told(rows) == [(1, None, None, "", "a")]
+    assert any(line.startswith("1 videos of the list are not here") for line in rows.told)
+
+
+def test_a_video_of_another_class_is_not_the_one_that_is_listed():
+    lists = {"classInd.txt": "1 a\n2 b\n", "trainlist01.txt": "b/one.avi 2\n"}
+    with pytest.raises(BadInputError, match="none of its 1 videos is known, such as 'b/one.avi'"):
+        read_folder(lists)
+
+
+def test_who_labels_a_video_of_another_class_folder_finds_it_again():
+    said = {
+        Key(video(1), None, None, ""): frozenset([Statement("b", split="train")]),
+        Key(video(2), None, None, ""): frozenset([Statement("a", split="train")]),
+    }
+    files = export_annotations(said, FORMATS["ucf101"], VIDEOS).content
+    assert told(read_folder(files)) == [(1, None, None, "", "b"), (2, None, None, "", "a")]
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ PAGE = (Path(__file__).parents[3] / "docs" / "annotations.md").read_text("utf-8"
 BOX = Box(0.1, 0.2, 0.3, 0.4)
 ONE = video(1)
 KEY, RANGE, FRAME = Key(ONE, None, None, ""), Key(ONE, 1.0, 2.0, ""), Key(ONE, 1.0, 1.0, "")
+ROW = {"video": "one", "label": "x", "start_s": 1, "end_s": 2, "split": "train"}
 # One thing that is said of each, and of which formats it comes back without their sidecar.
 SAID = {
     "whole video": (KEY, Statement("x"), "csv jsonl kinetics activitynet label-studio"),
@@ -138,7 +139,9 @@ def test_a_file_that_was_changed_since_holds_against_its_sidecar():
         ({"frames": 1}, "it is an object with"),
         ({"format": "word"}, "k.csv.vidpipe.json.format: there is no format 'word'"),
         ({"also": [{"video": "nope", "label": "x"}]}, r"also\[0\]: no video is called 'nope'"),
-        ({"rows": [{"as": 1, "is": []}]}, r"rows\[0\].as\[0\]: an object is needed"),
+        ({"rows": [{"as": ROW, "is": []}]}, r"rows\[0\].is: one row or more is needed"),
+        ({"rows": [{"as": ROW}]}, r"rows\[0\].is: one row or more is needed"),
+        ({"rows": [{"as": 1, "is": [ROW]}]}, r"rows\[0\].as\[0\]: an object is needed"),
         ({"pictures": {"a": {"video": "one"}}}, r'pictures\["a"\]: frame is a number'),
         ({"pictures": []}, None),
         ({"pictures": [1]}, "pictures: an object is needed"),

@@ -22,7 +22,7 @@ from xml.sax.saxutils import escape, quoteattr
 from vidpipe.datasets.annotations import Annotation, Statement
 from vidpipe.datasets.formats.given import Given
 from vidpipe.datasets.formats.keyframes import Keyframe, in_frames, runs
-from vidpipe.datasets.formats.reading import SPLITS, Reader, ToldError, integer, number
+from vidpipe.datasets.formats.reading import SPLIT_WORDS, Reader, ToldError, integer, number
 from vidpipe.datasets.formats.shape import (
     INSTANTS,
     NO_SIZE,
@@ -239,7 +239,7 @@ class _Document:
         label = track.attributes.get("label", "")
         number_ = track.attributes.get("id")
         subset = track.attributes.get("subset") or task.fields.get("subset") or ""
-        split = SPLITS.get(subset.lower())
+        split = SPLIT_WORDS.get(subset.lower())
         if subset and split is None:
             reader.left_out[f"subsets other than train, validation and test ({subset[:50]})"] += 1
         for keyframe in track.keyframes:

@@ -22,7 +22,7 @@ from vidpipe.text import printable
 
 FAULTS_SHOWN = 50
 MAX_ROWS = 1_000_000
-SPLITS = {
+SPLIT_WORDS = {
     "train": "train",
     "training": "train",
     "val": "validation",
@@ -288,9 +288,9 @@ def split_of(word: str) -> str | None:
         ValueError: There is no such split.
     """
     word = word.strip().lower()
-    if word and word not in SPLITS:
+    if word and word not in SPLIT_WORDS:
         raise ValueError(f"split must be train, validation or test. Received: {word!r}")
-    return SPLITS.get(word)
+    return SPLIT_WORDS.get(word)
 
 
 def number(value: Any, name: str) -> float:

@@ -145,6 +145,8 @@ class Sidecar:
         truths: dict[tuple[Key, Statement | None], list[Annotation]] = {}
         for place, entry in objects(reader, self._document, "rows"):
             where = f"{self._name}: {place}"
+            if not entry.get("is"):
+                reader.fault(f"{where}.is: one row or more is needed")
             of_file = entry.get("as")
             (held,) = self._rows(reader, {"as": [of_file]}, "as", where) or [None]
             if held is not None:

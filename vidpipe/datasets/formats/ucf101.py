@@ -5,8 +5,9 @@ Of the names `v_Archery_g01_c01` the group is told: what was filmed together.
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from vidpipe.datasets.annotations import Annotation, Statement
 from vidpipe.datasets.formats.given import Given, decode
@@ -46,11 +47,21 @@ def read(given: Given, reader: Reader) -> None:
     if not lists:
         raise ValueError("there is no trainlist01.txt or testlist01.txt in it")
     classes = _read_classes(given, reader)
-    for path, match in lists.items():
-        for line, words in _lines(given, path, reader):
-            where = _where(given, path, line)
-            with reader.at(where):
-                _read_line(reader, where, words, match[1], classes)
+    listed = [
+        (_where(given, path, line), *_listed(words), match[1])
+        for path, match in lists.items()
+        for line, words in _lines(given, path, reader)
+    ]
+    folders = {folder for _, path, _, _ in listed for folder in _parts(path)[-2:-1]}
+    # Where classes number their videos, 001.avi is a name in each.
+    find = functools.partial(reader.videos.find_path, apart={*classes.values(), *folders})
+    for where, path, number, split in listed:
+        with reader.at(where):
+            label = _label(path, number, classes)
+            parts = _parts(path)
+            video_id = reader.find_listed(path if len(parts) > 1 else f"{label}/{path}", find)
+            said = Statement(label, group=_group(parts[-1]), split=split)
+            reader.add(where, path, video_id, said)
 
 
 def _read_classes(given: Given, reader: Reader) -> dict[str, str]:
@@ -84,27 +95,34 @@ def _where(given: Given, path: str, line: int) -> str:
     return f"{_name(path)}, line {line}" if given.is_folder else f"line {line}"
 
 
-def _read_line(reader: Reader, where: str, words: str, split: str, classes: dict[str, str]) -> None:
+def _listed(words: str) -> tuple[str, str]:
+    """The path and the number of the class, "" where there is none, of a line."""
     path, _, number = words.rpartition(" ")
     path = path.strip()
     if not path or not number.isdecimal():
         path, number = words, ""
-    folders = path.replace("\\", "/").split("/")
+    return path, number
+
+
+def _parts(path: str) -> list[str]:
+    return path.replace("\\", "/").split("/")
+
+
+def _label(path: str, number: str, classes: dict[str, str]) -> str:
+    parts = _parts(path)
     label = classes.get(number)
     if number and classes and label is None:
         raise ValueError(f"there is no class {number} in {_CLASSES}")
-    if len(folders) > 1:
-        if label not in (None, folders[-2]):
-            raise ValueError(f"class {number} is {label}, but the folder is {folders[-2]!r}")
-        label = folders[-2]
+    if len(parts) > 1:
+        if label not in (None, parts[-2]):
+            raise ValueError(f"class {number} is {label}, but the folder is {parts[-2]!r}")
+        label = parts[-2]
     if label is None:
         raise ValueError(
             f"nothing tells the class of {path[:200]!r}: put it into a folder of that name, or give"
             f" its number, and {_CLASSES} beside the list"
         )
-    video_id = reader.find_listed(path, reader.videos.find_path)
-    said = Statement(label, group=_group(folders[-1]), split=split)
-    reader.add(where, path, video_id, said)
+    return label
 
 
 def _group(name: str) -> str | None:
@@ -115,11 +133,12 @@ def _group(name: str) -> str | None:
 def hold(annotations: Sequence[Annotation], videos: VideoNames) -> list[Annotation | str]:
     """Labels of whole videos, which are for training or for testing."""
     held = with_one_split(map(_held, annotations), lambda a: a.key.video_id)
+    labels = {a.said.label for a in held if isinstance(a, Annotation)}
     return [
         changed(
             a,
             split="test" if a.said.split == "test" else "train",
-            group=_group(_written(a.key.video_id, a.said.label, videos).rpartition("/")[2]),
+            group=_group(_name(_written(a.key.video_id, a.said.label, labels, videos))),
         )
         if isinstance(a, Annotation)
         else a
@@ -144,7 +163,7 @@ def write(annotations: Sequence[Annotation], videos: VideoNames) -> dict[str, by
     lists: dict[str, list[str]] = {"train": [], "test": []}
     for annotation in annotations:
         label = annotation.said.label
-        line = _written(annotation.key.video_id, label, videos)
+        line = _written(annotation.key.video_id, label, labels, videos)
         if annotation.said.split == "train":
             line += f" {labels.index(label) + 1}"
         lists[annotation.said.split].append(line)
@@ -153,11 +172,11 @@ def write(annotations: Sequence[Annotation], videos: VideoNames) -> dict[str, by
     return {name: "".join(f"{line}\n" for line in lines).encode() for name, lines in files.items()}
 
 
-def _written(video_id: str, label: str, videos: VideoNames) -> str:
+def _written(video_id: str, label: str, labels: Collection[str], videos: VideoNames) -> str:
     def finds(name: str) -> str:
         if not _PLAIN.fullmatch(name):
             raise ValueError
-        return videos.find_path(f"{label}/{name}")
+        return videos.find_path(f"{label}/{name}", labels)
 
     uri = videos.uri_of(video_id)
     name = uri.rpartition("/")[2]

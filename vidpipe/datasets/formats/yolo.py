@@ -14,7 +14,7 @@ import yaml
 from vidpipe.datasets.annotations import Annotation, Box, Statement
 from vidpipe.datasets.formats.given import Given, decode
 from vidpipe.datasets.formats.pictures import find_frame, names_for_pictures, picture_name
-from vidpipe.datasets.formats.reading import SPLITS, Reader, ToldError, number
+from vidpipe.datasets.formats.reading import SPLIT_WORDS, Reader, ToldError, number
 from vidpipe.datasets.formats.shape import (
     INSTANTS,
     Format,
@@ -104,10 +104,10 @@ def _read_picture(
 ) -> None:
     at = parts.index("labels")
     below, split = parts[at + 1 :], None
-    if len(below) > 1 and below[0].lower() in SPLITS:
-        split = SPLITS[below.pop(0).lower()]
-    elif at and parts[at - 1].lower() in SPLITS:
-        split = SPLITS[parts[at - 1].lower()]
+    if len(below) > 1 and below[0].lower() in SPLIT_WORDS:
+        split = SPLIT_WORDS[below.pop(0).lower()]
+    elif at and parts[at - 1].lower() in SPLIT_WORDS:
+        split = SPLIT_WORDS[parts[at - 1].lower()]
     video, video_id, frame = find_frame("/".join(below), reader)
     time_s = reader.time_of(video, video_id, frame)
     told = False

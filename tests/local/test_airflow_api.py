@@ -242,10 +242,10 @@ def test_parameters_are_listed_with_defaults_and_what_they_mean(stack):
     console = Console(record=True, width=200)
     print_params("train", root=stack.root, console=console)
     lines = {line.split()[0]: " ".join(line.split()) for line in console.export_text().splitlines()}
-    assert lines["task"].startswith("task Task: What the labels tell")
-    assert lines["architectures"].startswith('architectures ["attention"] Architectures: The kinds')
+    assert lines["task"].startswith("task must be given Task. What the labels tell")
+    assert lines["architectures"].startswith("architectures attention Architectures. The kinds")
     assert lines["sound"] == (
-        "sound false It also hears: What is heard while a clip lasts is told beside what is seen"
+        "sound false It also hears. What is heard while a clip lasts is told beside what is seen"
     )
 
 

@@ -300,11 +300,18 @@ def print_params(dag_id: str, *, root: Path = ROOT, console: Console | None = No
     for heading in ("name", "default", "what it means"):
         table.add_column(heading, overflow="fold")
     for name, param in connect(root).params(dag_id).items():
-        default = "" if _is_required(param) else json.dumps(param["value"], ensure_ascii=False)
+        default = "must be given" if _is_required(param) else _as_typed(param["value"])
         first = _description(name, param).partition(". ")[0].removesuffix(".")
         title = (param.get("schema") or {}).get("title")
-        table.add_row(Text(name), Text(default), Text(": ".join(filter(None, (title, first)))))
+        table.add_row(Text(name), Text(default), Text(". ".join(filter(None, (title, first)))))
     (console or Console(highlight=False)).print(table)
+
+
+def _as_typed(value: Any) -> str:
+    """A value as `parse_params` reads it."""
+    if isinstance(value, list) and value and all(isinstance(word, str) for word in value):
+        return ",".join(value)
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def parse_params(

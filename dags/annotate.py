@@ -41,7 +41,7 @@ from airflow.sdk import DAG, Param, task
 from vidpipe.datasets.formats import AUTO, NAMES
 from vidpipe.orchestration.common import audit_and_publish, dag_settings
 from vidpipe.orchestration.operator import StageOperator
-from vidpipe.orchestration.params import runtime_params, task_param
+from vidpipe.orchestration.params import form, runtime_params, task_param
 
 PARAMS = {
     "task": task_param(),
@@ -77,7 +77,7 @@ with DAG(
     description="Imports labels and boxes that people gave.",
     doc_md=__doc__,
     schedule=None,
-    params={**PARAMS, **runtime_params()},
+    params=form(PARAMS, runtime_params()),
     tags=["vidpipe"],
     **dag_settings(),
 ) as dag:

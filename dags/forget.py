@@ -34,7 +34,7 @@ from airflow.sdk import DAG, Param
 
 from vidpipe.orchestration.common import dag_settings
 from vidpipe.orchestration.operator import StageOperator
-from vidpipe.orchestration.params import runtime_params, text_param
+from vidpipe.orchestration.params import form, runtime_params, text_param
 
 PARAMS = {
     "video": Param(
@@ -70,7 +70,7 @@ with DAG(
     description="Removes a video from everywhere, for good.",
     doc_md=__doc__,
     schedule=None,
-    params={**PARAMS, **runtime_params()},
+    params=form(PARAMS, runtime_params()),
     tags=["vidpipe"],
     **dag_settings(),
 ) as dag:

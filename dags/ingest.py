@@ -33,7 +33,7 @@ from vidpipe.config import load_settings
 from vidpipe.orchestration.common import audit_what_is_done, dag_settings, shard_settings
 from vidpipe.orchestration.extraction_params import extraction_params, retry_params
 from vidpipe.orchestration.operator import StageOperator
-from vidpipe.orchestration.params import budget_params, runtime_params, text_param
+from vidpipe.orchestration.params import budget_params, form, runtime_params, text_param
 
 SETTINGS = load_settings()
 EXTRACT = SETTINGS.extract
@@ -73,12 +73,7 @@ with DAG(
     description="Turns new videos in the buckets into frames and audio.",
     doc_md=__doc__,
     schedule="@hourly",
-    params={
-        **SELECTION,
-        **EXTRACTION,
-        "max_failed_share": MAX_FAILED_SHARE,
-        **runtime_params(),
-    },
+    params=form(SELECTION, EXTRACTION, {"max_failed_share": MAX_FAILED_SHARE}, runtime_params()),
     tags=["vidpipe", "scheduled"],
     **dag_settings(),
 ) as dag:

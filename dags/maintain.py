@@ -24,7 +24,7 @@ from airflow.sdk import DAG, Param
 
 from vidpipe.orchestration.common import dag_settings
 from vidpipe.orchestration.operator import StageOperator
-from vidpipe.orchestration.params import runtime_params
+from vidpipe.orchestration.params import form, runtime_params
 from vidpipe.orchestration.sweep import SweepOperator
 
 PARAMS = {
@@ -49,7 +49,7 @@ with DAG(
     description="Removes pods, checkpoints and features that are left over.",
     doc_md=__doc__,
     schedule="@hourly",
-    params={**PARAMS, **runtime_params()},
+    params=form(PARAMS, runtime_params()),
     tags=["vidpipe", "scheduled"],
     **dag_settings(),
 ) as dag:

@@ -45,6 +45,7 @@ def test_help_names_every_command_once_and_those_for_people_first():
     people, _, stages = shown.partition("Stages, which the DAGs run:")
     named = re.findall(r"^  ([a-z]+)  ", people + stages, re.MULTILINE)
     assert sorted(named) == sorted(cli.commands)
+    assert "..." not in shown.partition("Commands:")[2], "a summary is cut off"
     # Extraction is both, and stands where people look.
     assert "  query  " in people and "  extract  " in people and "  discover  " in stages
 

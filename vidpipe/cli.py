@@ -187,15 +187,22 @@ def demo(videos: Path | None, labels: Path | None, clips: int, seed: int) -> Non
 @cli.command()
 @click.argument("dag")
 @click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="A parameter of it.")
-def run(dag: str, params: tuple[str, ...]) -> None:
-    """Trigger a DAG, show its progress, end with its state (0: success, 75: it waits for people).
+@click.option("--params", "lists", is_flag=True, help="Only list its parameters.")
+def run(dag: str, params: tuple[str, ...], lists: bool) -> None:
+    """Trigger a DAG and show its progress.
+
+    Ends with 0 when the run succeeded, with 75 when it waits for people, else with 1.
 
     \b
     Example:
+        vidpipe run train --params
         vidpipe run train --param task=motion --param architectures=cnn,attention
     """
     from vidpipe.local import airflow_api
 
+    if lists:
+        airflow_api.print_params(dag)
+        return
     state = airflow_api.run_dag(dag, params)
     sys.exit({"success": 0, airflow_api.ASKS: EXIT_TEMPORARY}.get(state, 1))
 
@@ -342,7 +349,7 @@ def agreement(task: str) -> None:
     help="Put the files of the newest one, for Label Studio and CVAT, into this new folder.",
 )
 def reviews(task: str, save: Path | None) -> None:
-    """List what people were asked about, and how precise the champion is by their answers.
+    """List what people were asked, and how right the champion is by that.
 
     \b
     vidpipe run review --param task=motion picks anew; vidpipe annotate imports the answers.

@@ -63,7 +63,7 @@ def test_form_explains_every_parameter(dag):
     for name in dag.params:
         param = dag.params.get_param(name)
         assert param.schema["title"], name
-        assert param.description.endswith("."), name
+        assert param.description.startswith(f"{name}: ") and param.description.endswith("."), name
         assert param.schema["type"], name
         if "number" in param.schema["type"] or "integer" in param.schema["type"]:
             assert {"minimum", "exclusiveMinimum"} & set(param.schema), name

@@ -104,7 +104,20 @@ def test_diff_shows_what_would_change_and_changes_nothing(ingested, capsys):
     assert plan.files == []
     shown = capsys.readouterr().out
     assert "left → right" in shown and ": up" in shown
+    assert (
+        "annotate: motion: nothing was imported; it would be 1 added, 1 replaced, 0 unchanged,"
+        " 0 withdrawn"
+    ) in shown
     assert current(ingested) == {("0.mp4", None, ""): "left"}
+
+
+def test_labels_that_are_new_to_a_task_are_told(ingested, capsys):
+    annotate(ingested, "one", "video,label\n0.mp4,left\n1.mp4,up\n")
+    assert "new labels" not in capsys.readouterr().out
+    annotate(ingested, "two", "video,label\n0.mp4,lefft\n1.mp4,zoom\n2.mp4,up\n", diff=True)
+    assert "new labels: lefft (1, near: left), zoom (1)" in capsys.readouterr().out
+    annotate(ingested, "three", "video,label\n2.mp4,up\n")
+    assert "new labels" not in capsys.readouterr().out
 
 
 def test_a_file_with_a_fault_imports_nothing(ingested):

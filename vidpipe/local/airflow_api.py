@@ -51,6 +51,15 @@ RETRIES = Retry(
 
 Items = dict[str, Progress]
 
+# JSON schema's types, in words.
+_KINDS = {
+    "array": "a JSON list",
+    "boolean": "true or false",
+    "integer": "a whole number",
+    "null": "null for nothing",
+    "number": "a number",
+    "object": "a JSON object",
+}
 _STYLES = {
     "success": "green",
     ASKS: "yellow",
@@ -207,9 +216,9 @@ class AirflowClient:
             self._log_in()
             response = self._send(method, path, **kwargs)
         if response.status_code == requests.codes.conflict:
-            raise _AlreadyThereError(_refusal(method, path, response))
+            raise _AlreadyThereError(_detail(response))
         if response.status_code in (400, 404, 422):
-            raise UsageError(_refusal(method, path, response))
+            raise UsageError(_detail(response))
         if not response.ok:
             raise TemporaryError(
                 f"Airflow answered {response.status_code} to {method} {path}. "
@@ -274,20 +283,46 @@ def run_dag(
     """
     require_running(root)
     client = connect(root)
-    conf = parse_params(params, client.params(dag_id), f"{client.url}/dags/{quote(dag_id)}")
+    conf = parse_params(params, client.params(dag_id), dag_id)
     run_id = client.trigger(dag_id, conf)
     return watch(client, dag_id, run_id, console=console)
 
 
+def print_params(dag_id: str, *, root: Path = ROOT, console: Console | None = None) -> None:
+    """Lists the parameters of a DAG in the running stack: names, defaults, and what they mean.
+
+    Raises:
+        UsageError: There is no such DAG.
+        TemporaryError: The stack does not run.
+    """
+    require_running(root)
+    table = Table(box=None, pad_edge=False)
+    for heading in ("name", "default", "what it means"):
+        table.add_column(heading, overflow="fold")
+    for name, param in connect(root).params(dag_id).items():
+        default = "must be given" if _is_required(param) else _as_typed(param["value"])
+        first = _description(name, param).partition(". ")[0].removesuffix(".")
+        title = (param.get("schema") or {}).get("title")
+        table.add_row(Text(name), Text(default), Text(". ".join(filter(None, (title, first)))))
+    (console or Console(highlight=False)).print(table)
+
+
+def _as_typed(value: Any) -> str:
+    """A value as `parse_params` reads it."""
+    if isinstance(value, list) and value and all(isinstance(word, str) for word in value):
+        return ",".join(value)
+    return value if isinstance(value, str) else json.dumps(value)
+
+
 def parse_params(
-    params: Iterable[str], known: dict[str, dict[str, Any]], page: str
+    params: Iterable[str], known: dict[str, dict[str, Any]], dag_id: str
 ) -> dict[str, Any]:
     """Reads `NAME=VALUE` by the types that the DAG's parameters have.
 
     Args:
         params: As they were given.
         known: The parameters of the DAG, as `AirflowClient.params` has them.
-        page: Where people see all of them.
+        dag_id: The DAG.
 
     Raises:
         UsageError: No `=`, a name that the DAG does not have, a value that is no JSON where the
@@ -303,11 +338,11 @@ def parse_params(
             raise UsageError(
                 "There is no such parameter"
                 + (f"; the nearest: {near}" if near else "")
-                + f". Trigger on {page} shows all. Received: {name}"
+                + f". All are listed by: vidpipe run {dag_id} --params. Received: {name}"
             )
         conf[name] = _parse_value(name, text, known[name].get("schema") or {})
     if missing := [n for n, of in known.items() if n not in conf and _is_required(of)]:
-        told = (f"{n}: {known[n].get('description') or 'no description'}" for n in missing)
+        told = (f"{n}: {_description(n, known[n]) or 'no description'}" for n in missing)
         raise UsageError(
             f"A parameter is missing: add {' '.join(f'--param {n}=VALUE' for n in missing)}"
             f" ({' '.join(' '.join(told).split())})"
@@ -319,6 +354,11 @@ def _nearest(name: str, known: Iterable[str]) -> list[str]:
     """Names that are like it, else those that it is a part of."""
     near = difflib.get_close_matches(name.lower(), known, NAMES_SHOWN)
     return near or [of for of in sorted(known) if name.lower() in of][:NAMES_SHOWN]
+
+
+def _description(name: str, param: dict[str, Any]) -> str:
+    """What is said of it, without its name, with which it begins in a form."""
+    return (param.get("description") or "").removeprefix(f"{name}: ")
 
 
 def _is_required(param: dict[str, Any]) -> bool:
@@ -341,8 +381,9 @@ def _parse_value(name: str, text: str, schema: dict[str, Any]) -> Any:
             return text
         if "array" in types and "enum" in (schema.get("items") or {}):
             return [word.strip() for word in text.split(",")]
-        kinds = " or ".join(types)
-        raise UsageError(f"{name} must be a JSON {kinds}. Received: {text!r}") from error
+        # Nothing comes last.
+        kinds = ", or ".join(_KINDS.get(t, t) for t in sorted(types, key="null".__eq__))
+        raise UsageError(f"{name} must be {kinds}. Received: {text!r}") from error
 
 
 def watch(
@@ -640,14 +681,12 @@ def _error_text(entry: dict[str, Any] | str) -> str:
     return "; ".join(f"{e.get('exc_type')}: {e.get('exc_value')}" for e in details)
 
 
-def _refusal(method: str, path: str, response: requests.Response) -> str:
-    return f"{_detail(response)} (Airflow's answer to {method} {path})"
-
-
 def _detail(response: requests.Response) -> str:
+    """Why Airflow refuses a request, in words."""
     try:
         detail = response.json()["detail"]
     except (ValueError, KeyError, TypeError):
-        return response.text[:300]
+        asked = f"{response.request.method} {response.url}"
+        return f"Airflow answered {response.status_code} to {asked}: {response.text[:300]}"
     # What the refused value was to be follows as JSON schema: the first lines say it in words.
     return " ".join(str(detail).partition("\n\n")[0].split())[:500]

@@ -99,7 +99,7 @@ def up(
                 raise
     for server in SERVERS:
         echo(f"{server:8} {state.url(server)}")
-    echo(f"Airflow's user is {state.airflow_user}; `vidpipe status` tells the password")
+    echo(f"Airflow's user is {state.airflow_user}, its password in {state.root / 'stack.json'}")
 
 
 def _settle_ports(state: StackState, chosen: dict[str, int], running: set[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 from typing import Any
 
@@ -33,6 +34,15 @@ def number_param(title: str, description: str, kind: str, section: str, **bounds
     )
 
 
+def form(*groups: dict[str, Param]) -> dict[str, Param]:
+    """All fields of a DAG's form, each explained after its name, by which a shell sets it."""
+    fields = {}
+    for name, param in (item for group in groups for item in group.items()):
+        fields[name] = copy.copy(param)
+        fields[name].description = f"{name}: {param.description}"
+    return fields
+
+
 def runtime_params() -> dict[str, Param]:
     """Where the stages of a run are at work."""
     settings = load_settings()
@@ -59,16 +69,12 @@ def runtime_params() -> dict[str, Param]:
             description="A pod whose CPU, memory or GPU is taken for longer fails its task.",
             section="Where it runs",
         ),
-        "max_pod_hours_run": _ceiling_param(
-            "max_pod_hours_run", "pod", settings.kubernetes.max_pod_hours_run
-        ),
-        "max_gpu_hours_run": _ceiling_param(
-            "max_gpu_hours_run", "GPU", settings.kubernetes.max_gpu_hours_run
-        ),
+        "max_pod_hours_run": _ceiling_param("pod", settings.kubernetes.max_pod_hours_run),
+        "max_gpu_hours_run": _ceiling_param("GPU", settings.kubernetes.max_gpu_hours_run),
     }
 
 
-def _ceiling_param(name: str, kind: str, configured: float) -> Param:
+def _ceiling_param(kind: str, configured: float) -> Param:
     else_what = f"{configured:g}" if configured else "no ceiling"
     return Param(
         None,
@@ -76,7 +82,7 @@ def _ceiling_param(name: str, kind: str, configured: float) -> Param:
         exclusiveMinimum=0,
         title=f"Spend at most so many {kind} hours",
         description=(
-            f"When its pods took so many ({name}), no further one is started; what is done is kept."
+            "When its pods took so many, no further one is started; what is done is kept."
             f" Empty: as configured, {else_what}."
         ),
         section="Where it runs",

@@ -8,6 +8,7 @@ holds.
 from __future__ import annotations
 
 import collections
+import difflib
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -85,6 +86,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         print(line)
     rows_of_task = lake.dataset("annotations", where=EqualTo("task", task), snapshots=snapshots)
     current = current_labels(rows_of_task.to_table(filter=ds.field("task") == task))
+    new_labels = _new_labels(imported.annotations, current)
     changes = {"added": 0, "replaced": 0, "unchanged": 0, "withdrawn": 0}
     shown: list[str] = []
     changed: dict[Key, list[Annotation]] = {}
@@ -99,13 +101,35 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     more = len(shown) - CHANGES_SHOWN
     for line in shown[:CHANGES_SHOWN] + ([f"… and {more} more"] if more > 0 else []):
         print(line)
+    counts = ", ".join(f"{n} {change}" for change, n in changes.items())
     told = [
-        f"{task}: " + ", ".join(f"{n} {change}" for change, n in changes.items()),
+        f"{task}: " + ("nothing was imported; it would be " if config.get("diff") else "") + counts,
+        new_labels,
         measure_agreement(current).summary,
         *_answered(lake, snapshots, task, current, changed, note=not config.get("diff")),
     ]
     attempt.conclude("; ".join(filter(None, told)))
     attempt.result |= {"changes": changes, "format": imported.format, "base": snapshots}
+
+
+def _new_labels(annotations: list[Annotation], current: dict[Key, frozenset[Statement]]) -> str:
+    """Labels that are new to a task with annotations, in words: some may be misspelt.
+
+    Args:
+        annotations: What is imported.
+        current: What was said of the task before.
+    """
+    known = {s.label for of_key in current.values() for s in of_key if s.label is not None}
+    labels = (a.said.label for a in annotations if a.said is not None)
+    counts = collections.Counter(label for label in labels if label not in {None, *known})
+    if not known or not counts:
+        return ""
+    told = []
+    # What is misspelt is rare.
+    for label, n in sorted(counts.items(), key=lambda item: (item[1], item[0]))[:LABELS_SHOWN]:
+        near = difflib.get_close_matches(label, known, 1)
+        told.append(f"{label} ({n}" + "".join(f", near: {of}" for of in near) + ")")
+    return printable("new labels: " + ", ".join(told + ["…"] * (len(counts) > LABELS_SHOWN)))
 
 
 def _answered(

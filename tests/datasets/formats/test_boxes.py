@@ -335,6 +335,12 @@ def test_label_studio_choices_timelines_and_annotators():
     assert any("predictions, which are not annotations" in line for line in rows.told)
 
 
+def test_the_short_json_of_label_studio_is_told_as_such():
+    rows = [{"id": 1, "video": "one.mp4", "label": "left", "annotation_id": 3, "lead_time": 1.5}]
+    with pytest.raises(BadInputError, match="looks like Label Studio's JSON-MIN.*: export JSON"):
+        read("p.json", rows)
+
+
 def test_label_studio_boxes_go_on_while_they_are_enabled():
     moving = rectangle((1, True, 10), (5, False, 30), (8, True, 0), framesCount=10, duration=0.4)
     rows = read("p.json", [task(moving)])
@@ -353,8 +359,12 @@ def test_label_studio_counts_frames_by_a_rate_of_its_own():
 
 
 def test_several_choices_need_to_be_allowed():
-    with pytest.raises(BadInputError, match=r"\[0\].annotations\[0\].result\[0\].value: the same"):
+    with pytest.raises(BadInputError) as error:
         read("p.json", [task(choices("a", "b"))])
+    assert str(error.value).endswith(
+        "[0].annotations[0].result[0].value: of the same video, range and annotator it gives both"
+        " 'a' and 'b'; where several labels are meant, say so (--several)"
+    )
     rows = read("p.json", [task(choices("a", "b"))], several=True)
     assert [a.said.label for a in rows.annotations] == ["a", "b"]
 

@@ -78,7 +78,7 @@ def parse_annotations(
             f" such as {min(reader.missing)!r:.200}"
         )
     if of.name not in _OWN and sidecar is None:
-        told.insert(0, f"{of.title} without a sidecar cannot tell: {of.loses}")
+        told.insert(0, f"read as {of.title}, without a sidecar, which only vidpipe export writes")
     return Imported(of.name, list(_distinct(reader.annotations)), [printable(t) for t in told])
 
 
@@ -144,9 +144,18 @@ def _is_empty(annotation: Annotation) -> bool:
 
 def _contradiction(annotation: Annotation, earlier: Annotation) -> str:
     same = "the same video, range and annotator"
+    if annotation.where == earlier.where:
+        return (
+            f"{annotation.where}: of {same} it gives both {_quoted(earlier)} and"
+            f" {_quoted(annotation)}"
+        )
     if earlier.video != annotation.video:
         same += f" ({annotation.video!r} is the video of {earlier.video!r})"
     return f"{annotation.where}: {same} as {earlier.where}"
+
+
+def _quoted(annotation: Annotation) -> str:
+    return "nothing" if _is_empty(annotation) else repr(annotation.said.label)
 
 
 def _why_nothing(reader: Reader) -> str:

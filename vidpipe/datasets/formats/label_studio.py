@@ -37,6 +37,7 @@ _UPLOADED = re.compile(r"[0-9a-f]{8}-(.+)")
 _VIDEO_MEMBERS = ("video", "video_url", "url", "file")
 _SKIPPED = "annotations that were skipped (was_cancelled)"
 _PREDICTIONS = "predictions, which are not annotations"
+_OF_MIN = {"id", "annotation_id", "lead_time"}
 _UNLABELLED = "boxes without a label"
 _ROTATED = "boxes that are turned"
 _OF_REGIONS = "choices of single regions"
@@ -54,6 +55,16 @@ def recognises(given: Given) -> bool:
         isinstance(document, list)
         and bool(document)
         and all(isinstance(t, dict) and {"data", "annotations"} <= set(t) for t in document)
+    )
+
+
+def is_min(given: Given) -> bool:
+    """Whether it is Label Studio's JSON-MIN, which is not read."""
+    document = given.document
+    return (
+        isinstance(document, list)
+        and bool(document)
+        and all(isinstance(t, dict) and _OF_MIN <= set(t) for t in document)
     )
 
 

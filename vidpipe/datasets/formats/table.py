@@ -76,6 +76,11 @@ def recognise(given: Given, name: str = AUTO) -> tuple[Format, Given]:
                 return FORMATS[name], candidate
     if given.ends_in(".json") and isinstance(given.document, ValueError):
         raise BadInputError(f"{given.name}: nothing was imported, 1 fault:\n  {given.document}")
+    if label_studio.is_min(given):
+        raise BadInputError(
+            f"{given.name}: this looks like Label Studio's JSON-MIN, which says too little of what"
+            " was labelled: export JSON there."
+        )
     known = "; ".join(f"{f.name}: {f.files}" for f in FORMATS.values())
     raise BadInputError(f"{given.name}: it is none of the formats that are known ({known}).")
 

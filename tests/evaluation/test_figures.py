@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 
 import numpy as np
 import pytest
@@ -163,12 +164,33 @@ def test_a_ranking_shows_each_family_at_its_cost_with_its_interval(models):
     assert [line.get_xydata().tolist() for line in axes.lines] == [
         [[of.cpu_seconds_per_clip, end] for end in of.test_interval] for of in ranking
     ]
-    assert [text.partition(",")[0] for text in (t.get_text() for t in axes.texts)] == [
+    (legend,) = figure.legends
+    assert [text.get_text().partition(",")[0] for text in legend.get_texts()] == [
         f"{n + 1}. family {n}" for n in range(models)
     ]
     sizes = [points.get_sizes()[0] for points in axes.collections]
     assert sizes == sorted(sizes)
     assert min(picture(figure).size) > 300
+
+
+def test_a_ranking_of_models_that_are_alike_can_be_read():
+    ranking = [
+        Ranked(
+            f"$family {n}", "accuracy", 1.0, 0.1, 1.0, Interval(0.9, 1.0), 1.0, 1e5, 1e9,
+            0.0190 + n / 1000, 60.0, "run",
+        )
+        for n in range(3)
+    ]  # fmt: skip
+    figure = draw_ranking(ranking, "motion")
+    picture(figure)
+    (axes,) = figure.axes
+    low, high = axes.get_xlim()
+    ticks = zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)
+    assert [label.get_text() for at, label in ticks if low < at < high] == ["0.01", "0.02", "0.03"]
+    assert not any(label.get_text() for label in axes.get_xticklabels(minor=True))
+    boxes = [text.get_window_extent() for text in figure.legends[0].get_texts()]
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    assert not any(axes.get_window_extent().overlaps(box) for box in boxes)
 
 
 def test_a_ranking_without_validation_does_not_claim_one():

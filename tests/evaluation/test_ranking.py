@@ -41,3 +41,12 @@ def test_the_table_has_a_line_for_each():
         *("1,000,000", "1", "0.1000", "60"),
     ]
     assert lines[1].split()[:2] == ["attention", "0.500"]
+
+
+def test_the_table_in_markdown_has_the_same_cells():
+    ranking = [model("cnn_rnn", 0.9, 0.1, 0.75), model("attention", None, None, 0.5)]
+    heading, rule, *lines = show_ranking(ranking, markdown=True).splitlines()
+    assert set(rule) == {"|", "-"} and rule.count("|") == heading.count("|") == 10
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert cells[0][:5] == ["cnn_rnn", "0.900", "0.750", "0.750 to 0.750", "0.750"]
+    assert cells[1][:3] == ["attention", "", "0.500"]

@@ -23,10 +23,16 @@ def test_the_best_so_far_never_falls_and_counts_whole_trials_only():
     (axes,) = figure.axes
     assert axes.get_ylabel() == "map on the validation videos"
     (best,) = axes.lines
-    assert best.get_xydata().tolist() == [[0, 0.5], [2, 0.7], [4, 0.7]]
+    assert best.get_xydata().tolist() == [[0, 0.5], [2, 0.7], [4, 0.7], [4.5, 0.7]]
     whole, ended = (points.get_offsets().tolist() for points in axes.collections)
     assert (len(whole), ended) == (3, [[1, 0.9]])
     assert min(picture(figure).size) > 300
+
+
+def test_the_best_so_far_is_a_line_even_of_one_trial():
+    (axes,) = draw_history([0, 1, 2], [0.3, 0.2, 0.1], [True, False, False], "map", "motion").axes
+    (best,) = axes.lines
+    assert best.get_xydata().tolist() == [[0, 0.3], [2.5, 0.3]]
 
 
 def test_what_matters_most_is_on_top():

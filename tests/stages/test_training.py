@@ -191,6 +191,7 @@ def test_families_are_ranked_and_one_that_failed_takes_none_with_it(videos, task
     assert {m.config["dataset"] for m in (lost, *others)} == {lost.config["dataset"]}
     give_up(lake.store, lake.uri, lost, "stage_failed", "train ended with 65: no luck")
     reports = [run_stage(manifest, lake) for manifest in others[1:]]
+    shown = run_stage(dataclasses.replace(promote, stage="preview"), lake).result["body"]
     promoted = run_stage(promote, lake)
     audit_and_publish(lake, plan.run_key, plan, needed="promote")
 
@@ -225,6 +226,12 @@ def test_families_are_ranked_and_one_that_failed_takes_none_with_it(videos, task
         second["architecture"],
     ]
     assert told[-1] == "cnn failed: train ended with 65: no luck"
+    table, failed = shown.split("\n\n")[-2:]
+    assert [[cell.strip() for cell in line.split("|")][1] for line in table.splitlines()[2:]] == [
+        first["architecture"],
+        second["architecture"],
+    ]
+    assert failed == "cnn failed: train ended with 65: no luck"
 
     outcomes = {
         (row["stage"], row["item"]): row["status"]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from vidpipe.evaluation.comparison import Comparison
 from vidpipe.evaluation.metrics import Evaluation, average_precision
@@ -240,15 +240,14 @@ def draw_comparison(comparison: Comparison, headline: str, title: str) -> Figure
 
 def draw_ranking(ranking: Sequence[Ranked], title: str) -> Figure:
     """The headline metric with its interval over CPU time a clip; the area tells the weights."""
-    figure = Figure(figsize=(7, 5), layout="constrained", dpi=120)
+    figure = Figure(figsize=(7, 5.5), layout="constrained", dpi=120)
     axes = figure.add_subplot()
     largest = max(of.parameters for of in ranking)
-    times_s = [of.cpu_seconds_per_clip for of in ranking]
-    middle = math.sqrt(min(times_s) * max(times_s))
     for place, of in enumerate(ranking):
         seconds, low_high = of.cpu_seconds_per_clip, of.test_interval
         colour = f"C{place}"
-        axes.plot([seconds, seconds], low_high, color=colour, linewidth=2)
+        name = f"{place + 1}. {_short(of.architecture)}, {_count(of.parameters)}"
+        axes.plot([seconds, seconds], low_high, color=colour, linewidth=2, label=name)
         axes.scatter(
             seconds,
             of.test,
@@ -257,22 +256,22 @@ def draw_ranking(ranking: Sequence[Ranked], title: str) -> Figure:
             alpha=0.6,
             zorder=3,
         )
-        to_the_left = seconds > middle
-        axes.annotate(
-            f"{place + 1}. {_short(of.architecture)}, {_count(of.parameters)}",
-            (seconds, of.test),
-            xytext=(-12 if to_the_left else 12, 6),
-            ha="right" if to_the_left else "left",
-            textcoords="offset points",
-            parse_math=False,
-        )
+    times_s = [of.cpu_seconds_per_clip for of in ranking]
     axes.set_xscale("log")
-    axes.margins(x=0.3)
-    axes.set_ylim(-0.02, 1.02)
+    # However alike they are, two of the ticks at least are in sight.
+    axes.set_xlim(min(times_s) / 2, max(times_s) * 2)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_ylim(-0.04, 1.04)
     axes.set_xlabel("CPU seconds a clip")
     axes.set_ylabel(f"{ranking[0].headline} on the test videos")
     order = "ranked by validation" if ranking[0].is_validated else "none was validated"
     axes.set_title(f"{title}, {order}", parse_math=False)
+    # Beside their points the names of models that are alike would lie on each other.
+    legend = figure.legend(loc="outside lower center", ncols=2)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
     return figure
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -90,9 +91,9 @@ def rank(models: Sequence[Ranked]) -> list[Ranked]:
     return sorted(models, key=key)
 
 
-def show_ranking(ranking: Sequence[Ranked]) -> str:
-    """The ranking as a table in plain text."""
-    table = Table(box=None, pad_edge=False)
+def show_ranking(ranking: Sequence[Ranked], *, markdown: bool = False) -> str:
+    """The ranking as a table in plain text, or in Markdown."""
+    table = Table(box=box.MARKDOWN) if markdown else Table(box=None, pad_edge=False)
     table.add_column("architecture", no_wrap=True)
     for heading in (
         f"validation {ranking[0].headline}",
@@ -120,4 +121,4 @@ def show_ranking(ranking: Sequence[Ranked]) -> str:
     console = Console(width=200, color_system=None)
     with console.capture() as captured:
         console.print(table)
-    return "\n".join(line.rstrip() for line in captured.get().splitlines())
+    return "\n".join(line.rstrip() for line in captured.get().splitlines()).strip("\n")

@@ -35,7 +35,10 @@ def draw_history(
         at[~ended], reached[~ended], facecolors="none", edgecolors="0.5", label="ended before"
     )
     best = np.maximum.accumulate(reached[ended])
-    axes.plot(at[ended], best, color="C0", drawstyle="steps-post", label="the best so far")
+    if len(best):
+        # The last step goes on beyond the last trial: one alone would be no line.
+        steps = [*at[ended], at.max() + 0.5], [*best, best[-1]]
+        axes.plot(*steps, color="C0", drawstyle="steps-post", label="the best so far")
     axes.set_ylim(-0.02, 1.02)
     axes.set_xlabel("trial")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

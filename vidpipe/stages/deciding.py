@@ -11,6 +11,7 @@ from vidpipe.errors import BadInputError
 from vidpipe.evaluation.figures import draw_ranking
 from vidpipe.evaluation.gates import HEADLINES, SLICE_VIDEOS
 from vidpipe.evaluation.ranking import Ranked, rank, show_ranking
+from vidpipe.evaluation.slices import ALL
 from vidpipe.lake.tables import Lake
 from vidpipe.stages.manifest import Manifest, find_given_up, find_report
 
@@ -25,7 +26,8 @@ class Decision:
         evaluated: The result of its evaluation.
         promoted: Whether it is to be the champion.
         why: In words.
-        table: The ranking of all, in text; empty where there is but one.
+        ranking: All that were evaluated, the best first; empty where there is but one.
+        failed: By architecture, why those that were not failed.
     """
 
     architecture: str
@@ -33,7 +35,13 @@ class Decision:
     evaluated: dict[str, Any]
     promoted: bool
     why: str
-    table: str
+    ranking: list[Ranked]
+    failed: dict[str, str]
+
+    def told(self) -> str:
+        """The ranking and what failed, in text, each line after a break; empty of but one."""
+        table = f"\n{show_ranking(self.ranking)}" if self.ranking else ""
+        return table + "".join(f"\n{name} failed: {why}" for name, why in self.failed.items())
 
 
 def decide(manifest: Manifest, lake: Lake) -> Decision:
@@ -50,9 +58,10 @@ def decide(manifest: Manifest, lake: Lake) -> Decision:
     (item,) = manifest.items
     task = item["item"].partition("/")[0]
     evaluations, lost = _evaluations(lake, manifest.config["evaluated"])
-    architecture, table, chosen = next(iter(evaluations)), "", ""
+    architecture, ranking, chosen = next(iter(evaluations)), [], ""
     if len(evaluations) + len(lost) > 1:
-        architecture, table, chosen = _rank(task, evaluations, lost)
+        ranking, chosen = _rank(task, evaluations, lost)
+        architecture = ranking[0].architecture
     evaluated = evaluations[architecture]
     version = tracking.Version(
         evaluated["model"], evaluated["model_version"], evaluated["mlflow_run_id"]
@@ -63,7 +72,7 @@ def decide(manifest: Manifest, lake: Lake) -> Decision:
         promoted, why = True, "It was made the champion by an earlier attempt of this run."
     else:
         promoted, why = _compare(evaluated, champion, manifest.config)
-    return Decision(architecture, version, evaluated, promoted, f"{chosen}{why}", table)
+    return Decision(architecture, version, evaluated, promoted, f"{chosen}{why}", ranking, lost)
 
 
 def _evaluations(lake: Lake, uris: list[str]) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
@@ -88,8 +97,8 @@ def _evaluations(lake: Lake, uris: list[str]) -> tuple[dict[str, dict[str, Any]]
 
 def _rank(
     task: str, evaluations: dict[str, dict[str, Any]], lost: dict[str, str]
-) -> tuple[str, str, str]:
-    """The best, the table of all, and why it is the best; table and picture are kept in its run."""
+) -> tuple[list[Ranked], str]:
+    """The best first, and why it is the best; ranking and picture are kept in its run."""
     runs = {
         architecture: tracking.open_run(of["mlflow_run_id"])
         for architecture, of in evaluations.items()
@@ -105,7 +114,6 @@ def _rank(
     document = {"ranking": [dataclasses.asdict(of) for of in ranking], "failed": lost}
     best.log_json(document, "ranking.json")
     best.log_figure(draw_ranking(ranking, f"{task} by {len(ranking)} architectures"), "ranking.png")
-    failed = "".join(f"\n{architecture} failed: {why}" for architecture, why in lost.items())
     if first.is_validated:
         why = f"{first.architecture} is the best of {len(ranking)} on the validation videos. "
     else:
@@ -113,7 +121,7 @@ def _rank(
             f"There are no validation videos to choose by: of {len(ranking)} evaluated models the"
             f" first listed, {first.architecture}, stands. "
         )
-    return first.architecture, f"\n{show_ranking(ranking)}{failed}", why
+    return ranking, why
 
 
 def _compare(
@@ -131,7 +139,7 @@ def _compare(
         )
         if low <= by_chance:
             why += (
-                f" It may have learnt nothing: who has not reaches {by_chance:.3f}. Label more"
+                f" It may have learnt nothing: guessing reaches {by_chance:.3f}. Label more"
                 " videos, or train for longer."
             )
         return True, why
@@ -161,8 +169,8 @@ def _compare(
 def _worse(slices: list[dict[str, Any]], limit: float) -> list[str]:
     """Slices that are large enough to tell, and on which it is worse than may be."""
     return [
-        f"{of['name']} {of['value']} ({of['challenger']:.3f}, was {of['champion']:.3f},"
-        f" {of['videos']} videos)"
+        ("all videos" if of["name"] == ALL else f"{of['name']} {of['value']}")
+        + f" ({of['challenger']:.3f}, was {of['champion']:.3f}, {of['videos']} videos)"
         for of in slices
         if of["videos"] >= SLICE_VIDEOS and of["champion"] - of["challenger"] > limit
     ]

@@ -15,6 +15,7 @@ import pyarrow.dataset as ds
 
 from vidpipe import tracking
 from vidpipe.evaluation.figures import SHEET_CLIPS, draw_flips
+from vidpipe.evaluation.ranking import show_ranking
 from vidpipe.evaluation.reviews import Labels, best_scores, draw
 from vidpipe.lake.tables import Lake
 from vidpipe.stages.attempt import Attempt
@@ -180,8 +181,9 @@ def _body(decision: Decision, result: dict[str, Any], shown: str) -> str:
     if result["flipped"]:
         pictures.append(f"[what flips, as film strips]({url}/artifacts/{tracking.FLIPS})")
     parts = [f"**{_cell(decision.why)}**", metrics, shown, " · ".join(pictures)]
-    if decision.table:
-        parts.append(f"```\n{decision.table.strip()}\n```")
+    if decision.ranking:
+        parts.append(show_ranking(decision.ranking, markdown=True))
+    parts += [f"{name} failed: {_cell(why)}" for name, why in decision.failed.items()]
     return "\n\n".join(filter(None, parts))
 
 

@@ -41,7 +41,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     tracking.set_alias(version, alias)
     hears = ", which hears," * bool(evaluated.get("sound"))
     attempt.conclude(
-        f"{version.name} version {version.version}{hears} is the {alias}. {why}{decision.table}"
+        f"{version.name} version {version.version}{hears} is the {alias}. {why}{decision.told()}"
     )
     if promoted:
         attempt.write(

@@ -439,6 +439,9 @@ def test_precision_is_measured_on_the_even_draw(lake, task, tmp_path, monkeypatc
     told = {v: truth[v] if of == "random" else "other" for v, of in found.items()}
     told |= dict.fromkeys(drawn[:2], "other")
     del told[drawn[9]]
+    # Of a video in one picture of which there is nothing, nobody told.
+    empty = {"task": task, "video_id": drawn[3], "start_s": 1.0, "end_s": 1.0, "annotator": "boxes"}
+    publish_rows(lake, "boxes", "annotate", {"annotations": [{**empty, "label": None}]})
     shown = answer(lake, task, plan, told, diff=True)
     expected = "labels of version 1: precision 0.778 (0.453 to 0.937), 9 of 10 judged;"
     assert expected in shown.result["summary"]

@@ -479,10 +479,10 @@ def test_too_few_annotations_end_in_one_clear_line(videos, task, tmp_path):
     with pytest.raises(BadInputError, match="'b' has one example"):
         snapshot(lake, task)
     annotate(
-        lake, tmp_path, f"{task}-tied", [(*labels[0][:2], "x", ""), (labels[0][0], "c", "y", "")]
+        lake, tmp_path, f"{task}tied", [(*labels[0][:2], "x", ""), (labels[0][0], "c", "y", "")]
     )
     with pytest.raises(BadInputError, match=r"has one label .* \(1 tied\).*kind `several`"):
-        snapshot(lake, f"{task}-tied")
+        snapshot(lake, f"{task}tied")
     with pytest.raises(UsageError, match="Received: 'vgg'"):
         snapshot(lake, task, architectures=["vgg"])
 

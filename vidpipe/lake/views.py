@@ -84,7 +84,7 @@ where ranked.newest = 1 and not annotations.withdrawn""",
 with said as (
     select task, video_id, annotator, label
     from current_annotations
-    where box_x is null and (label is not null or start_s is null or start_s <> end_s)
+    where box_x is null and (label is not null or coalesce(start_s <> end_s, true))
 ),
 answered as (
     select

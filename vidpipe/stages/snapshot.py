@@ -53,8 +53,8 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     Result: `shards` (URIs of all manifests), `mapped` (those of train and evaluate of each
     architecture), `last` (that of promote), `preview` (that of preview, if people are asked),
     `dataset` (version), `base` (snapshot ids read) and counts: train, validation, test, tied,
-    without_frames, units, near_pairs, without_hash, left_out, incomplete, pseudo_labelled and,
-    where sound is asked for, without_sound.
+    of_no_class, without_frames, units, near_pairs, without_hash, left_out, incomplete,
+    pseudo_labelled and, where sound is asked for, without_sound.
 
     Raises:
         BadInputError: There are too few annotations, they cannot be split, or nothing is true of
@@ -182,6 +182,7 @@ def pin_dataset(manifest: Manifest, attempt: Attempt, lake: Lake) -> tuple[Datas
     counts = {
         **collections.Counter(planned.assignment.splits.values()),
         "tied": len(agreed.tied),
+        "of_no_class": len(agreed.told) - len(agreed.labels) - len(agreed.tied),
         "without_frames": sum(video_id not in extractions for video_id in agreed.labels),
         "incomplete": len(incomplete),
         "pseudo_labelled": sum(bool(video.pseudo_label_of) for video in dataset.videos),

@@ -190,6 +190,9 @@ def demo(videos: Path | None, labels: Path | None, clips: int, seed: int) -> Non
 def run(dag: str, params: tuple[str, ...]) -> None:
     """Trigger a DAG, show its progress, end with its state (0: success, 75: it waits for people).
 
+    It ends with 75 where an answer decides what was asked for (train with approve=true), and with 0
+    where that is done and the question is but an offer (tune asks whether to train).
+
     \b
     Example:
         vidpipe run train --param task=motion --param architectures=cnn,attention

@@ -92,7 +92,7 @@ with DAG(
     offer = OfferOperator(
         task_id="offer",
         subject="Train {{ params.task }} with the best configuration?",
-        body="{{ ti.xcom_pull('best', key='summary') }}",
+        body="{{ ti.xcom_pull('best', key='body') }}",
     )
     start_train = TriggerDagRunOperator(
         task_id="start_train", trigger_dag_id="train", conf=best.output["train"]

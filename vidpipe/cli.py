@@ -193,6 +193,9 @@ def run(dag: str, params: tuple[str, ...], lists: bool) -> None:
 
     Ends with 0 when the run succeeded, with 75 when it waits for people, else with 1.
 
+    It ends with 75 where an answer decides what was asked for (train with approve=true), and with 0
+    where that is done and the question is but an offer (tune asks whether to train).
+
     \b
     Example:
         vidpipe run train --params

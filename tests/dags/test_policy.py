@@ -67,6 +67,8 @@ def test_form_explains_every_parameter(dag):
         assert param.schema["type"], name
         if "number" in param.schema["type"] or "integer" in param.schema["type"]:
             assert {"minimum", "exclusiveMinimum"} & set(param.schema), name
+        if None in param.schema.get("enum", ()):
+            assert "null" in param.schema["values_display"], name
 
 
 def test_tasks_are_owned_tried_again_and_end(dag):

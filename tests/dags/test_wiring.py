@@ -257,7 +257,7 @@ def test_train_of_which_nothing_came_is_audited(
 
 
 TUNING = {"shards": ["trial", "trial", "trial", "best"], "mapped": [0, 1, 2]}
-FOUND = {"result": {"train": {"task": "motion", "architectures": ["cnn"]}, "summary": "Found."}}
+FOUND = {"result": {"train": {"task": "motion", "architectures": ["cnn"]}, "body": "Found."}}
 
 
 def test_tune_goes_on_without_a_trial_that_failed(airflow_home: Path, stages: PretendStages):

@@ -129,6 +129,13 @@ def test_trials_lead_to_a_configuration_of_train(lake, mlflow):
     told, command = best.result["summary"].splitlines()
     assert f"is number {winner.number}: validation accuracy {winner.value:.3f}" in told
     assert command == f"Train with it: {best.result['command']}"
+    asked = best.result["body"].split("\n\n")
+    assert asked == [
+        told.rpartition(" ")[0],
+        f"[Its trials in MLflow]({best.result['mlflow_url']})",
+        f"From a shell: `{best.result['command']}`",
+    ]
+    assert asked[0].startswith("The best of 5 trials")
     assert f"--param architectures={winner.params['architecture']} " in command
     assert "recurrent" not in command, "it is the default"
     again = stage(lake, f"train-{secrets.token_hex(4)}", "snapshot", **conf)

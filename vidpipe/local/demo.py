@@ -160,11 +160,13 @@ def _made_videos(demo: Demo, clips: int, seed: int) -> None:
     demo.console.print(
         "cnn sees one frame at a time: enough for the appearance, and blind to motion."
         "\ncnn_rnn and attention see the frames in their order."
+        "\nA challenger may stand above the champion, which stays until one is surely better: on so"
+        "\nfew videos, what one has more may be luck."
     )
     _draw_sheet(demo, "motion", own)
     demo.queries = (
         "select task, label, count(*) from current_labels group by all",
-        "select status, reason, count(*) from outcomes group by all",
+        "select status, reason, count(*) from current_outcomes group by all",
         "select video_codec, width, height, count(*) from videos group by all",
     )
 
@@ -177,7 +179,7 @@ def _own_videos(demo: Demo, videos: Path, labels: Path | None, seed: int) -> Non
         demo.start_schedule("ingest")
     outcomes = run_query(
         f"""
-        select status, reason, count(*) as videos from outcomes
+        select status, reason, count(*) as videos from current_outcomes
         where stage = 'extract' and {_is_in(own)} group by all order by all
         """
     ).to_pylist()
@@ -186,7 +188,7 @@ def _own_videos(demo: Demo, videos: Path, labels: Path | None, seed: int) -> Non
         demo.console.print(f"{outcome['videos']} {outcome['status']}{why}")
     demo.queries = (
         "select source_uri, duration_s, width, height, video_codec from current_videos",
-        "select source_uri, status, reason, message from outcomes where status <> 'done'",
+        "select source_uri, status, reason, message from current_outcomes where status <> 'done'",
         "select video_id, count(*) as frames from frames group by 1",
     )
     if not any(outcome["status"] == "done" for outcome in outcomes):

@@ -37,9 +37,12 @@ def network_params() -> dict[str, Param]:
             None,
             type=["null", "string"],
             enum=[None, *BACKBONES],
-            values_display={key: f"{key}: {spec.description}" for key, spec in BACKBONES.items()},
+            values_display={
+                "null": "none: layers of its own",
+                **{key: f"{key}: {spec.description}" for key, spec in BACKBONES.items()},
+            },
             title="Backbone",
-            description="A network for pictures that sees each frame. Empty: layers of its own.",
+            description="A network for pictures that sees each frame.",
             section=section,
         ),
         "weights": text_param(
@@ -223,11 +226,14 @@ def training_params() -> dict[str, Param]:
             None,
             type=["null", "string"],
             enum=[None, *SCHEDULES],
-            values_display={key: f"{key}: {words}" for key, words in SCHEDULES.items()},
+            values_display={
+                "null": "as the architecture has it",
+                **{key: f"{key}: {words}" for key, words in SCHEDULES.items()},
+            },
             title="Schedule",
             description=(
-                "How the learning rate goes. Empty: cosine for cnn3d, transformer and behind a"
-                " backbone, constant for the others."
+                "How the learning rate goes. The architectures have: cosine for cnn3d, transformer"
+                " and behind a backbone, constant for the others."
             ),
             section=details,
         ),
@@ -286,7 +292,7 @@ def training_params() -> dict[str, Param]:
             FitSettings.balanced,
             type="boolean",
             title="Class weights",
-            description="All classes count the same, however few videos they have.",
+            description="Count all classes the same, however few videos they have.",
             section=details,
         ),
         "ema": Param(

@@ -37,7 +37,8 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     Config: study (URI of the folder of trials).
 
     Result: train (the parameters of the DAG `train` that train with the best configuration),
-    trial (its number), command (the same for a shell), mlflow_url.
+    trial (its number), command (the same for a shell), body (what people are shown, Markdown),
+    mlflow_url.
 
     Raises:
         BadInputError: Not one trial learnt to its end.
@@ -85,19 +86,19 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         )
     told = ", ".join(f"{name} {value}" for name, value in best.params.items())
     not_begun = tuning.trials - len(trials)
-    attempt.conclude(
-        f"the best of {len(trials)} trials ({counts[COMPLETE]} learnt to the end,"
+    found = (
+        f"The best of {len(trials)} trials ({counts[COMPLETE]} learnt to the end,"
         f" {counts[HALVED]} were halved, {counts[DIVERGED]} diverged"
-        + f", {not_begun} were not begun"
-        * bool(not_begun)
+        + f", {not_begun} were not begun" * bool(not_begun)
         + f") is number {best.number}: validation {headline} {best.value:.3f}, {told}."
-        f" {mlflow_run.url}\nTrain with it: {command}"
     )
+    attempt.conclude(f"{found} {mlflow_run.url}\nTrain with it: {command}")
     attempt.outcome(item["item"], item["work_key"])
     attempt.result |= {
         "train": conf,
         "trial": best.number,
         "command": command,
+        "body": f"{found}\n\n[Its trials in MLflow]({mlflow_run.url})\n\nFrom a shell: `{command}`",
         "mlflow_url": mlflow_run.url,
     }
 

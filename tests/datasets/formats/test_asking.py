@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -17,6 +19,7 @@ from vidpipe.datasets.video_names import VideoFacts, VideoNames
 from vidpipe.datasets.windows import Segment
 from vidpipe.errors import BadInputError
 
+PAGE = Path(__file__).parents[3] / "docs" / "review.md"
 VIDEO, OTHER, UNKNOWN = "a" * 64, "b" * 64, "c" * 64
 FACTS = VideoFacts(2.0, 10.0, 64, 48)
 # Somebody calls a file as another video's id.
@@ -70,6 +73,13 @@ def test_what_xml_cannot_hold_is_not_offered():
 def test_of_unknown_frame_rate_there_are_no_ranges_to_begin_with():
     (task,) = json.loads(ask({"a"}, facts=VideoFacts(2.0), end_s=1.0)[asking.LABEL_STUDIO])
     assert task["predictions"][0]["result"] == [] and task["data"]["fps"] == asking.UNKNOWN_FPS
+
+
+def test_the_answer_that_the_page_on_reviews_shows_is_read():
+    (shown,) = re.findall(r"```json\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    tasks = json.loads(shown)
+    tasks[0]["data"]["vidpipe_video_id"] = VIDEO
+    assert said("answers.json", json.dumps(tasks).encode()) == {("left", None, None)}
 
 
 @pytest.mark.parametrize("name", [OTHER[:-1], OTHER.upper(), f"{VIDEO}.mp4", UNKNOWN])

@@ -5,6 +5,7 @@ Red light is on the left, blue on the right, each for a part of a video, or neve
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import secrets
 from collections.abc import Iterable
@@ -212,6 +213,13 @@ def asked_before_it_is_promoted(lake: Lake, task: str, mlflow, champion: str) ->
         run_stage(last, lake)
     answer = {"approved": False, "by": "Ann", "at": "2026-01-31T06:00:00+00:00"}
     lake.store.put_json(last.config["approval"], answer)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vidpipe.stages.deciding.SLICE_VIDEOS", 1)
+        strict = dataclasses.replace(
+            last, shard="strict", config=last.config | {"slice_limit": -2.0}
+        )
+        why = run_stage(strict, lake).result["why"]
+    assert "It is worse by more than -2 on all videos (" in why
     refused = run_stage(last, lake)
     assert not refused.result["promoted"] and "Ann did not approve." in refused.result["why"]
     assert tracking.champion(task).version == champion

@@ -241,6 +241,7 @@ class _Review:
                     store.link(row["source_uri"], self._wanted.links_valid),
                     VideoFacts(row["duration_s"], row["fps"] or None, row["width"], row["height"]),
                     candidate.segments,
+                    measures=self.picked[video_id] == RANDOM,
                 )
             )
         labels = (said["label"].unique().to_pylist() for said in (found.said, self._other))

@@ -29,10 +29,23 @@ LABELS = st.sets(
 )
 
 
-def ask(labels, *, several: bool = True, facts: VideoFacts = FACTS, end_s: float = 2.0):
+def ask(
+    labels,
+    *,
+    several: bool = True,
+    facts: VideoFacts = FACTS,
+    end_s: float = 2.0,
+    measures: bool = False,
+):
     said = [Segment(0.0, end_s, label, 0.5) for label in sorted(labels)]
-    question = asking.Question(VIDEO, "<a>.mp4", "https://s3/a?X-Amz-Signature=1", facts, said)
+    link = "https://s3/a?X-Amz-Signature=1"
+    question = asking.Question(VIDEO, "<a>.mp4", link, facts, said, measures)
     return asking.write_questions([question], labels, "m version 1", several=several)
+
+
+def confirmed(tags: bytes) -> bytes:
+    """Tags as CVAT exports them once a person set them anew."""
+    return tags.replace(b'source="auto"', b'source="manual"')
 
 
 def said(name: str, content: bytes) -> set[tuple]:
@@ -53,7 +66,7 @@ def test_whatever_labels_are_called_they_come_back(labels):
     assert {choice.get("value") for choice in config.iter("Choice")} == in_xml
     assert {of["name"] for of in json.loads(files[asking.CVAT_LABELS])} == in_xml
     if in_xml:
-        tags = said("a.xml", files[f"cvat/{VIDEO}.xml"])
+        tags = said("a.xml", confirmed(files[f"cvat/{VIDEO}.xml"]))
         assert tags == {(label, None, None) for label in in_xml}
 
 
@@ -67,7 +80,33 @@ def test_what_xml_cannot_hold_is_not_offered():
     files = ask({"a", "b\x01"})
     config = ElementTree.fromstring(files[asking.LABEL_STUDIO_CONFIG])
     assert [choice.get("value") for choice in config.iter("Choice")] == ["a"]
-    assert said("a.xml", files[f"cvat/{VIDEO}.xml"]) == {("a", None, None)}
+    assert said("a.xml", confirmed(files[f"cvat/{VIDEO}.xml"])) == {("a", None, None)}
+
+
+def test_tags_of_a_model_that_nobody_touched_are_no_answer():
+    tags = ask({"a", "b"})[f"cvat/{VIDEO}.xml"]
+    with pytest.raises(BadInputError, match="no row in it but what is not kept: 2 tags as a model"):
+        said("a.xml", tags)
+    # Of a project one task is answered: a tag was set anew, and the other one left beside it.
+    image = tags[tags.index(b"<image") : tags.index(b"</annotations>")]
+    tasks = {1: VIDEO, 2: OTHER}
+    described = "".join(f"<task><id>{n}</id><name>{v}</name></task>" for n, v in tasks.items())
+    of_tasks = [image.replace(b"<image", b'<image task_id="%d"' % number) for number in tasks]
+    of_tasks[0] = of_tasks[0].replace(b'"auto"', b'"manual"', 1)
+    project = (
+        f"<annotations><meta><project><tasks>{described}</tasks></project></meta>"
+        f"{b''.join(of_tasks).decode()}</annotations>"
+    ).encode()
+    assert said("a.xml", project) == {("a", None, None), ("b", None, None)}
+    told = parse_annotations(of_file("a.xml", project), VIDEOS, several=True).told
+    assert any(line.startswith("2 × left out: tags as a model set them") for line in told)
+
+
+def test_precision_is_measured_on_videos_whose_tags_people_set():
+    assert b"<tag" in ask({"a"})[f"cvat/{VIDEO}.xml"]
+    files = ask({"a"}, measures=True)
+    assert b"<image" in files[f"cvat/{VIDEO}.xml"] and b"<tag" not in files[f"cvat/{VIDEO}.xml"]
+    assert {of["name"] for of in json.loads(files[asking.CVAT_LABELS])} == {"a"}
 
 
 def test_of_unknown_frame_rate_there_are_no_ranges_to_begin_with():

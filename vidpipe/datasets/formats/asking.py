@@ -32,6 +32,7 @@ class Question:
         link: Where a browser gets it; as secret as a password.
         facts: What else is known of it.
         said: What the model says of it.
+        measures: Whether precision is measured on it.
     """
 
     video_id: str
@@ -39,6 +40,7 @@ class Question:
     link: str
     facts: VideoFacts
     said: Sequence[Segment]
+    measures: bool = False
 
     @property
     def labels(self) -> list[str]:
@@ -141,7 +143,11 @@ def _config(asks: str) -> str:
 
 def _cvat_tags(question: Question, offered: Sequence[str]) -> str:
     """Tags on the first frame, in the form that CVAT calls CVAT for images: that for video has no
-    tags."""
+    tags.
+
+    What precision is measured on begins without: CVAT does not tell that somebody agreed with a tag
+    and left it, so that only those would count which are wrong.
+    """
     each = (f"<label><name>{escape(name)}</name><type>tag</type></label>" for name in offered)
     facts = question.facts
     size = f' width="{facts.width}" height="{facts.height}"' if facts.width else ""
@@ -155,7 +161,7 @@ def _cvat_tags(question: Question, offered: Sequence[str]) -> str:
         *(
             f'<tag label={quoteattr(label)} source="auto"></tag>'
             for label in question.labels
-            if holds_xml(label)
+            if holds_xml(label) and not question.measures
         ),
         "</image>",
         "</annotations>",

@@ -1,7 +1,8 @@
 """CVAT's XML for video, version 1.1: tracks of boxes in pixels, of one task or of a project.
 
 Of CVAT for images the tags are read, which that for video has not: one of the first frame is a
-label of the whole video.
+label of the whole video. Where all of them are as a model set them they are nobody's: CVAT does not
+tell whether somebody looked.
 
 Boxes move evenly between the frames that are given; a track ends with its last box, as CVAT writes
 every frame. The XML comes from strangers: it is read piece by piece, and one with a document type,
@@ -43,6 +44,7 @@ _ROTATED = "boxes that are turned"
 _ATTRIBUTES = "attributes of boxes"
 _ODD_LABEL = "labels with characters that XML cannot hold"
 _LATER_TAGS = "tags of other frames than the first, which is where labels of the video are"
+_UNTOUCHED_TAGS = "tags as a model set them (source auto), where nobody set or changed one"
 _OF_IMAGES = "CVAT for images, which are read of CVAT for video 1.1"
 _FOR_IMAGES = "this is CVAT for images; export it as CVAT for video 1.1"
 _TWICE = "second boxes of one track in one frame"
@@ -116,6 +118,7 @@ class _Document:
         self._source = ""
         self._track: _Track | None = None
         self._frame: dict[str, str] = {}
+        self._tags: list[tuple[str, dict[str, str]]] = []  # of that frame: where, and attributes
         self._first_image = ""  # where it is
         self._has_tags = False
 
@@ -168,12 +171,11 @@ class _Document:
             case ["track", "box", "attribute"]:
                 self._reader.left_out[_ATTRIBUTES] += 1
             case ["image"]:
-                self._frame = attributes
+                self._frame, self._tags = attributes, []
                 self._first_image = self._first_image or self._where
             case ["image", "tag"]:
                 self._has_tags = True
-                with self._reader.at(self._where):
-                    self._add_tag(attributes)
+                self._tags.append((self._where, attributes))
             case ["image", shape] if shape in ("box", *_SHAPES):
                 self._reader.left_out[f"shapes of {_OF_IMAGES} ({shape})"] += 1
 
@@ -196,6 +198,8 @@ class _Document:
             with self._reader.at(self._track.where):
                 self._add_track(self._track)
             self._track = None
+        elif path == ["image"]:
+            self._add_tags()
 
     def _add_box(self, attributes: Mapping[str, str]) -> None:
         if number(attributes.get("rotation", "0"), "rotation is a number of degrees"):
@@ -221,13 +225,23 @@ class _Document:
             )
         )
 
-    def _add_tag(self, attributes: Mapping[str, str]) -> None:
+    def _add_tags(self) -> None:
+        """Adds the tags of a frame, also those of a model that somebody left beside their own."""
+        touched = any(attributes.get("source") != "auto" for _, attributes in self._tags)
+        for where, attributes in self._tags:
+            with self._reader.at(where):
+                self._add_tag(where, attributes, touched=touched)
+
+    def _add_tag(self, where: str, attributes: Mapping[str, str], *, touched: bool) -> None:
         if integer(self._frame.get("id"), "id is the number of a frame, from 0 on"):
             self._reader.left_out[_LATER_TAGS] += 1
             return
         video, video_id = self._video_of(self._frame)
+        if not touched:
+            self._reader.left_out[_UNTOUCHED_TAGS] += 1
+            return
         said = Statement(attributes.get("label", ""))
-        self._reader.add(self._where, video, video_id, said)
+        self._reader.add(where, video, video_id, said)
 
     def _add_track(self, track: _Track) -> None:
         if not track.keyframes:

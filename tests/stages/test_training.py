@@ -538,7 +538,7 @@ def test_a_training_that_was_killed_and_stopped_ends_as_undisturbed(
     lake = Lake(dataclasses.replace(lake.settings, train=TrainSettings(cache_gb=cache_gb)))
     annotate(lake, tmp_path, task, two_classes(named))
     client = MlflowClient(mlflow.uri)
-    epochs = 30
+    epochs = 90
     random.seed(epochs)
     undisturbed, plan = (snapshot(lake, task, epochs=epochs, **RICH, **config) for _ in range(2))
     shard_uri = plan.result["shards"][0]

@@ -221,6 +221,16 @@ def _count(videos: int, share: float) -> int:
     return min(max(1, math.floor(videos * share + 0.5)), videos - 1)
 
 
+def _counts(
+    videos: Iterable[str], labels: Mapping[str, Collection[str]]
+) -> collections.Counter[str | None]:
+    """How many videos each class has, and how many there are (None)."""
+    counts: collections.Counter[str | None] = collections.Counter()
+    for video_id in videos:
+        counts.update([None, *set(labels[video_id])])
+    return counts
+
+
 def _targets(
     videos: Iterable[str],
     labels: Mapping[str, Collection[str]],
@@ -228,11 +238,8 @@ def _targets(
     validation_share: float,
 ) -> dict[str | None, dict[str, int]]:
     """How many videos of each class, and of all (None), are to be in each split."""
-    counts: collections.Counter[str | None] = collections.Counter()
-    for video_id in videos:
-        counts.update([None, *set(labels[video_id])])
     targets = {}
-    for label, count in counts.items():
+    for label, count in _counts(videos, labels).items():
         test = _count(count, test_share)
         validation = _count(count - test, validation_share)
         shares = {TRAIN: count - test - validation, TEST: test, VALIDATION: validation}
@@ -254,11 +261,8 @@ def _draw_validation(
         for unit, split in seated.items()
         if split == TRAIN and before.keys().isdisjoint(unit.videos)
     ]
-    counts: collections.Counter[str | None] = collections.Counter()
-    for video_id in (v for unit in seated for v in unit.videos):
-        counts.update([None, *set(labels[video_id])])
     targets = {}
-    for label, count in counts.items():
+    for label, count in _counts((v for unit in seated for v in unit.videos), labels).items():
         validation = _count(count, validation_share)
         targets[label] = {TRAIN: count - validation, VALIDATION: validation}
     for unit in new:

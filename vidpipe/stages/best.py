@@ -17,7 +17,7 @@ from vidpipe.evaluation.tuning_figures import draw_history, draw_importances
 from vidpipe.lake.tables import Lake
 from vidpipe.stages.attempt import Attempt
 from vidpipe.stages.manifest import Manifest
-from vidpipe.training.settings import complete
+from vidpipe.stages.snapshot import complete_all
 from vidpipe.training.space import ARCHITECTURE
 from vidpipe.training.study import COMPLETE, DIVERGED, HALVED, Study, Trial
 
@@ -123,12 +123,12 @@ def _shown(conf: dict[str, Any]) -> list[str]:
         for name, value in conf.items()
         if name not in _DEFAULTS or value != _DEFAULTS[name]
     }
-    (architecture,) = conf["architectures"]
-    training = complete({**conf, "architecture": architecture})
-    for name in training.keys() & conf.keys():
+    trainings = complete_all(conf)
+    (training,) = trainings.values()
+    for name in (name for name in conf if name in training):
         without = {of: value for of, value in said.items() if of != name}
         with contextlib.suppress(UsageError):  # what then would contradict each other
-            if complete({**without, "architecture": architecture}) == training:
+            if complete_all(without) == trainings:
                 said = without
     return [
         f"{name}={','.join(value) if isinstance(value, list) else _text(value)}"

@@ -27,7 +27,10 @@ demo: $(STAMP)  ## the whole loop, from videos to labels; VIDEOS=folder LABELS=f
 # Several at a time, a file each: most tests wait for a server now and then.
 FILES := --dist loadfile --no-loadscope-reorder
 
-test: $(STAMP)  ## all tests
+test: $(STAMP)  ## the tests, but for the long ones
+	@$(BIN)/python -m pytest -m "not long" --numprocesses 3 $(FILES)
+
+test-all: $(STAMP)  ## all tests
 	@$(BIN)/python -m pytest --numprocesses 3 $(FILES)
 
 # One at a time where nodes are drained and stopped.
@@ -60,4 +63,4 @@ clean:  ## stop the stack, remove it with all its data, and .venv
 	@test ! -x $(BIN)/vidpipe || test ! -d .vidpipe || $(BIN)/vidpipe down
 	@rm -rf .vidpipe .venv build vidpipe.egg-info demo.png
 
-.PHONY: help setup demo test test-kubernetes lint lock up down status images clean
+.PHONY: help setup demo test test-all test-kubernetes lint lock up down status images clean

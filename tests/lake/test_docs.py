@@ -50,9 +50,11 @@ def configured(lake, tmp_path, monkeypatch):
     jpeg = io.BytesIO()
     Image.new("RGB", (8, 8), "red").save(jpeg, "jpeg")
     video = {"video_id": "v", "source_uri": "s3://videos/v.mp4"}
+    source = video | {"source_version": "1"}
     told = {"task": "motion", "video_id": "v", "label": "up"}
     model = {"task": "motion", "model": "m", "model_version": "1"}
     rows = {
+        "sources": [source],
         "videos": [video],
         "frames": [{"video_id": "v", "jpeg": jpeg.getvalue()}],
         "annotations": [told],
@@ -90,13 +92,18 @@ def test_the_python_of_the_page_runs(configured):
         exec(block, names)
     assert names["counts"].to_pylist() == [{"label": "up", "videos": 1}]
     assert list(names["labels"].columns) == ["video_id", "label", "score"]
+    assert names["best"]["labelled_by"].to_list() == ["people"]
+    assert names["videos"]["source_uri"].to_list() == ["s3://videos/v.mp4"]
 
 
 def test_the_questions_of_the_page_run(configured):
     statements = _blocks("sql")[0].strip().removesuffix(";").split(";\n")
-    disagreements, times, not_used, precision, origins = statements
+    disagreements, times, best, not_used, precision, origins = statements
     assert run_query(disagreements).num_rows == 0
     assert run_query(times).num_rows == len(run_query("from current_labels where accepted"))
+    assert run_query(best).to_pylist() == [
+        {"source_uri": "s3://videos/v.mp4", "label": "up", "labelled_by": "people", "score": None}
+    ]
     assert run_query(not_used).to_pylist() == [
         {"reason": "no_video", "items": 1, "example": "s3://b/x"}
     ]

@@ -242,7 +242,7 @@ def test_show_tables_lists_tables_and_views(full):
     [
         ("select * from lables", ["no table 'lables'", "labels", "current_labels"]),
         ("select lable from labels", ["no column 'lable'", "labels (task, video_id, "]),
-        ("select l.nope from current_labels l", ["no column 'nope'. There are: current_labels (t"]),
+        ("select l.nope from current_labels l", ["no column 'nope'. There are: current_labels (s"]),
         ("selec 1", ["cannot be read", '"selec"']),
         ("select cast('a' as int)", ["Could not convert string 'a'"]),
         ("select * from range(1) where nope(1)", ["nope does not exist"]),

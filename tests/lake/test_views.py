@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pyarrow as pa
+import pytest
+
 from tests.lake.rows import DAY, publish_rows
 from vidpipe.lake import layout
 from vidpipe.lake.query import run_query
+from vidpipe.lake.views import VIEWS
 
 LATER = DAY + timedelta(hours=1)
 
@@ -129,3 +133,124 @@ def test_a_champion_promoted_again_holds_again(lake):
     ]
     publish_rows(lake, "r1", "label", {"labels": labels, "promotions": promotions})
     assert _ask(lake, "select label from current_labels") == [("one",)]
+
+
+def _source(uri, video, **values):
+    return {"source_uri": uri, "source_version": "1", "video_id": video, "seen_at": DAY} | values
+
+
+def _sources():
+    """Sources of the videos moved, replaced, copied and gone."""
+    return [
+        _source("s3://b/before", "moved"),
+        _source("s3://b/before", None, seen_at=LATER, deleted=True),
+        _source("s3://b/moved", "moved", seen_at=LATER, source_version="2"),
+        _source("s3://b/again", "replaced"),
+        _source("s3://b/again", "other", seen_at=LATER, source_version="2"),
+        _source("s3://b/copy-2", "copied"),
+        _source("s3://b/copy-1", "copied", seen_at=LATER),
+        _source("s3://b/copy-0", "copied"),
+        _source("s3://b/copy-0", None, seen_at=LATER, deleted=True),
+        _source("s3://b/gone", "gone"),
+        _source("s3://b/gone", None, seen_at=LATER, deleted=True),
+    ]
+
+
+def test_each_video_has_the_object_that_is_in_the_bucket(lake):
+    publish_rows(lake, "r1", "extract", {"sources": _sources()})
+    found = _ask(lake, "select * from video_sources order by video_id")
+    assert found == [
+        ("copied", "s3://b/copy-1", "1", True),
+        ("gone", "s3://b/gone", "1", False),
+        ("moved", "s3://b/moved", "2", True),
+        ("other", "s3://b/again", "2", True),
+        ("replaced", "s3://b/again", "1", False),
+    ]
+
+
+@pytest.mark.parametrize("view", [v for v in VIEWS if v.startswith("current_")] + ["best_labels"])
+def test_views_of_videos_begin_with_the_source(lake, view):
+    columns = run_query(f"from {view}", lake.settings).column_names
+    assert columns[:2] == ["source_uri", "in_bucket"] and columns.count("source_uri") == 1
+    assert "video_id" in columns
+
+
+def test_views_name_the_source_of_each_video(lake):
+    videos = [{"video_id": v, "source_uri": "s3://b/before"} for v in ("moved", "gone")]
+    labels = [_label("moved", "1", "up"), _label("gone", "1", "up")]
+    told = {"task": "motion", "label": "up"}
+    rows = {
+        "sources": _sources(),
+        "videos": videos,
+        "labels": labels,
+        "promotions": [_promotion("1", DAY)],
+        "annotations": [told | {"video_id": "moved"}],
+        "reviews": [told | {"video_id": "gone"}],
+    }
+    publish_rows(lake, "r1", "label", rows)
+    publish_rows(lake, "r2", "extract", {}, not_done={"again@2": "truncated", "never@1": "denied"})
+    ask = "select source_uri, in_bucket from {} order by source_uri"
+    gone, moved = ("s3://b/gone", False), ("s3://b/moved", True)
+    assert _ask(lake, ask.format("current_videos")) == [gone, moved]
+    assert _ask(lake, ask.format("current_labels")) == [gone, moved]
+    assert _ask(lake, ask.format("current_annotations")) == [moved]
+    assert _ask(lake, ask.format("current_reviews")) == [gone]
+    assert ("s3://b/copy-1", True) in _ask(lake, ask.format("current_sources"))
+    outcomes = _ask(lake, ask.format("current_outcomes where stage = 'extract'"))
+    assert outcomes == [("s3://b/again", True), ("s3://b/never", None)]
+    outcomes = _ask(lake, ask.format("current_outcomes where item like 'labels/%'"))
+    assert outcomes == [gone, moved]
+
+
+def _people(video, *labels, **values):
+    """What annotators a, b, … say of a video, in this order."""
+    told = {"task": "motion", "video_id": video, "annotated_at": DAY} | values
+    return [
+        told | {"label": label, "annotator": chr(ord("a") + n)} for n, label in enumerate(labels)
+    ]
+
+
+def test_labels_of_people_win(lake):
+    box = {"box_x": 0.1, "box_y": 0.1, "box_width": 0.1, "box_height": 0.1}
+    annotations = [
+        *_people("sure", "up"),
+        *_people("most", "up", "up", "left"),
+        *_people("tied", "up", "left"),
+        *_people("plural", "up", "up", "left", "right", "down"),
+        *_people("nothing", None, None, "up"),
+        *_people("boxed", "up", start_s=1.0, end_s=1.0, **box),
+        *_people("ranges", "up", start_s=0.0, end_s=1.0),
+        *_people("ranges", "up", start_s=2.0, end_s=3.0),
+        *_people("withdrawn", "up"),
+        *_people("withdrawn", "up", annotated_at=LATER, withdrawn=True),
+        *_people("other task", "up", task="mood"),
+    ]
+    seen = ("sure", "boxed", "ranges", "withdrawn", "other task", "nothing")
+    rows = {
+        "annotations": annotations,
+        "labels": [_label(video, "1", "down", score=0.5) for video in seen],
+        "promotions": [_promotion("1", DAY)],
+    }
+    publish_rows(lake, "r1", "label", rows)
+    columns = "video_id, label, labelled_by, people, agreeing, score"
+    order = "order by video_id, label, start_s"
+    assert _ask(lake, f"select {columns} from best_labels where task = 'motion' {order}") == [
+        ("boxed", "down", "model", 0, 0, 0.5),
+        ("most", "up", "people", 3, 2, None),
+        ("nothing", None, "people", 3, 2, None),
+        ("other task", "down", "model", 0, 0, 0.5),
+        ("plural", "up", "people", 5, 2, None),
+        ("ranges", "up", "people", 1, 1, None),
+        ("ranges", "up", "people", 1, 1, None),
+        ("sure", "up", "people", 1, 1, None),
+        ("tied", "left", "people", 2, 1, None),
+        ("tied", "up", "people", 2, 1, None),
+        ("withdrawn", "down", "model", 0, 0, 0.5),
+    ]
+    ranges = _ask(
+        lake, "select start_s, end_s from best_labels where video_id = 'ranges' order by 1"
+    )
+    assert ranges == [(0.0, 1.0), (2.0, 3.0)]
+    kinds = run_query("from best_labels", lake.settings).schema
+    assert kinds.field("score").type == pa.float64() and kinds.field("people").type == pa.int64()
+    assert kinds.field("model_version").type == pa.string()

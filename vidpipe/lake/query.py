@@ -20,7 +20,7 @@ import pyarrow as pa
 from vidpipe.config import Settings
 from vidpipe.errors import UsageError
 from vidpipe.lake.store import os_error
-from vidpipe.lake.tables import PUBLISHED, Lake
+from vidpipe.lake.tables import PUBLISHED, Lake, as_utc
 from vidpipe.lake.views import VIEWS
 from vidpipe.schemas import TABLES
 
@@ -57,10 +57,8 @@ def run_query(
     names = _mentioned(sql)
     read = _with_views(names)
     lake = Lake(settings)
-    if at is not None and at.tzinfo is None:
-        at = at.replace(tzinfo=UTC)
     try:
-        with _connect(lake, read, lake.published(at)) as connection:
+        with _connect(lake, read, lake.published(as_utc(at))) as connection:
             return connection.sql(sql).to_arrow_table()
     except (duckdb.Error, RuntimeError) as error:
         raise _translate(error, names) from error

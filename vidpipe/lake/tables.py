@@ -1,4 +1,4 @@
-"""The Iceberg tables: opening them as of the last publication, for Arrow, pandas and DuckDB."""
+"""The Iceberg tables: the lake that they are in, and what of it is published."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import functools
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -249,43 +249,9 @@ class Publication(NamedTuple):
     snapshots: dict[str, int]
 
 
-class PublishedTable:
-    """One table as of the last publication."""
-
-    def __init__(self, lake: Lake, name: str):
-        if name not in TABLES:
-            raise UsageError(_NO_TABLE.format(name, ", ".join(TABLES)))
-        self._lake = lake
-        self.name = name
-
-    def to_dataset(self, where: BooleanExpression | None = None) -> ds.Dataset:
-        """The table as a pyarrow dataset; see `Lake.dataset`."""
-        return self._lake.dataset(self.name, where=where)
-
-    def to_arrow(
-        self, columns: Iterable[str] | None = None, filter: ds.Expression | None = None
-    ) -> pa.Table:
-        """Reads rows into an Arrow table; columns and filter are pushed down to the files."""
-        return self.to_dataset().to_table(
-            columns=list(columns) if columns is not None else None, filter=filter
-        )
-
-    def to_pandas(self, columns: Iterable[str] | None = None, filter: ds.Expression | None = None):
-        """Reads rows into a pandas DataFrame."""
-        return self.to_arrow(columns, filter).to_pandas()
-
-
-def open_table(name: str, settings: Settings | None = None) -> PublishedTable:
-    """Opens a table for reading.
-
-    Raises:
-        UsageError: There is no such table.
-
-    Example:
-        >>> from vidpipe.lake import open_table
-        >>> open_table("labels").to_pandas(columns=["video_id", "label", "score"])
-    """
-    return PublishedTable(Lake(settings), name)
+def as_utc(at: datetime | None) -> datetime | None:
+    """Returns a time with its zone: UTC where it names none."""
+    return at.replace(tzinfo=UTC) if at is not None and at.tzinfo is None else at
 
 
 def _guarantee(name: str, file: DataFile, schema: Schema) -> pc.Expression:

@@ -206,7 +206,7 @@ def _own_videos(demo: Demo, videos: Path, labels: Path | None, seed: int) -> Non
     _show_results(demo, [("label", "attention", done["promote"])])
     _draw_sheet(demo, "label", own)
     demo.queries = (
-        "select source_uri, label, score from current_labels join current_videos using (video_id)"
+        "select source_uri, label, score from current_labels"
         f" where task = 'label' and {_is_in(own)}",
         *demo.queries[:2],
     )
@@ -351,10 +351,10 @@ def _show_results(demo: Demo, results: list[tuple]) -> None:
 def _draw_sheet(demo: Demo, task: str, own: str) -> None:
     rows = run_query(
         f"""
-        select l.video_id, v.source_uri, l.label, l.score, any_value(a.label) as truth
-        from current_labels l join current_videos v using (video_id) left join current_annotations a
+        select l.video_id, l.source_uri, l.label, l.score, any_value(a.label) as truth
+        from (from current_labels where task = '{task}' and {_is_in(own)}) l
+        left join current_annotations a
           on a.video_id = l.video_id and a.task = l.task and a.start_s is null
-        where l.task = '{task}' and {_is_in(own)}
         group by all order by l.video_id limit {STRIPS}
         """
     ).to_pylist()

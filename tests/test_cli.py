@@ -9,12 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 from click.testing import CliRunner
 
 from tests.servers import config_file
 from vidpipe.cli import cli
 from vidpipe.errors import EXIT_BAD_INPUT, EXIT_TEMPORARY, EXIT_USAGE
+from vidpipe.local.state import StackState
 
 LAKE = '[lake]\nuri = "s3://lake/cli"\n'
 
@@ -128,7 +130,40 @@ def test_a_stack_that_is_down_is_told_as_such(lake, tmp_path, command):
     config_file(lake, tmp_path / ".vidpipe" / "vidpipe.toml")
     exit_code, told = vidpipe(tmp_path, *command)
     assert exit_code == EXIT_TEMPORARY
-    assert told.startswith("vidpipe: No stack runs in ") and told.endswith("vidpipe up\n")
+    assert told.startswith("vidpipe: No stack was started in ") and told.endswith("vidpipe up\n")
+
+
+@pytest.mark.parametrize("command", [("tables",), ("models",), ("query", "select 1")])
+def test_elsewhere_the_variable_is_named(tmp_path, command):
+    exit_code, told = vidpipe(tmp_path, *command)
+    assert exit_code == EXIT_USAGE and told.count("\n") == 1
+    assert f"in {tmp_path} or above it" in told and "set VIDPIPE_CONFIG" in told
+
+
+def test_elsewhere_no_stack_runs_and_the_variable_is_named(tmp_path):
+    for command in (("status",), ("run", "ingest")):
+        exit_code, told = vidpipe(tmp_path, *command)
+        assert exit_code == EXIT_TEMPORARY and told.count("\n") == 1
+        assert f"No stack was started in {tmp_path}" in told and "set VIDPIPE_CONFIG" in told
+
+
+def test_commands_work_below_the_folder_of_the_stack(lake, tmp_path):
+    lake.create_tables()
+    (tmp_path / ".vidpipe").mkdir()
+    config = config_file(lake, tmp_path / ".vidpipe" / "vidpipe.toml")
+    below = tmp_path / "clips" / "new"
+    below.mkdir(parents=True)
+    me = psutil.Process()
+    running = {"s3": (me.pid, me.create_time())}
+    StackState((tmp_path / ".vidpipe").resolve(), processes=running).save()
+    assert vidpipe(below, "query", "select 1", "--format", "csv", "--output", "one.csv") == (0, "")
+    assert os.listdir(below) == ["one.csv"]
+    elsewhere = tmp_path.parent
+    assert vidpipe(elsewhere, "tables", VIDPIPE_CONFIG=str(config)) == (0, "")
+    StackState((tmp_path / ".vidpipe").resolve()).save()
+    for folder, environment in ((below, {}), (elsewhere, {"VIDPIPE_CONFIG": str(config)})):
+        exit_code, told = vidpipe(folder, "tables", **environment)
+        assert exit_code == EXIT_TEMPORARY and f"in {tmp_path / '.vidpipe'}." in told
 
 
 @pytest.mark.parametrize("command", ["tables", "changes"])

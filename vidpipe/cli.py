@@ -19,6 +19,7 @@ from typing import NoReturn
 
 import click
 
+from vidpipe.config import CONFIG_NAME, find_config, find_stack
 from vidpipe.datasets.formats import AUTO, NAMES
 from vidpipe.errors import EXIT_TEMPORARY, StoppedError, UsageError, VidpipeError
 from vidpipe.reasons import RETRY_REASONS
@@ -27,7 +28,6 @@ from vidpipe.stages.working import leave_word
 # Libraries are imported by the command that needs them: TensorFlow alone takes seconds.
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-ROOT = Path(".vidpipe")
 
 
 class _Sections(click.Group):
@@ -101,6 +101,8 @@ def _end(error: VidpipeError | StoppedError) -> NoReturn:
 def up(s3_port: int | None, mlflow_port: int | None, airflow_port: int | None) -> None:
     """Start S3, MLflow and Airflow on this machine, in .vidpipe/.
 
+    In a folder below one that has a .vidpipe, all commands are about that one, as git's are.
+
     \b
     Example:
         vidpipe up --airflow-port 8080
@@ -108,7 +110,8 @@ def up(s3_port: int | None, mlflow_port: int | None, airflow_port: int | None) -
     from vidpipe.local import stack
 
     chosen = {"s3": s3_port, "mlflow": mlflow_port, "airflow": airflow_port}
-    stack.up(ROOT, ports={name: port for name, port in chosen.items() if port}, echo=click.echo)
+    ports = {name: port for name, port in chosen.items() if port}
+    stack.up(find_stack(), ports=ports, echo=click.echo)
 
 
 @cli.command()
@@ -121,7 +124,7 @@ def down() -> None:
     """
     from vidpipe.local import stack
 
-    stack.down(ROOT, echo=click.echo)
+    stack.down(find_stack(), echo=click.echo)
 
 
 @cli.command()
@@ -136,7 +139,7 @@ def status() -> None:
     """
     from vidpipe.local import stack
 
-    sys.exit(0 if stack.print_status(ROOT) else 1)
+    sys.exit(0 if stack.print_status(find_stack()) else 1)
 
 
 @cli.command()
@@ -149,7 +152,7 @@ def doctor() -> None:
     """
     from vidpipe.local import stack
 
-    sys.exit(0 if stack.print_doctor(ROOT) else 1)
+    sys.exit(0 if stack.print_doctor(find_stack()) else 1)
 
 
 @cli.command()
@@ -178,7 +181,7 @@ def demo(videos: Path | None, labels: Path | None, clips: int, seed: int) -> Non
     """
     from vidpipe.local import demo as demonstration
 
-    demonstration.run(ROOT, videos=videos, labels=labels, clips=clips, seed=seed)
+    demonstration.run(find_stack(), videos=videos, labels=labels, clips=clips, seed=seed)
 
 
 # --- Working with it ---------------------------------------------------------------------------
@@ -204,9 +207,9 @@ def run(dag: str, params: tuple[str, ...], lists: bool) -> None:
     from vidpipe.local import airflow_api
 
     if lists:
-        airflow_api.print_params(dag)
+        airflow_api.print_params(dag, root=find_stack())
         return
-    state = airflow_api.run_dag(dag, params)
+    state = airflow_api.run_dag(dag, params, root=find_stack())
     sys.exit({"success": 0, airflow_api.ASKS: EXIT_TEMPORARY}.get(state, 1))
 
 
@@ -240,7 +243,7 @@ def retry(reasons: tuple[str, ...], videos: tuple[str, ...]) -> None:
     require_retries(list(reasons), list(videos))
     params = {"retry_reasons": reasons, "retry_videos": videos}
     given = [f"{name}={json.dumps(values)}" for name, values in params.items() if values]
-    state = airflow_api.run_dag("ingest", given)
+    state = airflow_api.run_dag("ingest", given, root=find_stack())
     sys.exit(0 if state == "success" else 1)
 
 
@@ -404,14 +407,12 @@ def rollback(task: str, why: str) -> None:
 
 def _require_parts(*parts: str) -> None:
     """Tells at once that a part is down, where the configuration is that of the embedded stack."""
-    from vidpipe.config import find_config
-
-    config = find_config()
-    if config is not None and config.resolve() == (ROOT / "vidpipe.toml").resolve():
+    config, root = find_config(), find_stack()
+    if config is not None and config.resolve() == (root / CONFIG_NAME).resolve():
         # Needs the extra [local], which images and clients of a cluster have not.
         from vidpipe.local.state import require_running
 
-        require_running(ROOT, *parts)
+        require_running(root, *parts)
 
 
 # --- Stages ------------------------------------------------------------------------------------

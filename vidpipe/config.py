@@ -1,8 +1,10 @@
 """Configuration: one TOML file, any value of which an environment variable may replace.
 
-The file is the one `VIDPIPE_CONFIG` names, else `.vidpipe/vidpipe.toml` (written by `vidpipe up`),
-else `vidpipe.toml`, each looked for in the current folder. The variable for `[s3] endpoint_url` is
-`VIDPIPE_S3_ENDPOINT_URL`, and so for every other value; lists are given separated by commas.
+The file is the one `VIDPIPE_CONFIG` names, else `.vidpipe/vidpipe.toml` (written by `vidpipe up`)
+or `vidpipe.toml` of the nearest folder that has one: the current folder or one above it, as git
+finds its repository. Files of other users are refused: whoever can write to a folder above must not
+choose the programs that run. The variable for `[s3] endpoint_url` is `VIDPIPE_S3_ENDPOINT_URL`, and
+so for every other value; lists are given separated by commas.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import dataclasses
 import functools
 import os
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +21,8 @@ from vidpipe.errors import UsageError
 
 _BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
 RUNTIMES = ("local", "kubernetes")
-CONFIG_FILES = (".vidpipe/vidpipe.toml", "vidpipe.toml")
+STACK_FOLDER = ".vidpipe"
+CONFIG_NAME = "vidpipe.toml"
 
 
 @dataclass(frozen=True)
@@ -222,14 +226,84 @@ def find_config() -> Path | None:
     """Returns the configuration file that applies, or None where there is none.
 
     Raises:
-        UsageError: `VIDPIPE_CONFIG` names a file that does not exist.
+        UsageError: `VIDPIPE_CONFIG` names a file that does not exist, or the nearest file belongs
+            to another user.
     """
+    if named := _named_config():
+        return named
+    for folder in _folders_upwards():
+        stack, file = folder / STACK_FOLDER, folder / CONFIG_NAME
+        if _is_own(stack) and (stack / CONFIG_NAME).is_file():
+            return stack / CONFIG_NAME
+        # Whoever stands in a folder of the team chose it.
+        if (folder == Path() or _is_own(file)) and file.is_file():
+            return file
+    return None
+
+
+def find_stack() -> Path:
+    """Returns the folder of the embedded stack, whether it exists or not.
+
+    It is the folder of the file that `VIDPIPE_CONFIG` names if that is a stack's, else the nearest
+    `.vidpipe` of the current folder and those above it, else `.vidpipe` in the current folder.
+
+    Raises:
+        UsageError: As `find_config`.
+    """
+    named = _named_config()
+    if named and named.name == CONFIG_NAME and named.absolute().parent.name == STACK_FOLDER:
+        return named.parent
+    stacks = (folder / STACK_FOLDER for folder in _folders_upwards())
+    return next((s for s in stacks if _is_own(s) and s.is_dir()), Path(STACK_FOLDER))
+
+
+def no_setting(problem: str, setting: str) -> str:
+    """Returns the message that a setting is missing: in which file, or that there is no file."""
+    if file := find_config():
+        return f"{problem}: {file} does not set {setting}. Add it, or start a stack: vidpipe up"
+    return (
+        f"{problem}: there is no {CONFIG_NAME} in {Path.cwd()} or above it. Change to the folder of"
+        f" your stack, set VIDPIPE_CONFIG to its {STACK_FOLDER}/{CONFIG_NAME}, or start one here:"
+        " vidpipe up"
+    )
+
+
+def _named_config() -> Path | None:
     named = os.environ.get("VIDPIPE_CONFIG")
-    if named:
-        if not Path(named).is_file():
-            raise UsageError(f"VIDPIPE_CONFIG names {named!r}, which is not a file.")
-        return Path(named)
-    return next((Path(name) for name in CONFIG_FILES if Path(name).is_file()), None)
+    if not named:
+        return None
+    if not Path(named).is_file():
+        raise UsageError(f"VIDPIPE_CONFIG names {named!r}, which is not a file.")
+    return Path(named)
+
+
+def _folders_upwards() -> Iterator[Path]:
+    """Yields the current folder and those above it, as far as they are on the same file system."""
+    try:
+        current = Path.cwd()
+    except FileNotFoundError as error:
+        raise UsageError("The current folder was deleted. Change to one that exists.") from error
+    yield Path()
+    device = current.stat().st_dev
+    for folder in current.parents:
+        if folder.stat().st_dev != device:
+            return
+        yield folder
+
+
+def _is_own(path: Path) -> bool:
+    """Whether a file or folder exists; one of another user is refused."""
+    try:
+        # Of a link, also the link: it may lead to any file of this user.
+        owners = {path.lstat().st_uid, path.stat().st_uid}
+    except OSError:
+        return False
+    if owners != {os.geteuid()}:
+        raise UsageError(
+            f"{path.absolute()} belongs to another user, who could choose what runs here. If you"
+            f" trust it, set VIDPIPE_CONFIG to its {CONFIG_NAME}."
+        )
+    return True
 
 
 @functools.cache

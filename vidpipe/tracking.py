@@ -40,7 +40,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
-from vidpipe.config import load_settings  # noqa: E402
+from vidpipe.config import load_settings, no_setting  # noqa: E402
 from vidpipe.errors import BadInputError, StoppedError, TemporaryError, UsageError  # noqa: E402
 
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -88,9 +88,7 @@ def connect() -> mlflow.MlflowClient:
     """
     uri = load_settings().mlflow.tracking_uri
     if not uri:
-        raise UsageError(
-            "No MLflow is configured. Start one with `vidpipe up`, or set [mlflow] tracking_uri."
-        )
+        raise UsageError(no_setting("No MLflow is configured", "[mlflow] tracking_uri"))
     mlflow.set_tracking_uri(uri)
     return mlflow.MlflowClient()
 

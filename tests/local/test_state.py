@@ -34,7 +34,10 @@ def test_damaged_state_says_what_to_do(tmp_path):
 
 
 def test_no_stack_is_one_clear_line(tmp_path):
-    with pytest.raises(TemporaryError, match="vidpipe up"):
+    with pytest.raises(TemporaryError, match="VIDPIPE_CONFIG.*vidpipe up$"):
+        load_running(tmp_path)
+    StackState(tmp_path.resolve()).save()
+    with pytest.raises(TemporaryError, match="No stack runs in .*vidpipe up$"):
         load_running(tmp_path)
 
 

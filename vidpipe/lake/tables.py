@@ -30,7 +30,7 @@ from pyiceberg.table import Table as IcebergTable
 from pyiceberg.table.name_mapping import MappedField, NameMapping
 from pyiceberg.transforms import DayTransform, IdentityTransform
 
-from vidpipe.config import Settings, load_settings
+from vidpipe.config import Settings, load_settings, no_setting
 from vidpipe.errors import TemporaryError, UsageError
 from vidpipe.lake import layout
 from vidpipe.lake.store import ObjectStore, open_store
@@ -53,10 +53,7 @@ class Lake:
     def __init__(self, settings: Settings | None = None):
         self.settings = settings or load_settings()
         if not (self.settings.lake.uri and self.settings.lake.catalog_uri):
-            raise UsageError(
-                "No lake is configured. Start one with `vidpipe up`, or set [lake] uri and"
-                " catalog_uri in vidpipe.toml."
-            )
+            raise UsageError(no_setting("No lake is configured", "[lake] uri and catalog_uri"))
         self.uri = self.settings.lake.uri
         # S3 servers other than Amazon's often know no trailing checksums; pyarrow's S3 takes this
         # from the environment only.

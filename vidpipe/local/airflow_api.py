@@ -26,7 +26,7 @@ from vidpipe.errors import TemporaryError, UsageError
 from vidpipe.lake.layout import make_run_key
 from vidpipe.lake.store import open_store
 from vidpipe.lake.usage import Ledger, spent
-from vidpipe.local.state import ROOT, load_running, require_running
+from vidpipe.local.state import load_running, require_running
 from vidpipe.stages.manifest import Progress, now, read_progress
 
 FINISHED = ("success", "failed")
@@ -246,7 +246,7 @@ class AirflowClient:
             ) from error
 
 
-def connect(root: Path = ROOT) -> AirflowClient:
+def connect(root: Path) -> AirflowClient:
     """A client of the embedded stack's Airflow.
 
     Raises:
@@ -260,7 +260,7 @@ def run_dag(
     dag_id: str,
     params: Iterable[str] = (),
     *,
-    root: Path = ROOT,
+    root: Path,
     console: Console | None = None,
 ) -> str:
     """Triggers a DAG in the running stack and shows its progress until it ends.
@@ -288,7 +288,7 @@ def run_dag(
     return watch(client, dag_id, run_id, console=console)
 
 
-def print_params(dag_id: str, *, root: Path = ROOT, console: Console | None = None) -> None:
+def print_params(dag_id: str, *, root: Path, console: Console | None = None) -> None:
     """Lists the parameters of a DAG in the running stack: names, defaults, and what they mean.
 
     Raises:

@@ -34,7 +34,7 @@ from vidpipe.local.parts import (
     parts,
     write_files,
 )
-from vidpipe.local.state import ROOT, SERVERS, StackState, free_ports, is_free, load_running
+from vidpipe.local.state import SERVERS, StackState, free_ports, is_free, load_running
 from vidpipe.stages.backlog import ingest_backlog, label_backlog
 
 DAGS_FOLDER = CHECKOUT / "dags"
@@ -53,7 +53,7 @@ Echo = Callable[[str], object]
 
 
 def up(
-    root: Path = ROOT,
+    root: Path,
     *,
     ports: dict[str, int] | None = None,
     dags_folder: Path = DAGS_FOLDER,
@@ -259,7 +259,7 @@ def _locked(root: Path) -> Iterator[None]:
 # --- Stopping ------------------------------------------------------------------------------------
 
 
-def down(root: Path = ROOT, *, echo: Echo = print) -> None:
+def down(root: Path, *, echo: Echo = print) -> None:
     """Stops all processes of the stack; the data, ports and passwords stay.
 
     Works also where the folder is damaged or deleted: what belongs to the stack carries its mark.
@@ -276,7 +276,7 @@ def down(root: Path = ROOT, *, echo: Echo = print) -> None:
             state.processes.clear()
             state.save()
     seconds = time.monotonic() - began
-    echo(f"Stopped after {seconds:.0f} s." if ended else "Nothing runs.")
+    echo(f"Stopped after {seconds:.0f} s." if ended else f"Nothing runs in {root.resolve()}.")
 
 
 # --- Watching ------------------------------------------------------------------------------------
@@ -300,7 +300,7 @@ class PartStatus:
     memory_bytes: int
 
 
-def status(root: Path = ROOT) -> list[PartStatus]:
+def status(root: Path) -> list[PartStatus]:
     """The parts of the stack, all of them `stopped` where none was started."""
     state = StackState.load(root)
     if state is None:
@@ -322,7 +322,7 @@ def status(root: Path = ROOT) -> list[PartStatus]:
     return rows
 
 
-def print_status(root: Path = ROOT, console: Console | None = None) -> bool:
+def print_status(root: Path, console: Console | None = None) -> bool:
     """Shows the parts of the stack, and on a terminal the password.
 
     Returns:
@@ -382,7 +382,7 @@ class Check:
     found: str
 
 
-def doctor(root: Path = ROOT) -> list[Check]:
+def doctor(root: Path) -> list[Check]:
     """Looks for what commonly keeps the stack and the stages from working."""
     checks = [_check_python(), _check_config(), _check_ffmpeg()]
     for program in ("rclone", "mlflow", "airflow"):
@@ -408,7 +408,7 @@ def doctor(root: Path = ROOT) -> list[Check]:
     return [*checks, *_check_parts(root), *_check_services(root)]
 
 
-def print_doctor(root: Path = ROOT, console: Console | None = None) -> bool:
+def print_doctor(root: Path, console: Console | None = None) -> bool:
     """Shows what `doctor` found.
 
     Returns:

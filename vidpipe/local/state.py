@@ -14,7 +14,6 @@ from pathlib import Path
 from vidpipe.errors import TemporaryError, UsageError
 from vidpipe.local import processes
 
-ROOT = Path(".vidpipe")
 HOST = "127.0.0.1"
 SERVERS = ("s3", "mlflow", "airflow")
 
@@ -72,19 +71,24 @@ class StackState:
         return f"http://{HOST}:{self.ports[server]}"
 
 
-def load_running(root: Path = ROOT) -> StackState:
+def load_running(root: Path) -> StackState:
     """The state of a stack that was started and not stopped.
 
     Raises:
         TemporaryError: There is none in `root`.
     """
     state = StackState.load(root)
-    if state is None or not state.processes:
+    if state is None:
+        raise TemporaryError(
+            f"No stack was started in {root.resolve()}. If yours is elsewhere, change to its folder"
+            " or set VIDPIPE_CONFIG to its .vidpipe/vidpipe.toml. Else start one here: vidpipe up"
+        )
+    if not state.processes:
         raise TemporaryError(f"No stack runs in {root.resolve()}. Start it: vidpipe up")
     return state
 
 
-def require_running(root: Path = ROOT, *parts: str) -> None:
+def require_running(root: Path, *parts: str) -> None:
     """Tells at once that parts do not run, where whoever asks them would have to wait to learn it.
 
     Args:

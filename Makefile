@@ -21,6 +21,7 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(STAMP)  ## the whole loop, from videos to labels; VIDEOS=folder LABELS=file.csv SEED=number
+	@mkdir -p -m 700 .vidpipe
 	@$(BIN)/vidpipe demo $(if $(VIDEOS),--videos "$(VIDEOS)") $(if $(LABELS),--labels "$(LABELS)") \
 		$(if $(SEED),--seed "$(SEED)")
 
@@ -46,7 +47,9 @@ lock: $(STAMP)  ## renew constraints.txt: the newest versions that go together
 		--python-version 3.11 --extra dev --extra worker-gpu --custom-compile-command "make lock" \
 		--output-file constraints.txt setup.cfg
 
+# A checkout has a stack of its own, also where a folder above it has one.
 up: $(STAMP)  ## start the stack: S3, MLflow, Airflow
+	@mkdir -p -m 700 .vidpipe
 	@$(BIN)/vidpipe up
 
 down: $(STAMP)  ## stop the stack

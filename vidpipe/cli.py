@@ -276,6 +276,9 @@ def tables() -> None:
 def query(sql: str, output_format: str, output: Path | None, at: str | None) -> None:
     """Ask the tables in SQL (DuckDB's), read-only.
 
+    On a terminal, ids and numbers are shortened, work_key and run_key are shown if the statement
+    names them, and rows that are too wide become a block each. Pipes and files have everything.
+
     \b
     Example:
         vidpipe query "select label, count(*) from current_labels group by 1"
@@ -286,13 +289,15 @@ def query(sql: str, output_format: str, output: Path | None, at: str | None) -> 
 
     at_time = parse_time(at) if at else None
     _require_parts("s3")
-    write_result(run_query(sql, at=at_time), output_format, output)
+    write_result(run_query(sql, at=at_time), output_format, output, sql=sql)
 
 
 @cli.command()
 @click.option("--since", default="yesterday", show_default=True, help="yesterday, 3 days ago, …")
 def changes(since: str) -> None:
     """Tell what is new, gone, flipped, quarantined and promoted.
+
+    New videos and gone sources are counted by folder, then the first of them are named.
 
     \b
     Example:

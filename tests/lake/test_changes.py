@@ -122,6 +122,24 @@ def test_it_is_printed_with_headings(changed, capsys):
         assert words in out
 
 
+def test_folders_are_counted_before_names(lake, capsys):
+    videos = [
+        {"video_id": f"{folder}{n}", "source_uri": f"s3://b/{folder}/{n}.mp4"}
+        for folder, count in (("new", 25), ("old", 2))
+        for n in range(count)
+    ]
+    publish_rows(lake, "r1", "extract", {"videos": videos})
+    print_changes("2026-01-01", lake.settings)
+    _, heading, *lines = filter(None, capsys.readouterr().out.splitlines())
+    assert heading == "New videos (27)"
+    assert [line.split() for line in lines[:3]] == [
+        ["folder", "count"],
+        ["s3://b/new/", "25"],
+        ["s3://b/old/", "2"],
+    ]
+    assert lines[3].split()[0] == "source_uri" and lines[-1] == "… and 7 more"
+
+
 def test_nothing_changed(lake, capsys):
     print_changes("today", lake.settings)
     publish_rows(lake, "r1", "label", {"labels": [_label("a", "1", "up")]})

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import fcntl
+import hashlib
 import io
 import json
 import math
 import os
 import pty
+import re
+import struct
+import sys
+import termios
+import threading
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
@@ -19,6 +26,7 @@ import pytest
 from tests.lake.rows import publish_rows
 from vidpipe.errors import UsageError
 from vidpipe.lake.results import print_tables, write_result
+from vidpipe.lake.terminal import shorten, show_on_terminal
 
 RESULT = pa.table(
     {
@@ -74,19 +82,118 @@ def test_a_piped_table_is_plain_and_whole(capsys):
     assert "\x1b" not in out and "\u202e" not in out and r"\x1b[31m[red]\u202e" in out
 
 
-def test_in_a_terminal_a_table_is_framed():
+def on_terminal(show, *arguments, columns=80, **options):
+    """What a function prints on a terminal, without colors."""
     leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    chunks = []
+
+    def read():
+        # Linux ends a terminal with EIO, others with nothing to read.
+        with contextlib.suppress(OSError):
+            while chunk := os.read(leader, 100_000):
+                chunks.append(chunk)
+
+    reader = threading.Thread(target=read)
+    reader.start()
     with os.fdopen(follower, "w") as terminal, pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.stdout", terminal)
-        write_result(RESULT.select(["name", "score"]), "table")
-    out = b""
-    # Linux ends a terminal with EIO, others with nothing to read.
-    with contextlib.suppress(OSError):
-        while chunk := os.read(leader, 100_000):
-            out += chunk
+        patch.setenv("COLUMNS", str(columns))
+        show(*arguments, **options)
+    reader.join()
     os.close(leader)
-    out = out.decode()
+    text = b"".join(chunks).decode().replace("\r\n", "\n")
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)
+
+
+IDS = [hashlib.sha256(str(n).encode()).hexdigest() for n in range(10)]
+LABELS = pa.table(
+    {
+        "source_uri": [f"s3://videos/clips/clip-{n}.mp4" for n in range(10)],
+        "in_bucket": [True] * 10,
+        "task": ["motion"] * 10,
+        "video_id": IDS,
+        "start_s": [0.0] * 10,
+        "end_s": [2.0] * 10,
+        "label": ["left"] * 10,
+        "score": [0.987123456] * 10,
+        "accepted": [True] * 10,
+        "model": ["vidpipe-motion"] * 10,
+        "model_version": ["3"] * 10,
+        "labelled_at": pa.array(
+            [datetime(2026, 1, 31, 12, 0, 0, 5)] * 10, pa.timestamp("us", "UTC")
+        ),
+        "work_key": [id[:32] for id in IDS],
+        "run_key": ["vidpipe-label_nightly-1"] * 10,
+    }
+)
+
+
+def test_on_a_terminal_rows_that_fit_are_a_table():
+    out = on_terminal(write_result, RESULT.select(["name", "score"]), "table")
     assert "─" in out and "3 rows" in out and r"\x1b[31m[red]" in out
+
+
+def test_on_a_terminal_rows_that_are_too_wide_are_blocks():
+    out = on_terminal(write_result, LABELS, "table", sql="select * from current_labels")
+    lines = out.splitlines()
+    # It was 169 lines, of ids that were folded.
+    assert len(lines) <= 82 and all(len(line) <= 80 for line in lines)
+    assert f"video_id       {IDS[3][:12]} " in out and IDS[3][:13] not in out
+    assert "0.987 " in out and "0.9871" not in out and "2026-01-31 12:00:00" in out
+    assert "vidpipe-label_nightly-1" not in out and IDS[3][:32] not in out
+    assert lines[-2].startswith("10 rows. Left out: work_key, run_key. Ids are cut")
+    assert lines[-1].startswith("Everything: --format csv")
+    wide = on_terminal(write_result, LABELS, "table", sql="from current_labels", columns=200)
+    assert len(wide.splitlines()) == 14
+
+
+def test_on_a_terminal_a_column_that_the_statement_names_is_shown():
+    sql = "select label, RUN_KEY from current_labels"
+    out = on_terminal(write_result, LABELS.select(["label", "run_key"]), "table", sql=sql)
+    assert "vidpipe-label_nightly-1" in out and out.splitlines()[-1] == "10 rows."
+    only = on_terminal(write_result, LABELS.select(["run_key"]), "table", sql="from runs")
+    assert "vidpipe-label_nightly-1" in only
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0.5, "0.5"),
+        (1234.56789, "1234.568"),
+        (0.000123456, "0.000123"),
+        (0.0999999, "0.1"),
+        (-1e-12, "-1e-12"),
+        (1e300, "1e+300"),
+        (0.0, "0.0"),
+        (math.nan, "nan"),
+        (True, "true"),
+        (12, "12"),
+        (IDS[0], IDS[0][:12]),
+        (f"motion/{IDS[0]}", f"motion/{IDS[0][:12]}"),
+        (f"s3://videos/{IDS[0]}", f"s3://videos/{IDS[0]}"),
+        (f"s3://videos/a.mp4@{IDS[0][:32]}", f"s3://videos/a.mp4@{IDS[0][:32]}"),
+        ("decade", "decade"),
+        (b"123", "<3 bytes>"),
+        ([0.5, None], "[0.5, null]"),
+        ([date(2026, 1, 31)], '["2026-01-31"]'),
+        ("a\x1b[31m", r"a\x1b[31m"),
+    ],
+)
+def test_values_are_shortened(value, shown):
+    assert shorten(value) == shown
+
+
+def test_long_and_wide_values_are_whole_in_a_block():
+    rows = [["ジャンプ" * 30, "x" * 300, None, "short"]]
+    out = on_terminal(lambda: show_on_terminal(["a", "b", "c", "d"], rows, sys.stdout), columns=60)
+    text = out.replace("\n", "")
+    assert "ジャンプ" * 30 in text and "x" * 300 in text and "short" in text
+
+
+def test_no_rows_on_a_terminal_are_told():
+    out = on_terminal(write_result, LABELS.slice(0, 0), "table", columns=250)
+    assert "source_uri" in out and "0 rows" in out
 
 
 @pytest.mark.parametrize("output_format", ["table", "csv", "json"])

@@ -7,6 +7,8 @@ what held before is what the tables say without the rows of the runs published s
 
 from __future__ import annotations
 
+import collections
+import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -16,6 +18,7 @@ from vidpipe.config import Settings
 from vidpipe.lake.query import run_query
 from vidpipe.lake.results import show_rows
 from vidpipe.lake.tables import Lake
+from vidpipe.lake.terminal import show_on_terminal
 from vidpipe.lake.times import parse_time
 from vidpipe.lake.views import VIEWS
 
@@ -131,7 +134,27 @@ def print_changes(since: str, settings: Settings | None = None) -> None:
     for title, rows in changes.sections.items():
         if rows.num_rows:
             print(f"\n{title} ({rows.num_rows})")
-            shown = rows.slice(0, ROWS_SHOWN)
-            show_rows(shown.column_names, (row.values() for row in shown.to_pylist()))
-            if rows.num_rows > ROWS_SHOWN:
-                print(f"… and {rows.num_rows - ROWS_SHOWN} more")
+            if rows.num_rows > 1 and "source_uri" in rows.column_names:
+                _print_folders(rows["source_uri"].to_pylist())
+                print()
+            _print_rows(rows)
+
+
+def _print_folders(uris: list[str]) -> None:
+    counts = collections.Counter(f"{uri.rpartition('/')[0]}/" for uri in uris)
+    _print_rows(pa.table([*zip(*counts.most_common(), strict=True)], ["folder", "count"]))
+
+
+def _print_rows(rows: pa.Table) -> None:
+    """Prints the first rows, without ids where a person reads them beside names."""
+    shown = rows.slice(0, ROWS_SHOWN)
+    if sys.stdout.isatty():
+        if "source_uri" in shown.column_names and "video_id" in shown.column_names:
+            shown = shown.drop_columns("video_id")
+        show_on_terminal(
+            shown.column_names, (list(row.values()) for row in shown.to_pylist()), sys.stdout
+        )
+    else:
+        show_rows(shown.column_names, (row.values() for row in shown.to_pylist()))
+    if rows.num_rows > ROWS_SHOWN:
+        print(f"… and {rows.num_rows - ROWS_SHOWN} more")

@@ -7,6 +7,7 @@ import csv
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from datetime import date, datetime, time
@@ -25,22 +26,29 @@ import rich.text
 from vidpipe.config import Settings
 from vidpipe.errors import UsageError
 from vidpipe.lake.query import list_tables
+from vidpipe.lake.terminal import show_on_terminal
 from vidpipe.text import printable
 
+# How a row came about, which a person seldom asks.
+BOOKKEEPING = ("work_key", "run_key")
 _BATCH_ROWS = 1_000
 _UNLIMITED = 1_000_000
 
 
-def write_result(result: pa.Table, output_format: str, output: Path | None = None) -> None:
+def write_result(
+    result: pa.Table, output_format: str, output: Path | None = None, *, sql: str = ""
+) -> None:
     """Writes the result of a query.
 
-    Binary values are shown as their size, except in Parquet; times are ISO 8601.
+    Binary values are shown as their size, except in Parquet; times are ISO 8601. On a terminal,
+    values are shortened, and the columns `BOOKKEEPING` are left out.
 
     Args:
         result: What `run_query` returned.
-        output_format: table (framed in a terminal, plain columns elsewhere), csv, json (an object
-            a line) or parquet.
+        output_format: table (for people in a terminal, plain columns elsewhere), csv, json (an
+            object a line) or parquet.
         output: A file, which appears when it is complete; None: standard output.
+        sql: The statement: a column of `BOOKKEEPING` that it names is not left out.
 
     Raises:
         UsageError: The file cannot be written, or Parquet has none.
@@ -50,6 +58,9 @@ def write_result(result: pa.Table, output_format: str, output: Path | None = Non
             raise UsageError("Parquet needs a file: add --output FILE.parquet.")
         with _complete(output) as path:
             pq.write_table(result, path, compression="zstd")
+        return
+    if output is None and output_format == "table" and sys.stdout.isatty():
+        _show_result(result, sql)
         return
     write = {"table": _write_table, "csv": _write_csv, "json": _write_json}[output_format]
     if output is None:
@@ -108,11 +119,32 @@ def print_tables(settings: Settings | None = None) -> None:
     )
 
 
+def _show_result(result: pa.Table, sql: str) -> None:
+    hidden = [
+        name
+        for name in BOOKKEEPING
+        if name in result.column_names and not re.search(rf"\b{name}\b", sql, re.IGNORECASE)
+    ]
+    shown = result.drop_columns(hidden) if len(hidden) < result.num_columns else result
+    cut = show_on_terminal(shown.column_names, _rows(shown), sys.stdout)
+    notes = [
+        *([f"Left out: {', '.join(hidden)}."] if hidden else []),
+        *(["Ids are cut: find one by like '…%'."] if cut else []),
+    ]
+    print(" ".join([f"{_count(result)}.", *notes]))
+    if notes:
+        print("Everything: --format csv, or --output FILE.")
+
+
+def _count(result: pa.Table) -> str:
+    return f"{result.num_rows} row{'' if result.num_rows == 1 else 's'}"
+
+
 def _write_table(result: pa.Table, file: TextIO) -> None:
     show_rows(result.column_names, _rows(result), file)
     # In a pipe the rows speak for themselves; that there are none looks as if something were lost.
-    if file.isatty() or not result.num_rows:
-        print(f"{result.num_rows} row{'' if result.num_rows == 1 else 's'}", file=file)
+    if not result.num_rows:
+        print(_count(result), file=file)
 
 
 def _write_csv(result: pa.Table, file: TextIO) -> None:

@@ -7,22 +7,27 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import json
 import os
 import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from logging import Logger
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from tests import pretend_stage
 from vidpipe.config import Settings, load_settings
 from vidpipe.lake.tables import Lake
+from vidpipe.orchestration.last_words import LastWords
+from vidpipe.orchestration.local_process import LocalProcess
 
 TESTS = Path(__file__).parent
 DAGS = TESTS.parent / "dags"
@@ -130,6 +135,7 @@ class PretendStages:
 
     def __init__(self, folder: Path):
         self.folder = folder
+        folder.mkdir()
         (folder / "calls.jsonl").touch()
         self.told: dict[str, Any] = {}
         self.tell()
@@ -154,13 +160,32 @@ class PretendStages:
 def stages(
     configured: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[PretendStages]:
-    """Stages that do what the test says, in place of the real ones."""
-    folder = tmp_path / "pretend"
-    folder.mkdir()
-    python = folder / "python"
-    command = shlex.join([sys.executable, str(TESTS / "pretend_stage.py")])
+    """Stages that do what the test says, in place of the real ones; within this process."""
+    pretended = PretendStages(tmp_path / "pretend")
+
+    def run(_: LocalProcess, arguments: Sequence[str], log: Logger) -> tuple[int, str]:
+        with contextlib.redirect_stdout(io.StringIO()) as said:
+            exit_code = pretend_stage.run(pretended.folder, arguments)
+        last = LastWords()
+        for line in said.getvalue().splitlines():
+            log.info("%s", line)
+            last.add(line)
+        return exit_code, str(last)
+
+    monkeypatch.setattr(LocalProcess, "run", run)
+    yield pretended
+
+
+@pytest.fixture
+def stage_processes(
+    configured: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[PretendStages]:
+    """As `stages`, each in a process of its own, as the real ones are."""
+    pretended = PretendStages(tmp_path / "pretend")
+    python = pretended.folder / "python"
+    command = shlex.join([sys.executable, pretend_stage.__file__])
     python.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
     python.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(python))
-    monkeypatch.setenv("PRETEND_FOLDER", str(folder))
-    yield PretendStages(folder)
+    monkeypatch.setenv("PRETEND_FOLDER", str(pretended.folder))
+    yield pretended

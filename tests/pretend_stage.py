@@ -1,4 +1,4 @@
-"""Stands in for `python -m vidpipe STAGE …`: does what a script says, and tells what it was given.
+"""Stands in for `vidpipe STAGE …`: does what a script says, and tells what it was given.
 
 The script is a JSON file: for a stage, or for `STAGE/SHARD`, how to end (`exits`: one code a call,
 the last for all further ones), what to say, what result to report, how many shards to plan, which
@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from vidpipe.config import load_settings
@@ -24,9 +25,14 @@ from vidpipe.stages.manifest import Manifest, Report, now
 from vidpipe.version import code_version
 
 
-def main() -> None:
-    folder = Path(os.environ["PRETEND_FOLDER"])
-    stage, option, value, *rest = sys.argv[3:]
+def run(folder: Path, arguments: Sequence[str]) -> int:
+    """Does what the script in a folder says of a stage; returns how it ends.
+
+    Args:
+        folder: Where the script is, and the file that calls are added to.
+        arguments: What follows `vidpipe`.
+    """
+    stage, option, value, *rest = arguments
     settings = load_settings()
     store = open_store(settings)
     if option == "--shard":
@@ -53,7 +59,7 @@ def main() -> None:
     code = exits[min(len(before), len(exits) - 1)]
     if code == 0:
         _report(manifest, store, settings.lake.uri, told)
-    sys.exit(code)
+    return code
 
 
 def _leave_child(folder: Path) -> None:
@@ -88,4 +94,5 @@ def _report(manifest: Manifest, store, lake_uri: str, told: dict) -> None:
     store.put_json(uri, dataclasses.asdict(report))
 
 
-main()
+if __name__ == "__main__":
+    sys.exit(run(Path(os.environ["PRETEND_FOLDER"]), sys.argv[3:]))  # python -m vidpipe …

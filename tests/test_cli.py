@@ -102,7 +102,7 @@ def test_numbers_of_the_demo_are_checked_before_anything_starts(tmp_path, argume
 
 
 def test_query_takes_times_as_changes_does(lake, tmp_path):
-    lake.create_tables()
+    lake.iceberg("outcomes")
     config_file(lake, tmp_path / "vidpipe.toml")
     for when in ("yesterday", "2 hours ago", "2026-01-31T18:00Z"):
         assert vidpipe(tmp_path, "query", "select 1", "--at", when) == (0, "")
@@ -168,7 +168,7 @@ def test_commands_work_below_the_folder_of_the_stack(lake, tmp_path):
 
 @pytest.mark.parametrize("command", ["tables", "changes"])
 def test_a_store_that_is_away_is_one_line(lake, tmp_path, command):
-    lake.create_tables()
+    lake.iceberg("outcomes")
     config_file(lake, tmp_path / "vidpipe.toml")
     exit_code, told = vidpipe(tmp_path, command, VIDPIPE_S3_ENDPOINT_URL="http://127.0.0.1:9")
     assert exit_code == EXIT_TEMPORARY
@@ -177,7 +177,7 @@ def test_a_store_that_is_away_is_one_line(lake, tmp_path, command):
 
 @pytest.mark.parametrize("arguments", [("tables",), ("query", "from sources"), ("changes",)])
 def test_a_wrong_key_is_told_as_such(lake, tmp_path, arguments):
-    lake.create_tables()
+    lake.iceberg("outcomes")
     config_file(lake, tmp_path / "vidpipe.toml")
     exit_code, told = vidpipe(tmp_path, *arguments, VIDPIPE_S3_SECRET_ACCESS_KEY="wrong")
     assert exit_code == EXIT_USAGE

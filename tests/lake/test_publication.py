@@ -11,7 +11,7 @@ import pytest
 from tests.runs import label_rows, rows
 from vidpipe.config import Settings
 from vidpipe.lake import publication
-from vidpipe.lake.tables import Lake
+from vidpipe.lake.tables import NAMESPACE, Lake
 
 # As long and as alike as the run keys of Airflow's runs.
 RUN = "vidpipe.label_nightly.manual__2026-11-22T22-33-39"
@@ -38,6 +38,14 @@ def test_publishing_twice_changes_nothing(lake):
         publication.publish(lake, uri)
         assert sorted(published_videos(lake)) == ["a", "b"]
         assert len(rows(lake, "outcomes")) == 2
+
+
+def test_a_table_is_created_with_its_first_rows(lake):
+    assert lake.published() == {}
+    publication.publish(lake, label_rows(lake, f"{RUN}.one", ["a"]))
+    there = {name for _, name in lake.catalog.list_tables(NAMESPACE)}
+    assert there == lake.published().keys() == {"labels", "outcomes"}
+    assert lake.dataset("reviews").count_rows() == lake.dataset_now("reviews").count_rows() == 0
 
 
 def test_work_that_another_run_published_meanwhile_is_left_out(lake):

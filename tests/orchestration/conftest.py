@@ -1,3 +1,3 @@
 """Fixtures of the tests that run Airflow."""
 
-from tests.airflow_runs import airflow_home, configured, stages  # noqa: F401
+from tests.airflow_runs import airflow_home, configured, stage_processes, stages  # noqa: F401

@@ -62,9 +62,9 @@ def test_exit_code_decides(airflow_home: Path, stages: PretendStages):
 
 
 def test_why_a_shard_failed_is_left_for_the_audit(
-    airflow_home: Path, stages: PretendStages, configured: Lake
+    airflow_home: Path, stage_processes: PretendStages, configured: Lake
 ):
-    stages.tell(
+    stage_processes.tell(
         discover={"shards": ["extract", "extract"]},
         **{
             "extract/00000": {"exits": [65], "say": "vidpipe: No disk is left."},
@@ -87,14 +87,14 @@ def test_why_a_shard_failed_is_left_for_the_audit(
     assert find_report(store, configured.uri, shards[1])
 
 
-def test_stop_leaves_no_process(airflow_home: Path, stages: PretendStages):
-    stages.tell(discover={"shards": ["extract"]}, extract={"stopped": True})
+def test_stop_leaves_no_process(airflow_home: Path, stage_processes: PretendStages):
+    stage_processes.tell(discover={"shards": ["extract"]}, extract={"stopped": True})
 
     run = run_dag(airflow_home, "probe")
 
     assert run.tasks["work[0]"] == "failed"
-    wait_for_end(stages.calls[-1]["pid"])
-    wait_for_end(stages.child)
+    wait_for_end(stage_processes.calls[-1]["pid"])
+    wait_for_end(stage_processes.child)
 
 
 def test_real_stage_is_run_and_its_report_found(airflow_home: Path, configured: Lake):

@@ -123,14 +123,16 @@ def _roll_forward(lake: Lake, publication_uri: str) -> None:
         outcomes = lake.iceberg("outcomes")
         if _under_way(outcomes) != publication_uri:
             return  # somebody else rolled it forward meanwhile
-        current = {name: lake.iceberg(name).current_snapshot() for name in TABLES}
-        del current["outcomes"]
-        properties = {
-            PUBLISHED: run_key,
-            SNAPSHOTS: json.dumps({n: s.snapshot_id for n, s in current.items() if s}),
-        }
+        properties = {PUBLISHED: run_key, SNAPSHOTS: json.dumps(_snapshots(lake))}
         if commits(lambda: _add_files(outcomes, of_outcomes, properties)):  # noqa: B023
             return
+
+
+def _snapshots(lake: Lake) -> dict[str, int]:
+    """What the other tables are at; those that are not there, or are empty, are left out."""
+    tables = {name: lake.find_iceberg(name) for name in TABLES if name != "outcomes"}
+    current = {name: table.current_snapshot() for name, table in tables.items() if table}
+    return {name: snapshot.snapshot_id for name, snapshot in current.items() if snapshot}
 
 
 def _add_rows(

@@ -18,7 +18,6 @@ from pyiceberg.catalog import Catalog, load_catalog
 from pyiceberg.conversions import from_bytes
 from pyiceberg.exceptions import (
     CommitFailedException,
-    NamespaceAlreadyExistsError,
     NoSuchTableError,
 )
 from pyiceberg.expressions import AlwaysTrue, BooleanExpression
@@ -97,33 +96,18 @@ class Lake:
             request_timeout=60,
         )
 
-    def create_tables(self) -> None:
-        """Creates the tables that do not exist; harmless when they do."""
-        try:
-            self.catalog.create_namespace(NAMESPACE)
-        except NamespaceAlreadyExistsError:
-            pass
-        for name, spec in TABLES.items():
-            self.catalog.create_table_if_not_exists(
-                f"{NAMESPACE}.{name}",
-                schema=_iceberg_schema(spec),
-                location=layout.table_uri(self.uri, name),
-                partition_spec=_partition_spec(spec),
-                properties={
-                    # vidpipe retries by itself: pyiceberg's retry skips the check for
-                    # files that are in the table already.
-                    "commit.retry.num-retries": "0",
-                    # Cut off after 16 characters, as they are otherwise, run keys look alike.
-                    "write.metadata.metrics.column.run_key": "full",
-                    "write.metadata.delete-after-commit.enabled": "true",
-                    "write.metadata.previous-versions-max": "100",
-                },
-            )
-
     def iceberg(self, name: str) -> IcebergTable:
         """Loads a table as it is now, publications under way included; for writers.
 
-        In a new lake the tables are created; in one of an older version they get the new columns.
+        One that is not there yet is created; one of an older version gets the new columns.
+
+        Raises:
+            UsageError: There is no such table.
+        """
+        return self.find_iceberg(name) or self._create(name)
+
+    def find_iceberg(self, name: str) -> IcebergTable | None:
+        """As `iceberg`, but None where nothing was ever written to the table.
 
         Raises:
             UsageError: There is no such table.
@@ -133,8 +117,7 @@ class Lake:
         try:
             table = self.catalog.load_table(f"{NAMESPACE}.{name}")
         except NoSuchTableError:
-            self.create_tables()
-            table = self.catalog.load_table(f"{NAMESPACE}.{name}")
+            return None
         spec = TABLES[name]
         if not {*spec.schema.names} <= {*table.schema().column_names}:
             # Two that do so at once make the same of it; the second finds it done.
@@ -142,6 +125,25 @@ class Lake:
                 update.union_by_name(_iceberg_schema(spec))
             table.refresh()
         return table
+
+    def _create(self, name: str) -> IcebergTable:
+        spec = TABLES[name]
+        self.catalog.create_namespace_if_not_exists(NAMESPACE)
+        return self.catalog.create_table_if_not_exists(
+            f"{NAMESPACE}.{name}",
+            schema=_iceberg_schema(spec),
+            location=layout.table_uri(self.uri, name),
+            partition_spec=_partition_spec(spec),
+            properties={
+                # vidpipe retries by itself: pyiceberg's retry skips the check for
+                # files that are in the table already.
+                "commit.retry.num-retries": "0",
+                # Cut off after 16 characters, as they are otherwise, run keys look alike.
+                "write.metadata.metrics.column.run_key": "full",
+                "write.metadata.delete-after-commit.enabled": "true",
+                "write.metadata.previous-versions-max": "100",
+            },
+        )
 
     def publications(self) -> Iterator[Publication]:
         """Yields the publications that the history still holds, newest first."""
@@ -212,8 +214,8 @@ class Lake:
 
     def dataset_now(self, name: str) -> ds.Dataset:
         """Opens a table as it is now, publications under way included; for writers."""
-        table = self.iceberg(name)
-        if (snapshot := table.current_snapshot()) is None:
+        table = self.find_iceberg(name)
+        if table is None or (snapshot := table.current_snapshot()) is None:
             return ds.dataset(TABLES[name].schema.empty_table())
         return self._open(table, name, snapshot.snapshot_id)
 

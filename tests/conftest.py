@@ -28,8 +28,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--run-slow", action="store_true", help="run the tests that take minutes")
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m "not long"` chooses
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     items.sort(key=_turn)
+    for item in items:
+        if "stack" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.long)
     if not config.getoption("--run-slow"):
         for item in items:
             if "slow" in item.keywords:
@@ -91,7 +95,7 @@ def _stack_of_module(
 def stack(
     _stack_of_module: RunningStack, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[RunningStack]:
-    """The running stack, with this process configured to use it."""
+    """The running stack, with this process configured to use it; who asks for it is `long`."""
     from vidpipe.config import load_settings
 
     monkeypatch.setenv("VIDPIPE_CONFIG", str(_stack_of_module.root / "vidpipe.toml"))

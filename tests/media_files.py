@@ -21,7 +21,7 @@ def run_ffmpeg(*arguments: str | Path) -> None:
     subprocess.run(
         [ffmpeg_path(), "-nostdin", "-loglevel", "error", "-y", *map(str, arguments)],
         check=True,
-        timeout=120,
+        timeout=600,
     )
 
 

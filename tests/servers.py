@@ -67,7 +67,7 @@ class S3Server:
             },
             stderr=subprocess.DEVNULL,
         )
-        wait_for_port(self.host, self.port, within_s=10)
+        wait_for_port(self.host, self.port, within_s=120)
 
     def stop(self) -> None:
         """Ends it."""

@@ -24,6 +24,9 @@ from vidpipe.stages.by_hand import upload_annotations
 PREFIX = "servers-gone/"
 
 
+pytestmark = pytest.mark.long
+
+
 @pytest.fixture(scope="module")
 def media(tmp_path_factory: pytest.TempPathFactory) -> DemoData:
     return make_demo_videos(tmp_path_factory.mktemp("gone"), clips=12, seed=5)

@@ -112,6 +112,7 @@ def test_all_copies_of_a_scene_come_together(scenes):
         assert one.split()[0] == other.split()[0]
 
 
+@pytest.mark.long
 def test_demo_clips_are_different_though_they_look_alike(tmp_path):
     demo = make_demo_videos(tmp_path / "demo", clips=60, seed=0)
     found = looks(tmp_path / "extracted", list(demo.videos), fps=8, short_side=128)

@@ -338,6 +338,6 @@ def test_ctrl_c_interrupts(full):
             process.wait(1.5)
         process.send_signal(signal.SIGINT)
         try:
-            assert process.communicate(timeout=30)[0] == "interrupted\n"
+            assert process.communicate(timeout=300)[0] == "interrupted\n"
         finally:
             process.kill()

@@ -95,10 +95,10 @@ def test_servers_answer_with_the_written_configuration(stack):
     )
     buckets = {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}
     assert buckets == {"videos", "vidpipe-lake", "mlflow"}
-    assert not requests.get(settings.s3.endpoint_url, timeout=10).ok  # a stranger
+    assert not requests.get(settings.s3.endpoint_url, timeout=60).ok  # a stranger
     # MLflow keeps artifacts on that S3 server.
     uri = f"{settings.mlflow.tracking_uri}/api/2.0/mlflow-artifacts/artifacts/proof/a.txt"
-    assert requests.put(uri, data=b"kept", timeout=30).ok
+    assert requests.put(uri, data=b"kept", timeout=120).ok
     assert s3.get_object(Bucket="mlflow", Key="artifacts/proof/a.txt")["Body"].read() == b"kept"
 
 
@@ -107,7 +107,7 @@ def test_a_video_copied_into_the_folder_is_in_the_bucket(stack):
     assert list(store.list("s3://videos/copied")) == []  # and so it is remembered
     file = stack.root / "s3" / "videos" / "copied.mp4"
     file.write_bytes(b"video")
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while not (found := list(store.list("s3://videos/copied"))) and time.monotonic() < deadline:
         time.sleep(0.5)
     file.unlink()
@@ -128,7 +128,7 @@ def test_another_port_needs_a_stop_first(stack):
 def test_a_killed_part_is_reported_and_started_again(stack):
     before = pids(stack.root)
     os.kill(before["scheduler"], signal.SIGKILL)
-    psutil.wait_procs([psutil.Process(before["scheduler"])], timeout=10)
+    psutil.wait_procs([psutil.Process(before["scheduler"])], timeout=60)
     assert states(stack.root)["scheduler"] == "died"
     console = Console(record=True, width=120)
     assert not print_status(stack.root, console)
@@ -215,7 +215,7 @@ def test_a_part_that_ends_while_starting_shows_its_log(tmp_path):
 
 
 def test_a_foreign_process_with_a_remembered_pid_lives_on(tmp_path):
-    foreign = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    foreign = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     try:
         make_state(tmp_path / "s", processes={"s3": (foreign.pid, 1.0)})
         assert states(tmp_path / "s")["s3"] == "died"
@@ -230,13 +230,13 @@ def test_down_finds_children_in_other_sessions(tmp_path):
     root = tmp_path.resolve()
     script = (
         "import subprocess, sys, time\n"
-        "sleep = [sys.executable, '-c', 'import time; time.sleep(60)']\n"
+        "sleep = [sys.executable, '-c', 'import time; time.sleep(600)']\n"
         "subprocess.Popen(sleep, start_new_session=True)\n"
-        "time.sleep(60)"
+        "time.sleep(600)"
     )
     log = root / "log"
     parent = processes.start(root, "s3", [sys.executable, "-c", script], dict(os.environ), log)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while len(all_processes(root)) < 2 and time.monotonic() < deadline:
         time.sleep(0.1)
     parent.kill()

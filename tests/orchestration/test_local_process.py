@@ -95,7 +95,7 @@ def test_stop_ends_all(program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     child = wait_for(pid)
 
     process.stop()
-    runner.join(60)
+    runner.join(300)
 
     assert ended == [-9 if stubborn else -15]
     wait_for_end(child)
@@ -103,7 +103,7 @@ def test_stop_ends_all(program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 
 def test_stop_while_it_starts_ends_it(program, monkeypatch: pytest.MonkeyPatch):
     """A stop signal may come when the process is there and nobody holds it yet."""
-    program("exec sleep 60")
+    program("exec sleep 600")
     process = LocalProcess()
     start = subprocess.Popen
 

@@ -142,6 +142,7 @@ def kill_somebody(choice: random.Random, process: subprocess.Popen, within_s: fl
         pass
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kills", [3, pytest.param(200, marks=pytest.mark.slow)])
 def test_killed_at_random_moments(disturbed, undisturbed, lake, chaos, tmp_path, kills, s3_server):
     choice = random.Random(kills)
@@ -220,6 +221,7 @@ def test_a_publication_killed_at_each_write_of_a_whole_one(
     assert number > 20
 
 
+@pytest.mark.long
 def test_half_a_publication_is_never_seen(disturbed, undisturbed, lake, chaos):
     plan = stage(lake, RUN, "discover", **OPTIONS)
     shards(lake, plan)
@@ -254,7 +256,7 @@ def test_a_decoder_that_is_killed_is_not_the_fault_of_its_video(
 
     chaos.done = done
     process = disturbed.start("extract", "--shard", uri)
-    assert fetched.wait(60)
+    assert fetched.wait(300)
     killed = 0
     while process.poll() is None and not killed:
         try:
@@ -266,7 +268,7 @@ def test_a_decoder_that_is_killed_is_not_the_fault_of_its_video(
         except psutil.NoSuchProcess:
             pass
         time.sleep(0.002)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=300)
     assert (process.returncode, killed) == (0, 1), errors.decode()
     audit_and_publish(lake, RUN, plan)
     assert tables_of(lake) == undisturbed
@@ -275,6 +277,7 @@ def test_a_decoder_that_is_killed_is_not_the_fault_of_its_video(
 # A store that is not well
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("share", [0.1, pytest.param(0.3, marks=pytest.mark.slow)])
 def test_a_store_that_fails_by_turns(disturbed, undisturbed, lake, chaos, share):
     choice = random.Random(7)
@@ -294,7 +297,13 @@ def test_a_store_that_fails_by_turns(disturbed, undisturbed, lake, chaos, share)
     assert len(befallen) >= 8
 
 
-@pytest.mark.parametrize("fault", ["refuse", "lose", "truncate", "busy"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "lose",
+        *(pytest.param(other, marks=pytest.mark.long) for other in ("refuse", "truncate", "busy")),
+    ],
+)
 def test_a_video_that_breaks_off_while_it_is_read_is_read_again(
     disturbed, undisturbed, lake, chaos, bucket, fault
 ):
@@ -327,7 +336,7 @@ def test_a_shard_that_is_retried_while_its_first_try_still_runs(disturbed, undis
     (uri,) = plan.result["shards"]
     both = [disturbed.start("extract", "--shard", uri) for _ in range(2)]
     for process in both:
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors.decode()
     shard = Manifest.read(lake.store, uri)
     reports = list(lake.store.list(layout.reports_uri(lake.uri, RUN, "extract", shard.shard)))
@@ -336,6 +345,7 @@ def test_a_shard_that_is_retried_while_its_first_try_still_runs(disturbed, undis
     assert tables_of(lake) == undisturbed
 
 
+@pytest.mark.long
 def test_a_late_first_try_harms_nothing_that_is_published(disturbed, undisturbed, lake, chaos):
     """It hangs in its last write, is given up, tried again and published, and then goes on."""
     plan = stage(lake, RUN, "discover", **OPTIONS)
@@ -345,16 +355,16 @@ def test_a_late_first_try_harms_nothing_that_is_published(disturbed, undisturbed
     def befall(request: Request) -> None:
         if request.writes and "/reports/extract/" in request.path:
             reported.set()
-            go_on.wait(60)
+            go_on.wait(300)
 
     chaos.befall = befall
     late = disturbed.start("extract", "--shard", uri)
-    assert reported.wait(60)
+    assert reported.wait(300)
     shards(lake, plan)
     audit_and_publish(lake, RUN, plan)
     assert tables_of(lake) == undisturbed
     go_on.set()
-    _, errors = late.communicate(timeout=60)
+    _, errors = late.communicate(timeout=300)
     assert late.returncode == 0, errors.decode()
     assert tables_of(lake) == undisturbed
     audit_and_publish(lake, RUN, plan)

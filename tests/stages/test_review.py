@@ -309,9 +309,9 @@ def test_tasks_for_label_studio_hold_what_the_model_says_and_links(real, task, m
         assert result["value"] == {"choices": ['a & "b"']}
         number = int(asked["data"]["name"][0])
         link = asked["data"]["video"]
-        assert requests.get(link, timeout=10).content == media.videos[number].read_bytes()
+        assert requests.get(link, timeout=60).content == media.videos[number].read_bytes()
         spoilt = re.sub("X-Amz-Signature=.", "X-Amz-Signature=g", link)
-        assert requests.get(spoilt, timeout=10).status_code == 403
+        assert requests.get(spoilt, timeout=60).status_code == 403
     config = lake.store.get(f"{plan.result['files']}{asking.LABEL_STUDIO_CONFIG}")
     tree = ElementTree.fromstring(config)
     assert tree.find("Video").get("value") == "$video"
@@ -535,6 +535,7 @@ def always(task: str, label: str) -> tracking.Version:
     return tracking.version_of_run(task, run.id)
 
 
+@pytest.mark.long
 def test_a_round_of_label_review_import_retrain_makes_it_better(lake, colours, task, tmp_path):
     """The test is the person: it knows the truth, and that there is a class that nobody told of."""
     extracted = {Path(r["source_uri"]).name: r for r in rows(lake, "videos")}

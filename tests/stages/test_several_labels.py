@@ -114,6 +114,7 @@ def task() -> str:
     return f"t{secrets.token_hex(4)}"
 
 
+@pytest.mark.long
 def test_a_video_may_have_several_labels_or_none(videos, task, mlflow, tmp_path):
     lake, shown = videos
     told = [(v, light) for v, lights in shown.items() for light in lights or [None]]
@@ -176,6 +177,7 @@ def test_labels_with_times_are_found_when_they_happen(videos, task, mlflow, tmp_
     assert near >= 0.8 * sum(map(len, shown.values()))
 
 
+@pytest.mark.long
 def test_several_clips_and_crops_of_a_video_are_averaged(videos, task, mlflow, tmp_path):
     lake, shown = videos
     annotate(lake, tmp_path, task, [(v, "ab"["red" in of]) for v, of in shown.items()])

@@ -84,6 +84,7 @@ def told(kinds: dict[str, tuple[str, str]], *wanted: str) -> list[tuple[str, str
     ]
 
 
+@pytest.mark.long
 def test_what_only_sound_tells_apart_is_learnt_and_mute_videos_are_shown_apart(
     videos, mlflow, tmp_path, capsys
 ):

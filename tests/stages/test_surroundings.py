@@ -31,7 +31,7 @@ def told_to(lake: Lake, tmp_path: Path, catalog_uri: str, endpoint_url: str, **m
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
 
 

@@ -147,6 +147,7 @@ def test_trials_lead_to_a_configuration_of_train(lake, mlflow):
     assert trials[0].result["name"].startswith("0: cnn_rnn, validation accuracy ")
 
 
+@pytest.mark.long
 def test_trials_of_several_labels_are_judged_by_mean_average_precision(
     lake, media: DemoData, mlflow, tmp_path
 ):
@@ -174,6 +175,7 @@ def test_trials_of_several_labels_are_judged_by_mean_average_precision(
     assert 0 <= of_trial.data.metrics["best_validation_map"] <= 1
 
 
+@pytest.mark.long
 def test_a_killed_trial_goes_on_with_what_was_chosen_for_it(lake, mlflow):
     plan = tune(lake, trials=4, epochs=60, min_epochs=60, architectures=["cnn_rnn"])
     study = study_of(lake, plan)
@@ -198,12 +200,12 @@ def test_a_killed_trial_goes_on_with_what_was_chosen_for_it(lake, mlflow):
         stdout=subprocess.PIPE,
         text=True,
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while len(list(lake.store.list(checkpoints))) < 4:
         assert command.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)
     command.send_signal(signal.SIGKILL)
-    told, _ = command.communicate(timeout=20)
+    told, _ = command.communicate(timeout=300)
     killed = study.find(2)
     assert killed.state == RUNNING and 0 < len(killed.epochs) < 60
 

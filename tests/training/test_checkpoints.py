@@ -132,7 +132,9 @@ def undisturbed(
         # Its batch normalization has averages.
         ("attention", SETTINGS, SAMPLING, ((2, False),), [2]),
         # It draws what it does not hear.
-        ("cnn", RICH, HEARING, ((2, False), (3, True)), [2, 2]),
+        pytest.param(
+            *("cnn", RICH, HEARING, ((2, False), (3, True)), [2, 2]), marks=pytest.mark.long
+        ),
     ],
 )
 def test_stopped_and_killed_anywhere_it_ends_as_undisturbed(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from vidpipe.models.architectures import Network, Sampling
 from vidpipe.models.backbones import keep_statistics
@@ -13,6 +14,7 @@ from vidpipe.training.settings import FitSettings
 SAMPLING = Sampling(frames=2, height=32, width=32)
 
 
+@pytest.mark.long
 def test_the_weights_of_a_fine_tuned_backbone_learn_and_its_statistics_stay():
     settings = FitSettings(epochs=1, batch_size=2, learning_rate=1e-3, augmentation="none", seed=0)
     prepare(settings)

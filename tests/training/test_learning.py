@@ -8,6 +8,7 @@ chance for most of it.
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from vidpipe.local import demo_data
@@ -37,6 +38,7 @@ def appearance(sampling: Sampling) -> tuple[np.ndarray, np.ndarray]:
     return clips, colors
 
 
+@pytest.mark.long
 def test_cnn_learns_appearance_as_the_demo_promises():
     config = complete({"architecture": "cnn", "frames": 2, "height": 96, "width": 96})
     network, sampling, settings = (

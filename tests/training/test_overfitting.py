@@ -26,7 +26,13 @@ def clips() -> np.ndarray:
     return np.clip(found + noise, 0, 255).astype(np.uint8)
 
 
-@pytest.mark.parametrize("architecture", CLASSIFICATION)
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        pytest.param(name, marks=[] if name == "attention" else pytest.mark.long)
+        for name in CLASSIFICATION
+    ],
+)
 def test_eight_clips_are_learnt_by_heart(architecture):
     settings = FitSettings(60, CLIPS, 3e-3, augmentation="none", seed=0)
     prepare(settings)

@@ -13,7 +13,7 @@ import dataclasses
 import functools
 import os
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +23,7 @@ _BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
 RUNTIMES = ("local", "kubernetes")
 STACK_FOLDER = ".vidpipe"
 CONFIG_NAME = "vidpipe.toml"
+LOOPBACK = ("127.0.0.1", "localhost")
 
 
 @dataclass(frozen=True)
@@ -306,13 +307,26 @@ def _is_own(path: Path) -> bool:
     return True
 
 
+def bypass_proxies(environment: Mapping[str, str]) -> dict[str, str]:
+    """Returns the variables by which clients reach this machine's own servers without a proxy.
+
+    Args:
+        environment: Whose proxies and exceptions hold otherwise.
+    """
+    names = ("NO_PROXY", "no_proxy")
+    known = [host.strip() for name in names for host in environment.get(name, "").split(",")]
+    return dict.fromkeys(names, ",".join(dict.fromkeys(filter(None, (*known, *LOOPBACK)))))
+
+
 @functools.cache
 def load_settings() -> Settings:
-    """Reads the configuration once for this process.
+    """Reads the configuration once for this process, and lets its clients bypass proxies.
 
     Raises:
         UsageError: The file is not TOML, or holds a name or a type that does not exist.
     """
+    # Each of boto3, requests, MLflow and pyarrow reads the environment in its own way.
+    os.environ.update(bypass_proxies(os.environ))
     path = find_config()
     values = {}
     if path is not None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import vidpipe
+from vidpipe.config import bypass_proxies
 from vidpipe.errors import UsageError
 from vidpipe.local.state import HOST, StackState, write_private
 
@@ -68,13 +69,11 @@ def environment(state: StackState) -> dict[str, str]:
     cache = state.root / "cache"
     # Airflow settings of another installation must not reach this one.
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("AIRFLOW__")}
-    no_proxy = ",".join(filter(None, (os.environ.get("NO_PROXY"), HOST, "localhost")))
     return {
         **inherited,
         "PATH": f"{SCRIPTS}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "PYTHONUNBUFFERED": "1",
-        "NO_PROXY": no_proxy,
-        "no_proxy": no_proxy,
+        **bypass_proxies(os.environ),
         "VIDPIPE_CONFIG": str(state.root / "vidpipe.toml"),
         # pyarrow and boto3 send checksums that rclone does not know.
         "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",

@@ -57,6 +57,24 @@ def test_indented_lines_belong_to_what_is_said_last(program):
     )
 
 
+def test_what_tensorflow_writes_when_it_starts_is_not_in_the_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+):
+    script = tmp_path / "vidpipe.py"
+    script.write_text(
+        "import tensorflow as tf\n"
+        "tf.transpose(tf.zeros((2, 4), tf.uint8)).numpy()\n"  # a complaint of oneDNN
+        "print('E0000 00:00:1.5 7 gpu_device.cc:1] no memory')\n"
+    )
+    monkeypatch.chdir(tmp_path)  # a module of the folder comes before the package
+
+    with caplog.at_level(logging.INFO):
+        assert LocalProcess().run([], LOG)[0] == 0
+
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines == ["E0000 00:00:1.5 7 gpu_device.cc:1] no memory"]
+
+
 def test_command_and_environment(program):
     program('echo "$@ $VIDPIPE_CODE_VERSION"')
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from logging import Logger
 
 from vidpipe.orchestration.last_words import LastWords
+from vidpipe.orchestration.startup_lines import is_startup_line
 from vidpipe.version import code_version
 
 STOP_WITHIN_S = 20
@@ -26,7 +27,8 @@ class LocalProcess:
         self._stopped = False
 
     def run(self, arguments: Sequence[str], log: Logger) -> tuple[int, str]:
-        """Runs a command to its end; its lines go to the log as they come.
+        """Runs a command to its end; its lines go to the log as they come, without those that
+        TensorFlow writes when it starts.
 
         Args:
             arguments: What follows `vidpipe`.
@@ -54,7 +56,8 @@ class LocalProcess:
             if self._stopped:  # while it started
                 self.stop()
             while line := process.stdout.readline(LINE_CHARS):
-                if line := line.rstrip():
+                line = line.rstrip()
+                if line and not is_startup_line(line):
                     log.info("%s", line)
                     last.add(line)
             return process.wait(), str(last)

@@ -14,6 +14,7 @@ from kubernetes_asyncio.client import ApiException, CoreV1Api
 
 from vidpipe.orchestration.last_words import LastWords
 from vidpipe.orchestration.pod_end import CONTAINER
+from vidpipe.orchestration.startup_lines import is_startup_line
 from vidpipe.stages.manifest import now
 
 AGAIN_S = 1.0
@@ -100,7 +101,8 @@ class PodLog:
         return response.content
 
     def _show(self, line: str) -> None:
-        if line := line.rstrip():
+        line = line.rstrip()
+        if line and not is_startup_line(line):
             self._log.info("%s%s", self._prefix, line)
             self.said.add(line)
 

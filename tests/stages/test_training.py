@@ -368,7 +368,7 @@ def test_architecture_defaults_hold_where_nothing_is_given(videos, task, tmp_pat
     annotate(lake, tmp_path, task, two_classes(named))
     plan = snapshot(lake, task, epochs=None, batch_size=None, learning_rate=None)
     config = Manifest.read(lake.store, plan.result["shards"][0]).config
-    assert (config["epochs"], config["batch_size"], config["learning_rate"]) == (20, 16, 3e-3)
+    assert (config["epochs"], config["batch_size"], config["learning_rate"]) == (30, 16, 3e-3)
 
 
 def test_clips_that_do_not_fit_the_disk_are_streamed(videos, task, mlflow, tmp_path, capsys):

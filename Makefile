@@ -20,10 +20,10 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) tools/bootstrap.py
 	@touch $@
 
-demo: $(STAMP)  ## the whole loop, from videos to labels; VIDEOS=folder LABELS=file.csv SEED=number
+demo: $(STAMP)  ## the whole loop, videos to labels; VIDEOS=folder LABELS=file.csv TASK=name SEED=number
 	@mkdir -p -m 700 .vidpipe
 	@$(BIN)/vidpipe demo $(if $(VIDEOS),--videos "$(VIDEOS)") $(if $(LABELS),--labels "$(LABELS)") \
-		$(if $(SEED),--seed "$(SEED)")
+		$(if $(TASK),--task "$(TASK)") $(if $(SEED),--seed "$(SEED)")
 
 # Several at a time, a file each: most tests wait for a server now and then.
 FILES := --dist loadfile --no-loadscope-reorder

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from vidpipe.local import demo_data
-from vidpipe.local.demo import LEARNT
+from vidpipe.local.demo import LEARNED
 from vidpipe.models.architectures import Network, Sampling, chosen
 from vidpipe.models.classification import build_model
 from vidpipe.training.fit import fit, prepare
@@ -58,4 +58,4 @@ def test_cnn_learns_appearance_as_the_demo_promises():
     )
     tested = slice(TRAIN + VALIDATION, None)
     found = model.predict(clips[tested], verbose=0).argmax(axis=1)
-    assert (found == colors[tested]).mean() > LEARNT
+    assert (found == colors[tested]).mean() > LEARNED

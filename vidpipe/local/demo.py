@@ -1,16 +1,19 @@
 """`vidpipe demo`: the whole loop on one machine, on made videos or on one's own.
 
 It does what a user would: puts videos into the bucket, triggers the DAGs in the running Airflow,
-and asks the tables. It ends with an error when something that it promises did not happen.
+and asks the tables. It ends with an error where a part failed, an item was lost or the accounting
+is wrong. A model that learned little is no error: the table of results says so.
 """
 
 from __future__ import annotations
 
 import contextlib
 import csv
+import re
 import shlex
 import threading
 import time
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +26,7 @@ from rich.table import Table
 from vidpipe import tracking
 from vidpipe.config import load_settings
 from vidpipe.errors import BadInputError, UsageError
+from vidpipe.lake.layout import TASK_PATTERN
 from vidpipe.lake.query import run_query
 from vidpipe.lake.store import open_store
 from vidpipe.lake.tables import Lake
@@ -39,16 +43,63 @@ EXTRACT = {"fps": 8, "short_side": 128}
 SCHEDULED_WITHIN_S = 60
 VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".3gp"}
 
-# What each training is to show, and the accuracy that shows it. The motion classes cannot be told
-# from one frame; the colours can.
-LESSONS = (
-    ("appearance", "cnn", "one frame at a time, and one frame is enough"),
-    ("motion", "cnn", "one frame at a time, and one frame is not enough"),
-    ("motion", "cnn_rnn", "frames in their order"),
-    ("motion", "attention", "frames that look at each other"),
-)
-LEARNT = 0.9
+# Small, as the things in the made videos are large.
+TRAIN = {"height": 64, "width": 64}
+LEARNED = 0.9
 ABOVE_CHANCE = 0.15
+FAULTS_SHOWN = 5
+DEFAULT_TASK = "label"
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What the training of an architecture on made videos shows.
+
+    Attributes:
+        sentence: It, where the accuracy is as expected.
+        learns: Whether it can be learned; else accuracy stays near chance.
+    """
+
+    task: str
+    architecture: str
+    sentence: str
+    learns: bool = True
+
+    def judge(self, accuracy: float, chance: float) -> str:
+        """Returns what an accuracy says of it, in a sentence."""
+        if self.learns and accuracy < LEARNED:
+            return f"Missed: {LEARNED:.2f} or more is usual."
+        if not self.learns and accuracy > chance + ABOVE_CHANCE:
+            return f"Missed: near {chance:.2f} is usual."
+        return self.sentence
+
+
+# The motion classes cannot be told from one frame; the colors can.
+LESSONS = (
+    Lesson("appearance", "cnn", "One frame shows the color."),
+    Lesson("motion", "cnn", "One frame does not show motion.", learns=False),
+    Lesson("motion", "cnn_rnn", "Frames in order show motion."),
+    Lesson("motion", "attention", "Frames in order show motion."),
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A trained model on the test videos.
+
+    Attributes:
+        chance: Accuracy without having learned anything.
+        low: Lower end of the 95 % interval of the accuracy.
+        alias: In the registry; empty where another model of the run was better.
+    """
+
+    task: str
+    architecture: str
+    accuracy: float
+    low: float
+    chance: float
+    test_videos: int
+    alias: str
 
 
 @dataclass
@@ -58,27 +109,58 @@ class Demo:
     root: Path
     console: Console
     phases: list[tuple[str, float]] = field(default_factory=list)
-    broken_promises: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    results: list[tuple[Result, str]] = field(default_factory=list)
     has_sheet: bool = False
     queries: Sequence[str] = ()
+    next_step: str = ""
 
     @contextlib.contextmanager
-    def phase(self, name: str) -> Iterator[None]:
+    def phase(self, name: str, description: str) -> Iterator[None]:
         """Announces a phase and notes how long it took."""
-        self.console.rule(f"[bold]{name}", align="left")
+        self.console.rule(f"[bold]{name}: {description}", align="left")
         started_s = time.monotonic()
         yield
         self.phases.append((name, time.monotonic() - started_s))
 
-    def run_dag(self, dag_id: str, **conf: Any) -> dict[str, Any]:
-        """Triggers a DAG, shows it until it ends, and returns what its tasks returned.
+    def run_dag(self, dag_id: str, *confs: dict[str, Any]) -> list[str]:
+        """Triggers a run of a DAG for each configuration, and shows them until they end.
+
+        Returns:
+            The ids of the runs.
 
         Raises:
-            BadInputError: The run failed.
+            BadInputError: A run failed.
         """
         client = airflow_api.connect(self.root)
-        run_id = client.trigger(dag_id, conf)
-        return self._watch(client, dag_id, run_id)
+        run_ids = [client.trigger(dag_id, conf) for conf in confs or [{}]]
+        for run_id in run_ids:
+            self._watch(client, dag_id, run_id)
+        return run_ids
+
+    def train(self, *confs: dict[str, Any]) -> list[Result]:
+        """Trains side by side; returns the results of all models, in the order of the registry."""
+        client = airflow_api.connect(self.root)
+        evaluated = {
+            (conf["task"], found["model_version"]): found
+            for conf, run_id in zip(confs, self.run_dag("train", *confs), strict=True)
+            for instance in client.task_instances("train", run_id)
+            if (instance["task_id"], instance["state"]) == ("evaluate", "success")
+            for found in [client.xcom(instance)]
+        }
+        return [
+            Result(
+                model["task"],
+                model["architecture"],
+                found["metrics"]["accuracy"],
+                found["intervals"]["accuracy"][0],
+                found["by_chance"],
+                found["test_videos"],
+                model["alias"],
+            )
+            for model in tracking.list_models()
+            if (found := evaluated.get((model["task"], model["version"])))
+        ]
 
     def start_schedule(self, dag_id: str) -> None:
         """Unpauses a DAG and shows the run that its schedule begins with.
@@ -95,31 +177,50 @@ class Demo:
                 time.sleep(1)
         self.run_dag(dag_id)
 
-    def _watch(self, client: airflow_api.AirflowClient, dag_id: str, run_id: str) -> dict[str, Any]:
+    def _watch(self, client: airflow_api.AirflowClient, dag_id: str, run_id: str) -> None:
         state = airflow_api.watch(client, dag_id, run_id, console=self.console)
         if state != "success":
             raise BadInputError(f"The DAG {dag_id} ended as {state}; see its log above.")
-        return {
-            instance["task_id"]: client.xcom(instance)
-            for instance in client.task_instances(dag_id, run_id)
-            if instance["map_index"] < 0 and instance["state"] == "success"
-        }
 
-    def promise(self, kept: bool, what: str) -> None:
-        """Notes a promise that was not kept."""
-        if not kept:
-            self.broken_promises.append(what)
+    def require(self, right: bool, fault: str) -> None:
+        """Notes a fault unless something is right."""
+        if not right:
+            self.faults.append(fault)
 
 
-def run(root: Path, *, videos: Path | None, labels: Path | None, clips: int, seed: int) -> None:
+def run(
+    root: Path,
+    *,
+    videos: Path | None,
+    labels: Path | None,
+    task: str | None,
+    clips: int,
+    seed: int,
+) -> None:
     """Runs the demo.
 
+    Args:
+        root: Folder of the stack.
+        videos: A folder of videos; None: they are made.
+        labels: The file of their labels; None: one is written that lacks only these.
+        task: Name of the task that is trained on the labels; None: after the file of labels.
+        clips: How many videos are made.
+        seed: Of the made videos, the split and the training.
+
     Raises:
-        BadInputError: Something that the demo promises did not happen.
+        UsageError: There is no such folder, file or task.
+        BadInputError: A part failed, an item was lost, or the accounting is wrong.
     """
     if labels and not videos:
         raise UsageError(
             "LABELS goes with VIDEOS: a folder of videos and the file of their labels."
+        )
+    if task and not labels:
+        raise UsageError("TASK goes with LABELS: it names what the labels say.")
+    if task and not re.fullmatch(TASK_PATTERN, task):
+        raise UsageError(
+            "TASK is one word of small letters, digits and underscores, such as motion."
+            f" Received: {task!r}"
         )
     # Not every shell expands the ~ of VIDEOS=~/clips.
     videos, labels = (path and path.expanduser() for path in (videos, labels))
@@ -130,52 +231,73 @@ def run(root: Path, *, videos: Path | None, labels: Path | None, clips: int, see
     if labels and not labels.is_file():
         raise UsageError(f"LABELS is a CSV or JSON Lines file. There is none called {labels}.")
     demo = Demo(root, Console(highlight=False))
-    if videos:
-        _own_videos(demo, videos, labels, seed)
-    else:
+    if not videos:
         _made_videos(demo, clips, seed)
-    _show_end(demo)
-    if demo.broken_promises:
-        raise BadInputError("The demo did not keep: " + "; ".join(demo.broken_promises) + ".")
+    else:
+        _own_videos(demo, videos, labels, task, seed)
+    show_end(demo)
+    if demo.faults:
+        more = len(demo.faults) - FAULTS_SHOWN
+        raise BadInputError(
+            "The demo found faults: "
+            + "; ".join(demo.faults[:FAULTS_SHOWN])
+            + (f"; and {more} more." if more > 0 else ".")
+        )
+
+
+def task_of(labels: Path) -> str:
+    """Returns the name of a task after the file of its labels."""
+    letters = unicodedata.normalize("NFKD", labels.stem).encode("ascii", "ignore").decode()
+    name = re.sub("[^a-z0-9]+", "_", letters.lower()).lstrip("_0123456789")
+    return name[:63].rstrip("_") or DEFAULT_TASK
 
 
 def _made_videos(demo: Demo, clips: int, seed: int) -> None:
-    with demo.phase(f"Start the stack, and make {clips} videos beside it"):
+    with demo.phase("start", f"the stack, and {clips} videos that are made beside it"):
         data = _start_and_make(demo, clips, seed)
         own = _upload(data.folder, "demo")
-    with demo.phase("ingest: videos become frames and audio"):
-        demo.run_dag("ingest", **EXTRACT)
-    with demo.phase("annotate: what people say of them"):
-        for task, file in (("motion", data.motion_csv), ("appearance", data.appearance_csv)):
-            demo.run_dag("annotate", task=task, file=upload_annotations(Lake(), file))
-    results = []
-    for task, architecture, lesson in LESSONS:
-        with demo.phase(f"train: {task} by {architecture}, {lesson}"):
-            done = demo.run_dag("train", task=task, architectures=[architecture], seed=seed)
-            results.append((task, architecture, done["promote"]))
-    with demo.phase("label_nightly: the champion labels every video"):
+    with demo.phase("ingest", "videos become frames and audio"):
+        demo.run_dag("ingest", EXTRACT)
+    with demo.phase("annotate", "import labels of motion and of color"):
+        lake = Lake()
+        demo.run_dag(
+            "annotate",
+            {"task": "appearance", "file": upload_annotations(lake, data.appearance_csv)},
+            {"task": "motion", "file": upload_annotations(lake, data.motion_csv)},
+        )
+    with demo.phase("train", "cnn on color; cnn_rnn, attention and cnn on motion"):
+        architectures_of: dict[str, list[str]] = {}
+        for lesson in sorted(LESSONS, key=lambda lesson: not lesson.learns):
+            architectures_of.setdefault(lesson.task, []).append(lesson.architecture)
+        results = demo.train(
+            *(
+                {"task": task, "architectures": architectures, "seed": seed, **TRAIN}
+                for task, architectures in architectures_of.items()
+            )
+        )
+    with demo.phase("label", "the champions label every video"):
         demo.start_schedule("label_nightly")
     _check_tables(demo, data)
-    _show_results(demo, results)
-    demo.console.print(
-        "cnn sees one frame at a time: enough for the appearance, and blind to motion."
-        "\ncnn_rnn and attention see the frames in their order."
-        "\nA challenger may stand above the champion, which stays until one is surely better: on so"
-        "\nfew videos, what one has more may be luck."
-    )
+    result_of = {(result.task, result.architecture): result for result in results}
+    for lesson in LESSONS:
+        if result := result_of.get((lesson.task, lesson.architecture)):
+            sentence = lesson.judge(result.accuracy, result.chance)
+            demo.results.append((result, sentence))
+        else:
+            demo.require(False, f"{lesson.architecture} was not trained on {lesson.task}")
     _draw_sheet(demo, "motion", own)
     demo.queries = (
         "select task, label, count(*) from current_labels group by all",
-        "select status, reason, count(*) from current_outcomes group by all",
-        "select video_codec, width, height, count(*) from videos group by all",
+        "select source_uri, label, score from current_labels limit 5",
+        "select reason, count(*) from current_outcomes group by all",
     )
 
 
-def _own_videos(demo: Demo, videos: Path, labels: Path | None, seed: int) -> None:
-    with demo.phase("Start the stack"):
+def _own_videos(demo: Demo, videos: Path, labels: Path | None, task: str | None, seed: int) -> None:
+    with demo.phase("start", "the stack"):
         stack.up(demo.root, echo=demo.console.print)
         own = _upload(videos, videos.resolve().name)
-    with demo.phase("ingest: videos become frames and audio"):
+    with demo.phase("ingest", "videos become frames and audio"):
         demo.start_schedule("ingest")
     outcomes = run_query(
         f"""
@@ -187,32 +309,38 @@ def _own_videos(demo: Demo, videos: Path, labels: Path | None, seed: int) -> Non
         why = f": {outcome['reason']}" if outcome["reason"] else ""
         demo.console.print(f"{outcome['videos']} {outcome['status']}{why}")
     demo.queries = (
-        "select source_uri, duration_s, width, height, video_codec from current_videos",
-        "select source_uri, status, reason, message from current_outcomes where status <> 'done'",
+        "select source_uri, duration_s, width, height from current_videos",
+        "select source_uri, reason from current_outcomes where status <> 'done'",
         "select video_id, count(*) as frames from frames group by 1",
     )
     if not any(outcome["status"] == "done" for outcome in outcomes):
-        demo.promise(False, "not one video could be extracted (vidpipe changes tells why)")
+        demo.require(False, "no video could be extracted (vidpipe changes tells why)")
         return
     if labels is None:
-        _ask_for_labels(demo, videos, own)
+        _write_label_file(demo, videos, own)
         return
-    with demo.phase("annotate: what people say of them"):
-        demo.run_dag("annotate", task="label", file=upload_annotations(Lake(), labels))
-    with demo.phase("train: attention over the frames"):
-        done = demo.run_dag("train", task="label", architectures=["attention"], seed=seed)
-    with demo.phase("label_nightly: the champion labels every video"):
+    task = task or task_of(labels)
+    with demo.phase("annotate", f"import the labels as the task {task}"):
+        demo.run_dag("annotate", {"task": task, "file": upload_annotations(Lake(), labels)})
+    with demo.phase("train", "attention over the frames"):
+        results = demo.train({"task": task, "architectures": ["attention"], "seed": seed})
+    with demo.phase("label", "the champion labels every video"):
         demo.start_schedule("label_nightly")
-    _show_results(demo, [("label", "attention", done["promote"])])
-    _draw_sheet(demo, "label", own)
+    demo.results = [(result, _beside_chance(result)) for result in results]
+    _draw_sheet(demo, task, own)
     demo.queries = (
-        "select source_uri, label, score from current_labels"
-        f" where task = 'label' and {_is_in(own)}",
+        f"select source_uri, label, score from current_labels where task = '{task}'",
         *demo.queries[:2],
     )
 
 
-def _ask_for_labels(demo: Demo, videos: Path, own: str) -> None:
+def _beside_chance(result: Result) -> str:
+    if result.low > result.chance:
+        return f"Better than chance ({result.chance:.2f})."
+    return f"Maybe chance ({result.chance:.2f}): label more."
+
+
+def _write_label_file(demo: Demo, videos: Path, own: str) -> None:
     """Writes a file that lacks nothing but the labels, and says what to do with it."""
     file = demo.root / "labels" / f"{videos.resolve().name}.csv"
     extracted = run_query(
@@ -234,12 +362,16 @@ def _ask_for_labels(demo: Demo, videos: Path, own: str) -> None:
                 soft_wrap=True,
                 markup=False,
             )
-    demo.console.print(
-        f"\nNo labels were given. {file} lists the videos: write a label beside each (delete the"
-        f"\nrows of those that you do not label), and go on with:"
-        f"\n  make demo VIDEOS={shlex.quote(str(videos))} LABELS={shlex.quote(str(file))}",
-        soft_wrap=True,
-        markup=False,
+    demo.next_step = ask_for_labels(videos, file)
+
+
+def ask_for_labels(videos: Path, file: Path) -> str:
+    """Returns what to do with a file that lacks nothing but the labels."""
+    return (
+        f"{file} lists the videos. Write a label beside each, delete the rows\n"
+        "that stay without one, and train on them:\n"
+        f"  make demo VIDEOS={shlex.quote(str(videos))} LABELS={shlex.quote(str(file))}\n"
+        f"The task is then called {task_of(file)}, after the file; TASK=name gives another name."
     )
 
 
@@ -306,7 +438,7 @@ def _check_tables(demo: Demo, data: DemoData) -> None:
     for path in (*data.videos, *data.broken):
         outcome = status.get(path.name)
         wanted = "quarantined" if path in data.broken else "done"
-        demo.promise(
+        demo.require(
             outcome is not None and outcome["status"] == wanted,
             f"{path.name} is {outcome['status'] if outcome else 'without outcome'}, not {wanted}",
         )
@@ -316,36 +448,7 @@ def _check_tables(demo: Demo, data: DemoData) -> None:
         anti join current_labels l on l.video_id = v.video_id and l.task = 'motion'
         """
     ).to_pylist()[0]["n"]
-    demo.promise(without == 0, f"{without} videos are not labelled")
-
-
-def _show_results(demo: Demo, results: list[tuple]) -> None:
-    table = Table(title="Accuracy on the test split", title_justify="left")
-    for heading in ("task", "architecture", "accuracy", "chance", "videos", "alias"):
-        table.add_column(heading, no_wrap=True)
-    alias_of = {(m["task"], m["version"]): m["alias"] for m in tracking.list_models()}
-    for task, architecture, promoted in results:
-        accuracy, chance = promoted["metrics"]["accuracy"], 1 / promoted["classes"]
-        table.add_row(
-            task,
-            architecture,
-            f"{accuracy:.2f}",
-            f"{chance:.2f}",
-            str(promoted["test_videos"]),
-            alias_of[task, promoted["model_version"]],
-        )
-        if task == "label":
-            continue
-        if (task, architecture) == ("motion", "cnn"):
-            limit = chance + ABOVE_CHANCE
-            demo.promise(
-                accuracy <= limit, f"cnn tells motion from one frame: {accuracy:.2f} > {limit:.2f}"
-            )
-        else:
-            demo.promise(
-                accuracy > LEARNT, f"{architecture} on {task} reached {accuracy:.2f}, not {LEARNT}"
-            )
-    demo.console.print(table)
+    demo.require(without == 0, f"{without} videos are not labelled")
 
 
 def _draw_sheet(demo: Demo, task: str, own: str) -> None:
@@ -383,23 +486,43 @@ def _draw_sheet(demo: Demo, task: str, own: str) -> None:
     demo.has_sheet = True
 
 
-def _show_end(demo: Demo) -> None:
+def show_end(demo: Demo) -> None:
+    """Prints what came of it, on one screen of 80 columns and 24 lines."""
     state = load_running(demo.root)
-    table = Table(title="Seconds", title_justify="left", show_header=False)
-    for name, seconds in demo.phases:
-        table.add_row(name, f"{seconds:.0f}")
-    table.add_row("[bold]all", f"[bold]{sum(seconds for _, seconds in demo.phases):.0f}")
     print_ = demo.console.print
-    print_(table)
-    print_(f"Airflow  {state.url('airflow')}  user {state.airflow_user}  password", end=" ")
-    print_(state.airflow_password, markup=False)
-    print_(f"MLflow   {state.url('mlflow')}  (choose Model training at the top left)")
-    if demo.has_sheet:
-        print_(f"Picture  {SHEET}")
-    print_(
-        "\nThree queries to try (.venv/bin/vidpipe):\n"
-        + "".join(f'  vidpipe query "{sql}"\n' for sql in demo.queries)
-        + "\nThe stack goes on running. Stop it: make down. Remove it with its data: make clean.",
-        markup=False,
-        soft_wrap=True,
-    )
+    print_()
+    if demo.results:
+        counts = sorted({result.test_videos for result, _ in demo.results})
+        videos = " or ".join(map(str, counts))
+        chance = demo.results[0][0].chance
+        table = Table(
+            title=f"Accuracy on {videos} test videos (chance: {chance:.2f})",
+            title_justify="left",
+            box=None,
+            pad_edge=False,
+        )
+        for heading in ("task", "architecture", "accuracy", "alias"):
+            table.add_column(heading, no_wrap=True)
+        table.add_column("result")
+        for result, sentence in demo.results:
+            accuracy = f"{result.accuracy:.2f}"
+            table.add_row(result.task, result.architecture, accuracy, result.alias, sentence)
+        print_(table)
+    if demo.next_step:
+        print_(demo.next_step, markup=False, soft_wrap=True)
+    all_s = sum(seconds for _, seconds in demo.phases)
+    phases = ", ".join(f"{name} {seconds:.0f}" for name, seconds in demo.phases)
+    lines = [
+        "",
+        f"Airflow  {state.url('airflow')}  user {state.airflow_user}"
+        f"  password {state.airflow_password}",
+        f"MLflow   {state.url('mlflow')}  (choose Model training at the top left)",
+        *([f"Picture  {SHEET}"] if demo.has_sheet else []),
+        f"Seconds  {all_s:.0f}: {phases}",
+        "",
+        "Three queries to try, after: source .venv/bin/activate",
+        *(f'  vidpipe query "{sql}"' for sql in demo.queries),
+        "",
+        "The stack still runs. Stop it: make down. Remove it with its data: make clean",
+    ]
+    print_("\n".join(lines), markup=False, soft_wrap=True)

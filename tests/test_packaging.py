@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import configparser
 import re
+import runpy
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -55,6 +57,17 @@ def test_make_lists_all_targets():
     shown = subprocess.run(["make"], cwd=CHECKOUT, capture_output=True, text=True, check=True)
     for target in targets.split():
         assert f"make {target} " in shown.stdout
+
+
+def test_set_up_does_without_a_cache_where_no_home_can_be_written(tmp_path, monkeypatch):
+    cache_settings = runpy.run_path(str(CHECKOUT / "tools/bootstrap.py"))["cache_settings"]
+    for name in ("UV_CACHE_DIR", "XDG_CACHE_HOME", "UV_NO_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_settings(sys.executable) == {}
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HOME", str(tmp_path / "file"))
+    assert cache_settings(sys.executable) == {"UV_NO_CACHE": "1"}
 
 
 def test_no_fitting_python_is_one_clear_line(tmp_path):

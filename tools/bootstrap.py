@@ -50,7 +50,7 @@ def main() -> None:
 
 def uv_settings(python: str) -> dict[str, str]:
     """uv knows nothing of pip's configuration: a company's mirror and certificates go over."""
-    found = {"UV_SYSTEM_CERTS": "1", "VIRTUAL_ENV": str(VENV)}
+    found = {"UV_SYSTEM_CERTS": "1", "VIRTUAL_ENV": str(VENV), **cache_settings(python)}
     if "UV_DEFAULT_INDEX" not in os.environ:
         lines = subprocess.run(
             [python, "-m", "pip", "config", "list"], stdout=subprocess.PIPE, text=True, check=False
@@ -60,6 +60,18 @@ def uv_settings(python: str) -> dict[str, str]:
             if name in pip_config:
                 found["UV_DEFAULT_INDEX"] = pip_config[name].strip("'")
     return found
+
+
+def cache_settings(python: str) -> dict[str, str]:
+    """Without a home folder that can be written, uv would end instead of doing without a cache."""
+    uv_cache = [python, "-m", "uv", "cache", "dir"]
+    folder = subprocess.run(uv_cache, stdout=subprocess.PIPE, text=True, check=False).stdout.strip()
+    try:
+        os.makedirs(folder, exist_ok=True)
+        writable = os.access(folder, os.W_OK)
+    except OSError:
+        writable = False
+    return {} if writable else {"UV_NO_CACHE": "1"}
 
 
 def run(*command: str, env: dict[str, str] | None = None) -> None:

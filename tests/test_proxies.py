@@ -31,7 +31,7 @@ assert tracking.list_models("proxied") == []
 """
 
 
-@pytest.mark.parametrize("exceptions", [{}, {"NO_PROXY": "example.org"}, {"no_proxy": "*.lan"}])
+@pytest.mark.parametrize("exceptions", [{}, {"NO_PROXY": "example.org"}])
 def test_every_client_bypasses_a_proxy_that_does_not_answer(
     lake: Lake, mlflow_server: MlflowServer, tmp_path: Path, exceptions: dict[str, str]
 ):

@@ -64,6 +64,9 @@ def test_what_tensorflow_writes_when_it_starts_is_not_in_the_log(
     script.write_text(
         "import tensorflow as tf\n"
         "tf.transpose(tf.zeros((2, 4), tf.uint8)).numpy()\n"  # a complaint of oneDNN
+        "rows = tf.data.Dataset.range(3).map(lambda n: n)\n"  # and one of tf.data
+        "list(rows.with_options(tf.data.Options()).as_numpy_iterator())\n"
+        "print('E0000 00:00:1.5 7 node_def_util.cc:682] NodeDef mentions attribute x')\n"
         "print('E0000 00:00:1.5 7 gpu_device.cc:1] no memory')\n"
     )
     monkeypatch.chdir(tmp_path)  # a module of the folder comes before the package

@@ -1,8 +1,8 @@
 """Lines that TensorFlow writes whenever it starts, and that say nothing about a task.
 
 No environment variable silences all of them: what is logged before absl is initialized ignores
-TF_CPP_MIN_LOG_LEVEL. Warnings and errors stay, but for one that is none: a processor's own kernel
-takes the place of one of oneDNN.
+TF_CPP_MIN_LOG_LEVEL. Warnings and errors stay, but for two that are none: a processor's own kernel
+takes the place of one of oneDNN, and a graph names an attribute that its own operation lacks.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ _STARTUP_LINE = re.compile(
     r"|\d{4}-\d\d-\d\d [\d:.]+: I \S+\.cc:\d+\] .*"
     r"|To enable the following instructions: .* rebuild TensorFlow .*"
     r"|E\d{4} [\d:.]+ +\d+ \w+\.cc:\d+\] oneDNN supports DT_\w+ only on platforms with .*"
+    r"|E\d{4} [\d:.]+ +\d+ \w+\.cc:\d+\] NodeDef mentions attribute .*"
 )
 
 

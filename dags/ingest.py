@@ -11,9 +11,9 @@ all of it visible at once, in the tables `sources`, `videos`, `frames`, `audio`,
 
 **What a video can end as** (table `outcomes`): `done`; `quarantined`, its own fault, such as
 `truncated`, tried again when it, the options or the decoder changed, or when you ask below;
-`failed`, ours, tried again by later runs; `skipped`, such as `out_of_budget`.
-One broken video fails nothing. The run fails, publishing outcomes only, when more than the share
-below failed.
+`failed`, such as `denied`, tried again by later runs; `skipped`, such as `archived`, left alone
+until the object is restored. No video fails another. The run fails, publishing outcomes only, when
+more than the share below failed with their shards, through no fault of their own.
 
 **What is kept**, and what stands for frames that do not decode, you say below; `docs/extraction.md`
 tells more. Rows that are made up say so (`imputed_by`), and `videos` counts what was missing.
@@ -63,8 +63,11 @@ MAX_FAILED_SHARE = Param(
     type="number",
     minimum=0,
     maximum=1,
-    title="Share that may fail",
-    description="When a larger share fails, the run fails, and only outcomes are published.",
+    title="Allowed failure rate",
+    description=(
+        "Publish outcomes only, and fail the run, if a larger share of the videos failed with"
+        " their shards. Videos that fail by themselves do not count."
+    ),
     section="Budget",
 )
 

@@ -44,6 +44,7 @@ class Request:
 #   spoil     it is done, but the answer is 500 Internal Error
 #   stall     nothing happens for `STALL_S`, then all goes on
 #   reject    400 Invalid Request: this object cannot be had so
+#   expire    400 Expired Token: no object can be had any more
 FAULTS = ("refuse", "lose", "truncate", "busy", "fail", "spoil", "stall")
 STALL_S = 2.0
 Befall = Callable[[Request], str | None]
@@ -126,7 +127,7 @@ class ChaosProxy:
                 self.befallen.append((fault, request))
         if fault == "refuse":
             self._hang_up(handler)
-        elif fault in ("busy", "fail", "reject"):
+        elif fault in ("busy", "fail", "reject", "expire"):
             self._refuse(handler, fault)
         else:
             if fault == "stall":
@@ -169,7 +170,11 @@ class ChaosProxy:
             handler.wfile.write(content)
 
     def _refuse(self, handler: BaseHTTPRequestHandler, fault: str) -> None:
-        refusals = {"busy": (503, "SlowDown"), "reject": (400, "InvalidRequest")}
+        refusals = {
+            "busy": (503, "SlowDown"),
+            "reject": (400, "InvalidRequest"),
+            "expire": (400, "ExpiredToken"),
+        }
         status, code = refusals.get(fault, (500, "InternalError"))
         content = f"<Error><Code>{code}</Code><Message>as told</Message></Error>".encode()
         handler.send_response(status)

@@ -149,6 +149,42 @@ def serve_webhook() -> Iterator[tuple[str, list[tuple[str, Any]]]]:
 
 
 @contextlib.contextmanager
+def serve_refusals(
+    status: int, code: str, message: str = "", headers: dict[str, str] | None = None
+) -> Iterator[S3Settings]:
+    """An S3 server that answers all with one error, as Amazon's words it; no code: with a page."""
+    body = "<html>It works!</html>"
+    if code:
+        body = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
+
+    class S3(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_response(status)
+            for name, value in (headers or {}).items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body.encode())
+
+        do_HEAD = do_PUT = do_GET
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), S3)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield S3Settings(
+            f"http://127.0.0.1:{server.server_port}", "us-east-1", ACCESS_KEY_ID, SECRET_ACCESS_KEY
+        )
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@contextlib.contextmanager
 def serve_guarded_s3(*refused: str) -> Iterator[S3Settings]:
     """An S3 server whose user may do all but what is refused; buckets `lake`, `videos`, `closed`.
 

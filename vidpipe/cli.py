@@ -67,7 +67,7 @@ def main() -> None:
     except (VidpipeError, StoppedError) as error:
         _end(error)
     except OSError as error:
-        from vidpipe.lake.store import os_error
+        from vidpipe.lake.store_errors import os_error
 
         _end(os_error(str(error)))
     except ModuleNotFoundError as error:

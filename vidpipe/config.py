@@ -46,6 +46,7 @@ class S3Settings:
     Attributes:
         public_endpoint_url: Where people's browsers reach it: links to videos lead there; empty:
             `endpoint_url`.
+        requester_pays: Agree to pay for requests to Requester Pays buckets.
     """
 
     endpoint_url: str = ""
@@ -53,6 +54,7 @@ class S3Settings:
     access_key_id: str = field(default="", repr=False)
     secret_access_key: str = field(default="", repr=False)
     public_endpoint_url: str = ""
+    requester_pays: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,8 @@ class ExtractSettings:
         max_missing_share: A video that lacks a larger share of its frames is quarantined.
         max_duration_s: Longer videos are quarantined.
         max_pixels: Larger pictures are quarantined.
-        max_failed_share: A larger share of failed items fails the run and publishes outcomes only.
+        max_failed_share: Failure budget: a larger share of items that failed through no fault of
+            their own fails the run, which then publishes outcomes only.
         max_tries: Runs after which a failed item is left alone.
     """
 

@@ -2,10 +2,11 @@
 
     VidpipeError
     ├── UsageError           2   the command, its parameters or the configuration are wrong
-    │   ├── DeniedError      2   the object store refuses the credentials
+    │   ├── DeniedError      2   the object store refuses an object; others may be read
     │   └── CeilingError     2   so much was spent that no further pod is started
     ├── BadInputError       65   the input is wrong: a retry gives the same
     │   ├── NotFoundError   65   there is no such object
+    │   ├── ArchivedError   65   the object must be restored before it can be read
     │   ├── DivergedError   65   the loss of a training is no number any more
     │   └── MediaError      65   one video cannot be used; carries the reason of its outcome
     ├── NothingToDoError    99   there is no work here, and that is fine (Airflow: skipped)
@@ -37,7 +38,7 @@ class UsageError(VidpipeError):
 
 
 class DeniedError(UsageError):
-    """The object store refuses these credentials."""
+    """The object store refuses an object to these credentials; others may be read."""
 
 
 class CeilingError(UsageError):
@@ -52,6 +53,10 @@ class BadInputError(VidpipeError):
 
 class NotFoundError(BadInputError):
     """There is no such object."""
+
+
+class ArchivedError(BadInputError):
+    """The object is in an archive of the object store and must be restored first."""
 
 
 class DivergedError(BadInputError):

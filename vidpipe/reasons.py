@@ -22,6 +22,8 @@ REASONS = {
     "out_of_memory": "quarantined",
     "timed_out": "quarantined",
     "denied": "failed",  # the object may not be read
+    "unavailable": "failed",  # the store fails for this object only, or no disk here can hold it
+    "archived": "skipped",  # it must be restored first; taken when it was
     "vanished": "skipped",  # gone or replaced between listing and reading
     "duplicate": "skipped",  # the same bytes are done already
     "forgotten": "skipped",  # never to be ingested again

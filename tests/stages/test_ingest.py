@@ -294,7 +294,7 @@ def test_a_bucket_that_denies_is_told_in_one_line(tmp_path):
         lake.settings = dataclasses.replace(
             lake.settings, sources=SourceSettings(("s3://videos", "s3://closed"))
         )
-        with pytest.raises(UsageError, match="s3://closed/ may not be read .*AccessDenied"):
+        with pytest.raises(UsageError, match="s3://closed/: .* AccessDenied, .* Allow it"):
             stage(lake, "one", "discover")
 
 
@@ -305,7 +305,7 @@ def test_an_object_that_denies_is_an_outcome_and_holds_nobody_up(media, tmp_path
             lake.store.upload(path, f"s3://videos/{name}")
         plan = stage(lake, "one", "discover", **OPTIONS)
         shards(lake, plan)
-        audit_and_publish(lake, "one", plan, max_failed_share=0.5)
+        audit_and_publish(lake, "one", plan)
         assert outcomes(lake, "one") == {
             "s3://videos/open.mp4": ("done", None),
             "s3://videos/secret.mp4": ("failed", "denied"),
@@ -320,10 +320,90 @@ def test_an_object_that_the_store_rejects_is_an_outcome_and_holds_nobody_up(lake
         proxy.befall = lambda request: "reject" if "encrypted" in request.path else None
         s3 = dataclasses.replace(lake.settings.s3, endpoint_url=proxy.url)
         shards(Lake(dataclasses.replace(lake.settings, s3=s3)), plan)
-    audit_and_publish(lake, "one", plan, max_failed_share=0.5)
+    audit_and_publish(lake, "one", plan)
     assert outcomes(lake, "one") == {
         f"{bucket.uri}/open.mp4": ("done", None),
         f"{bucket.uri}/encrypted.mp4": ("failed", "denied"),
+    }
+
+
+def test_items_that_fail_by_themselves_never_keep_others_unpublished(media, tmp_path):
+    """The more so run after run: more of them than `max_failed_share`, and a good one each time."""
+    secret = [f"secret-{number}.mp4" for number in range(3)]
+    with serve_guarded_s3(*(f"videos/{name}" for name in secret)) as settings:
+        lake = new_lake(settings, tmp_path, "secrets")
+        for name, path in zip(secret, media.videos, strict=False):
+            lake.store.upload(path, f"s3://videos/{name}")
+        for number in range(2):
+            lake.store.upload(media.videos[number + 3], f"s3://videos/open-{number}.mp4")
+            plan = stage(lake, f"run {number}", "discover", **OPTIONS)
+            shards(lake, plan)
+            summary = audit_and_publish(lake, f"run {number}", plan).result["summary"]
+            assert summary.startswith("1 done, 3 failed") and "secret-0.mp4 (denied)" in summary
+            assert len(rows(lake, "videos")) == number + 1
+        # Tried alone once more, they tell nothing of the machine.
+        ingest(lake, "run 2", **OPTIONS)
+        assert set(outcomes(lake, "run 2").values()) == {("failed", "denied")}
+        assert stage(lake, "run 3", "discover").result["counts"]["given_up"] == 3
+
+
+def test_a_run_that_can_read_nothing_fails(media, tmp_path):
+    names = [f"{number}.mp4" for number in range(3)]
+    with serve_guarded_s3(*(f"videos/{name}" for name in names)) as settings:
+        lake = new_lake(settings, tmp_path, "closed")
+        for name, path in zip(names, media.videos, strict=False):
+            lake.store.upload(path, f"s3://videos/{name}")
+        with pytest.raises(BadInputError, match="3 of 3 items failed.* AccessDenied"):
+            ingest(lake, "one", **OPTIONS)
+
+
+def test_an_object_that_its_store_cannot_give_is_an_outcome_and_holds_nobody_up(
+    lake, bucket, media
+):
+    for name, path in zip(("open.mp4", "damaged.mp4"), media.videos, strict=False):
+        bucket.put(name, path)
+    plan = stage(lake, "one", "discover", **OPTIONS)
+    with ChaosProxy(lake.settings.s3.endpoint_url) as proxy:
+        proxy.befall = lambda request: "truncate" if "/damaged.mp4" in request.path else None
+        s3 = dataclasses.replace(lake.settings.s3, endpoint_url=proxy.url)
+        shards(Lake(dataclasses.replace(lake.settings, s3=s3)), plan)
+    audit_and_publish(lake, "one", plan)
+    assert outcomes(lake, "one") == {
+        f"{bucket.uri}/open.mp4": ("done", None),
+        f"{bucket.uri}/damaged.mp4": ("failed", "unavailable"),
+    }
+    ingest(lake, "two", **OPTIONS)
+    assert outcomes(lake, "two") == {f"{bucket.uri}/damaged.mp4": ("done", None)}
+
+
+def test_a_refusal_that_is_about_no_object_stops_the_shard(lake, bucket, media):
+    for name, path in zip(("a.mp4", "b.mp4"), media.videos, strict=False):
+        bucket.put(name, path)
+    plan = stage(lake, "one", "discover", **OPTIONS)
+    with ChaosProxy(lake.settings.s3.endpoint_url) as proxy:
+        proxy.befall = lambda request: "expire" if ".mp4" in request.path else None
+        s3 = dataclasses.replace(lake.settings.s3, endpoint_url=proxy.url)
+        with pytest.raises(UsageError, match="ExpiredToken, 'as told' to GetObject.* renew them"):
+            shards(Lake(dataclasses.replace(lake.settings, s3=s3)), plan)
+    shards(lake, plan)
+    audit_and_publish(lake, "one", plan)
+    assert set(outcomes(lake, "one").values()) == {("done", None)}
+
+
+def test_a_video_that_no_disk_here_can_hold_is_an_outcome(lake, bucket, media, monkeypatch):
+    for name, path in zip(("open.mp4", "huge.mp4"), media.videos, strict=False):
+        bucket.put(name, path)
+    plan = stage(lake, "one", "discover", **OPTIONS)
+    for uri in plan.result["shards"]:
+        told = lake.store.get_json(uri)
+        for item in told["items"]:
+            item["size_bytes"] *= 10**12 if "huge" in item["source_uri"] else 1
+        lake.store.put_json(uri, told)
+    shards(lake, plan)
+    audit_and_publish(lake, "one", plan)
+    assert outcomes(lake, "one") == {
+        f"{bucket.uri}/open.mp4": ("done", None),
+        f"{bucket.uri}/huge.mp4": ("failed", "unavailable"),
     }
 
 

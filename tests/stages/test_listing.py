@@ -30,6 +30,7 @@ ENDS = [
     ("done", None),
     ("skipped", "out_of_budget"),
     ("skipped", "duplicate"),
+    ("skipped", "archived"),
 ]
 objects = st.builds(
     StoredObject,
@@ -37,6 +38,9 @@ objects = st.builds(
     st.sampled_from(["v1", "v1", "v2"]),
     st.integers(0, 9),
     st.integers(0, 9).map(lambda days: BEGIN + timedelta(days=days)),
+    # What the listing says, and what the store says when it is asked for the one object.
+    st.sampled_from([None, None, True, False]),
+    st.sampled_from(["READABLE", "KEPT"]),
 )
 # Sources, and versions of them.
 names = st.lists(st.sampled_from([URIS[0], f"{URIS[1]}@v1", f"{URIS[1]}@v2"]), max_size=2)
@@ -69,7 +73,12 @@ class Tables:
     def __init__(self, listed: list[StoredObject], past: list[tuple], forgotten: list[str]):
         self.settings = SETTINGS
         self.store = SimpleNamespace(
-            list=lambda scope: (found for found in listed if found.uri.startswith(scope))
+            list=lambda scope: (found for found in listed if found.uri.startswith(scope)),
+            head=lambda uri: next(
+                found._replace(archived=found.storage_class == "KEPT")
+                for found in sorted(listed, key=lambda o: o.modified_at, reverse=True)
+                if found.uri == uri
+            ),
         )
         self.forgotten = [
             tombstone_row("run", BEGIN, name, kind="", belongs_to=name) for name in forgotten
@@ -111,7 +120,7 @@ def _empty(field: pa.Field) -> Any:
 def expected(
     lake: Tables, listed: list[StoredObject], config: dict[str, Any], forgotten: list[str]
 ):
-    """Chosen URIs, gone URIs and counts."""
+    """Chosen URIs, newly archived URIs, gone URIs and counts."""
     scopes = [
         f"{uri}/{config.get('prefix', '')}"
         for uri in ([config["source"]] if "source" in config else SETTINGS.sources.uris)
@@ -123,10 +132,10 @@ def expected(
     known = {row["source_uri"]: row for row in lake.sources}
     known = {uri: row for uri, row in known.items() if not row["deleted"]}
     gone = {u for u in known if u not in there and any(u.startswith(s) for s in scopes)}
-    counted = ("listed", "known", "gone", "given_up", "forgotten", "new", "retried")
+    counted = ("listed", "known", "gone", "given_up", "forgotten", "archived", "new", "retried")
     counts = dict.fromkeys(counted, 0)
     counts["gone"] = len(gone)
-    order = []
+    order, archived = [], set()
     for uri, found in there.items():
         if not _wanted(found, config):
             continue
@@ -162,15 +171,20 @@ def expected(
             and last["status"] != "skipped"
             and last["reason"] in config.get("retry_reasons", [])
         )
-        if not seen and not tired:
-            counts["new"] += 1
-        elif asked or again:
-            counts["retried"] += 1
-        else:
+        is_new = not seen and not tired
+        if not (is_new or asked or again):
             counts["known" if seen else "given_up"] += 1
             continue
+        was_archived = bool(last) and last["reason"] == "archived"
+        if (was_archived if found.archived is None else found.archived) and (
+            found.storage_class == "KEPT"
+        ):
+            counts["archived"] += 1
+            archived |= set() if was_archived else {uri}
+            continue
+        counts["new" if is_new else "retried"] += 1
         order.append((asked, found.modified_at, uri))
-    return [uri for *_, uri in sorted(order, reverse=True)], gone, counts
+    return [uri for *_, uri in sorted(order, reverse=True)], archived, gone, counts
 
 
 def _wanted(found: StoredObject, config: dict[str, Any]) -> bool:
@@ -189,13 +203,14 @@ def _wanted(found: StoredObject, config: dict[str, Any]) -> bool:
 def test_it_is_as_looking_at_each_object_tells(listed, past, config, forgotten):
     lake = Tables(listed, past, forgotten)
     found = list_sources(lake, {}, config)
-    chosen, gone, counts = expected(lake, listed, config, forgotten)
+    chosen, archived, gone, counts = expected(lake, listed, config, forgotten)
     assert found.chosen["source_uri"].to_pylist() == chosen
+    assert set(found.archived["source_uri"].to_pylist()) == archived
     assert set(found.gone["source_uri"].to_pylist()) == gone
     assert found.counts == counts
 
 
-@given(st.lists(objects))
+@given(st.lists(objects.map(lambda found: found._replace(archived=None))))
 def test_an_object_that_is_listed_twice_is_one(listed):
     found = list_sources(Tables(listed, [], []), {}, {})
     newest = {o.uri: o for o in sorted(listed, key=lambda o: o.modified_at)}

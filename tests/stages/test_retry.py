@@ -51,6 +51,7 @@ def test_a_quarantined_video_is_tried_again_once_with_other_options(lake, broken
         "gone": 0,
         "given_up": 0,
         "forgotten": 0,
+        "archived": 0,
         "new": 0,
         "retried": 1,
         "selected": 1,

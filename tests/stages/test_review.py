@@ -195,7 +195,7 @@ def test_what_is_replaced_or_gone_since_it_was_listed_is_left_out(lake, task, ca
     lake.store.put(f"{lake.uri}/made/0.mp4", b"another")
     lake.store.delete(f"{lake.uri}/made/1.mp4")
     assert set(picked(lake, review(lake, task))) == {video_id(2), video_id(3)}
-    assert "left out, as their object is gone, replaced or denied: 2" in capsys.readouterr().out
+    assert "object is gone, replaced, archived or denied: 2" in capsys.readouterr().out
     for number in (2, 3):
         lake.store.delete(f"{lake.uri}/made/{number}.mp4")
     with pytest.raises(NothingToDoError, match="run ingest"):

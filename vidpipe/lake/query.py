@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from vidpipe.config import Settings
 from vidpipe.errors import UsageError
-from vidpipe.lake.store import os_error
+from vidpipe.lake.store_errors import os_error
 from vidpipe.lake.tables import PUBLISHED, Lake, as_utc
 from vidpipe.lake.views import VIEWS
 from vidpipe.schemas import TABLES

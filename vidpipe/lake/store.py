@@ -1,4 +1,4 @@
-"""Objects in S3, through boto3. Every error becomes one of vidpipe's own, with one clear line."""
+"""Objects in S3, through boto3. Every error becomes one of vidpipe's own (`store_errors.py`)."""
 
 from __future__ import annotations
 
@@ -8,30 +8,45 @@ import json
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
-from urllib.parse import quote
 from xml.etree import ElementTree
 
 import boto3
-import boto3.exceptions
 import botocore.config
 import botocore.exceptions
+from botocore.awsrequest import AWSRequest
 
 from vidpipe.config import S3Settings, Settings, load_settings
-from vidpipe.errors import DeniedError, NotFoundError, TemporaryError, UsageError, VidpipeError
+from vidpipe.errors import NotFoundError, UsageError
+from vidpipe.lake.store_errors import client_errors, no_s3, translated
 
 CHUNK_BYTES = 1 << 20
 MAX_LINK_HOURS = 7 * 24  # of signature version 4
-_DENIED = {"AccessDenied", "403", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
-_MISSING = {"NoSuchKey", "404", "NotFound", "NoSuchVersion"}
+# Objects of these classes must be restored before they can be read.
+_ARCHIVES = {"GLACIER", "DEEP_ARCHIVE"}
+# A listing does not say whether an object of these is in an archive: that depends on its use, or
+# the server names no class.
+_UNTOLD = {None, "", "INTELLIGENT_TIERING"}
 
 
 class StoredObject(NamedTuple):
-    """What a listing tells of an object; `version` is its ETag without quotes."""
+    """What the server says of an object.
+
+    Attributes:
+        uri: The object.
+        version: Its ETag without quotes.
+        size_bytes: Its size.
+        modified_at: When it was written.
+        archived: Whether it must be restored before it can be read; None: a listing does not say.
+            A server that lists no restores lists restored objects as archived.
+        storage_class: Its class; empty: the server names none.
+    """
 
     uri: str
     version: str
     size_bytes: int
     modified_at: datetime
+    archived: bool | None = None
+    storage_class: str = ""
 
 
 def split_uri(uri: str) -> tuple[str, str]:
@@ -47,17 +62,6 @@ def split_uri(uri: str) -> tuple[str, str]:
     return bucket, key
 
 
-def os_error(told: str) -> VidpipeError:
-    """What the words of an `OSError` mean: a full disk, or pyarrow's store is away or denies."""
-    told = " ".join(told.split())[:500]
-    if "AWS Error ACCESS_DENIED" in told:  # all that an answer without a body can tell
-        return DeniedError(
-            "The object store refuses these credentials: look at [s3], or at the AWS profile."
-            f" {told}"
-        )
-    return TemporaryError(told)
-
-
 class ObjectStore:
     """The S3 operations that vidpipe needs, by URI.
 
@@ -69,30 +73,36 @@ class ObjectStore:
         self._settings = settings
         self._client = self._open(settings.endpoint_url)
         self._client.meta.events.register("before-parse.s3.ListObjectsV2", _read_objects)
+        self._listed_too = {"OptionalObjectAttributes": ["RestoreStatus"]}
 
     def _open(self, endpoint_url: str) -> Any:
         settings = self._settings
-        return boto3.session.Session().client(
-            "s3",
-            endpoint_url=endpoint_url or None,
-            region_name=settings.region or None,
-            aws_access_key_id=settings.access_key_id or None,
-            aws_secret_access_key=settings.secret_access_key or None,
-            config=botocore.config.Config(
-                signature_version="s3v4",  # of links: the one before is known to few by now
-                connect_timeout=10,
-                read_timeout=60,
-                retries={"mode": "standard", "max_attempts": 5},
-                # S3 servers other than Amazon's often know no trailing checksums.
-                request_checksum_calculation="when_required",
-                response_checksum_validation="when_required",
-            ),
-        )
+        with client_errors():
+            client = boto3.session.Session().client(
+                "s3",
+                endpoint_url=endpoint_url or None,
+                region_name=settings.region or None,
+                aws_access_key_id=settings.access_key_id or None,
+                aws_secret_access_key=settings.secret_access_key or None,
+                config=botocore.config.Config(
+                    signature_version="s3v4",  # of links: the one before is known to few by now
+                    connect_timeout=10,
+                    read_timeout=60,
+                    retries={"mode": "standard", "max_attempts": 5},
+                    # S3 servers other than Amazon's often know no trailing checksums.
+                    request_checksum_calculation="when_required",
+                    response_checksum_validation="when_required",
+                ),
+            )
+        if settings.requester_pays:
+            client.meta.events.register("before-call.s3", _agree_to_pay)
+            client.meta.events.register("before-sign.s3", _agree_to_pay_by_link)
+        return client
 
     def get(self, uri: str) -> bytes:
         """Returns the bytes of a (small) object."""
         bucket, key = split_uri(uri)
-        with _translated(uri):
+        with translated(uri):
             return self._client.get_object(Bucket=bucket, Key=key)["Body"].read()
 
     def get_json(self, uri: str) -> Any:
@@ -102,7 +112,7 @@ class ObjectStore:
     def put(self, uri: str, body: bytes) -> None:
         """Writes an object whole."""
         bucket, key = split_uri(uri)
-        with _translated(uri):
+        with translated(uri):
             self._client.put_object(Bucket=bucket, Key=key, Body=body)
 
     def put_json(self, uri: str, document: Any) -> None:
@@ -112,7 +122,7 @@ class ObjectStore:
     def upload(self, path: str, uri: str) -> None:
         """Copies a local file to `uri`, in parts where it is large."""
         bucket, key = split_uri(uri)
-        with _translated(uri):
+        with translated(uri):
             self._client.upload_file(str(path), bucket, key)
 
     def stream(self, uri: str, *, version: str | None = None) -> Iterator[bytes]:
@@ -124,10 +134,12 @@ class ObjectStore:
 
         Raises:
             NotFoundError: It is gone, or was replaced.
+            ArchivedError: It must be restored first.
+            DeniedError: The server refuses it.
         """
         bucket, key = split_uri(uri)
         condition = {"IfMatch": f'"{version}"'} if version else {}
-        with _translated(uri):
+        with translated(uri):
             answer = self._client.get_object(Bucket=bucket, Key=key, **condition)
             with contextlib.closing(answer["Body"]) as body:
                 # Some servers ignore IfMatch.
@@ -138,25 +150,51 @@ class ObjectStore:
     def head(self, uri: str) -> StoredObject:
         """Returns what is known of one object."""
         bucket, key = split_uri(uri)
-        with _translated(uri):
+        with translated(uri):
             answer = self._client.head_object(Bucket=bucket, Key=key)
+        storage_class = answer.get("StorageClass", "")
+        restored = 'ongoing-request="false"' in answer.get("Restore", "")
+        is_kept_away = storage_class in _ARCHIVES or "ArchiveStatus" in answer
         return StoredObject(
-            uri, answer["ETag"].strip('"'), answer["ContentLength"], answer["LastModified"]
+            uri,
+            answer["ETag"].strip('"'),
+            answer["ContentLength"],
+            answer["LastModified"],
+            is_kept_away and not restored,
+            answer.get("ArchiveStatus") or storage_class,
         )
 
     def list(self, prefix_uri: str) -> Iterator[StoredObject]:
         """Yields every object below a prefix, page by page, in the order of the keys."""
-        bucket, prefix = split_uri(prefix_uri)
-        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-        with _translated(prefix_uri):
-            for page in pages:
+        bucket, _ = split_uri(prefix_uri)
+        with translated(prefix_uri):
+            for page in self._pages(prefix_uri):
                 for found in page.get("Contents", ()):
                     yield StoredObject(
                         f"s3://{bucket}/{found['Key']}",
                         found["ETag"].strip('"'),
                         found["Size"],
                         found["LastModified"],
+                        _is_archived(found["StorageClass"], found["Restored"]),
+                        found["StorageClass"] or "",
                     )
+
+    def _pages(self, prefix_uri: str) -> Iterator[dict[str, Any]]:
+        bucket, prefix = split_uri(prefix_uri)
+        listing = self._client.get_paginator("list_objects_v2")
+        while True:
+            pages = iter(listing.paginate(Bucket=bucket, Prefix=prefix, **self._listed_too))
+            try:
+                first = next(pages)
+                break
+            except botocore.exceptions.ClientError as error:
+                status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+                if status not in (400, 501) or not self._listed_too:
+                    raise
+                # Directory buckets, and servers other than Amazon's, may not know restores.
+                self._listed_too = {}
+        yield first
+        yield from pages
 
     @functools.cached_property
     def _public_client(self) -> Any:
@@ -175,7 +213,7 @@ class ObjectStore:
             valid: For how long; at most `MAX_LINK_HOURS`.
         """
         bucket, key = split_uri(uri)
-        with _translated(uri):
+        with translated(uri):
             return self._public_client.generate_presigned_url(
                 "get_object",
                 Params={"Bucket": bucket, "Key": key},
@@ -185,8 +223,26 @@ class ObjectStore:
     def delete(self, uri: str) -> None:
         """Removes an object; one that is gone already is no error."""
         bucket, key = split_uri(uri)
-        with _translated(uri):
+        with translated(uri):
             self._client.delete_object(Bucket=bucket, Key=key)
+
+
+def _agree_to_pay(params: dict[str, Any], **_: Any) -> None:
+    """Requests to Requester Pays buckets are billed to these credentials."""
+    params["headers"]["x-amz-request-payer"] = "requester"
+
+
+def _agree_to_pay_by_link(request: AWSRequest, signature_version: str, **_: Any) -> None:
+    """As above, for links: a browser sends no such header."""
+    if signature_version.endswith("-query"):
+        request.params["x-amz-request-payer"] = "requester"
+
+
+def _is_archived(storage_class: str | None, restored: bool) -> bool | None:
+    """What a listing says of it."""
+    if storage_class in _UNTOLD:
+        return None
+    return storage_class in _ARCHIVES and not restored
 
 
 def _read_objects(response_dict: dict, customized_response_dict: dict, **_: Any) -> None:
@@ -198,59 +254,26 @@ def _read_objects(response_dict: dict, customized_response_dict: dict, **_: Any)
         return  # botocore tells of it
     namespace, is_listing, _ = root.tag.partition("ListBucketResult")
     if not is_listing:
+        if response_dict["status_code"] < 300:
+            # Such as a page of a proxy: taken for an empty listing, all objects would be gone.
+            raise no_s3(f"<{root.tag[:100]}>")
         return  # an error, of which it tells, too
     found = root.findall(f"{namespace}Contents")
+    restoring = f"{namespace}RestoreStatus/{namespace}IsRestoreInProgress"
     customized_response_dict["Contents"] = [
         {
             "Key": entry.findtext(f"{namespace}Key"),
             "ETag": entry.findtext(f"{namespace}ETag"),
             "Size": int(entry.findtext(f"{namespace}Size")),
             "LastModified": datetime.fromisoformat(entry.findtext(f"{namespace}LastModified")),
+            "StorageClass": entry.findtext(f"{namespace}StorageClass"),
+            "Restored": entry.findtext(restoring, "true") == "false",
         }
         for entry in found
     ]
     for entry in found:
         root.remove(entry)
     response_dict["body"] = ElementTree.tostring(root)
-
-
-@contextlib.contextmanager
-def _translated(uri: str) -> Iterator[None]:
-    shown = quote(uri, safe="/:@!$&'()*+,;=~ ")[:300]
-    try:
-        yield
-    except VidpipeError:
-        raise
-    except botocore.exceptions.ClientError as error:
-        code = error.response.get("Error", {}).get("Code", "")
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        if code == "NoSuchBucket":
-            raise UsageError(
-                f"Bucket {split_uri(uri)[0]!r} does not exist. Check [sources] uris and [lake] uri."
-            ) from error
-        if code in _MISSING or status == 412:
-            raise NotFoundError(f"{shown} does not exist, or was replaced.") from error
-        if code in _DENIED or status == 403:
-            raise DeniedError(
-                f"{shown} may not be read with these credentials ({code})."
-            ) from error
-        if status == 400:
-            raise UsageError(f"{shown}: the object store refuses it ({code}).") from error
-        raise TemporaryError(f"{shown}: the object store answered {code or status}.") from error
-    except (
-        botocore.exceptions.NoCredentialsError,
-        botocore.exceptions.PartialCredentialsError,
-    ) as error:
-        raise DeniedError(f"{shown}: no credentials found; set [s3] or an AWS profile.") from error
-    except botocore.exceptions.ParamValidationError as error:
-        raise UsageError(f"{shown}: {error}") from error
-    except (
-        botocore.exceptions.BotoCoreError,
-        boto3.exceptions.Boto3Error,
-        ConnectionError,
-        TimeoutError,
-    ) as error:
-        raise TemporaryError(f"{shown}: the object store does not answer ({error}).") from error
 
 
 def open_store(settings: Settings | None = None) -> ObjectStore:

@@ -13,6 +13,8 @@ import collections
 import contextlib
 import dataclasses
 import hashlib
+import itertools
+import operator
 import secrets
 import threading
 import time
@@ -142,6 +144,12 @@ class Attempt:
         rows.done(work_key, video_id=video_id)
         self._keep(rows)
 
+    def skip(self, stage: str, item: dict[str, Any], reason: str, message: str) -> None:
+        """Ends an item that the stage found by itself, and that a later stage is not given."""
+        rows = ItemRows(self, item, stage)
+        rows.skip(reason, message)
+        self._keep(rows)
+
     def write(self, table: str, rows: Iterable[dict[str, Any]]) -> None:
         """Adds rows that belong to the whole attempt; their items are declared by `outcome`."""
         spool = Spool(self, table)
@@ -210,8 +218,10 @@ class Attempt:
         if planned and set(planned) != set(self._outcomes):
             missing = set(planned) ^ set(self._outcomes)
             raise AssertionError(f"{len(missing)} items without outcome, such as {missing.pop()!r}")
-        if self._outcomes:
-            self.write("outcomes", self._outcomes.values())
+        of_stage = operator.itemgetter("stage")
+        outcomes = sorted(self._outcomes.values(), key=of_stage)
+        for _, of_one in itertools.groupby(outcomes, of_stage):  # a file each, as it is partitioned
+            self.write("outcomes", of_one)
 
     def merge(self) -> Iterator[tuple[str, Path]]:
         """Yields a table and a local Parquet file of it, of all that was collected so far."""
@@ -254,12 +264,13 @@ class Attempt:
 class ItemRows:
     """The rows and the outcome of one item."""
 
-    def __init__(self, attempt: Attempt, item: dict[str, Any]):
+    def __init__(self, attempt: Attempt, item: dict[str, Any], stage: str = ""):
         self.name: str = item["item"]
         self.outcome: dict[str, Any] | None = None
         self.spools: dict[str, Spool] = {}
         self._attempt = attempt
         self._item = item
+        self._stage = stage or attempt.manifest.stage
         self._started_s = time.monotonic()
         self._known: dict[str, Any] = {}
 
@@ -292,7 +303,7 @@ class ItemRows:
         """Sets the outcome."""
         manifest = self._attempt.manifest
         self.outcome = {
-            "stage": manifest.stage,
+            "stage": self._stage,
             "item": self.name,
             "work_key": self._known.get("work_key"),
             "run_key": manifest.run_key,

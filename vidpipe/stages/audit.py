@@ -2,6 +2,8 @@
 
 By key and not by count: every planned item has exactly one outcome; every row belongs to an item
 that is done; no key occurs twice; canaries came out as they should; failures are within budget.
+The budget is for faults of the machine. An item that fails by itself keeps no other from being
+published: it counts only when it is tried for the first time and the run could read no item at all.
 A shard that left no report gives its items the outcome `failed`, with what its last try said; one
 that was refused because a ceiling was reached gives them `skipped`, and later runs take them.
 
@@ -27,7 +29,9 @@ from vidpipe.stages.attempt import Attempt
 from vidpipe.stages.manifest import Manifest, Report, find_given_up, find_report, now
 from vidpipe.text import printable
 
-QUARANTINED_SHOWN = 5
+ITEMS_SHOWN = 5
+# Why an item is skipped whose bytes were read.
+READ_AND_SKIPPED = ("duplicate", "forgotten")
 # Of what left neither report nor reason.
 FAILED = {
     "reason": "stage_failed",
@@ -38,8 +42,9 @@ FAILED = {
 def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     """Audits the run that `config["plan"]`, a report's URI, planned.
 
-    Config: `plan`, and `max_failed_share` (of the items given to shards; null: as configured) or,
-    in its place, `needed`: the stage whose items must be done, whatever became of others.
+    Config: `plan`, and `max_failed_share` (the budget, a share of the items given to shards; null:
+    as configured) or, in its place, `needed`: the stage whose items must be done, whatever became
+    of others.
 
     Raises:
         BadInputError: A proof failed; nothing may be published.
@@ -47,9 +52,11 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     plan = Report(**lake.store.get_json(manifest.config["plan"]))
     shards = [Manifest.read(lake.store, uri) for uri in plan.result.get("shards", [])]
     files = list(plan.files)
-    done, quarantined = _check(lake, plan, None)
+    checked = _check(lake, plan, None)
+    done, not_usable, any_was_read = checked.done, checked.not_usable, False
     counts: collections.Counter[str] = collections.Counter()
-    first_failure, lacks_needed = "", False
+    suspects: list[dict[str, Any]] = []  # items that failed by themselves, when tried first
+    lost, first_failure, lacks_needed = 0, "", False
     for number, shard in enumerate(shards, 1):
         report = find_report(lake.store, lake.uri, shard)
         if report is None:
@@ -59,14 +66,22 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
             attempt.write("outcomes", given_up)
             counts[status] += len(given_up)
             lacks_needed |= shard.stage == manifest.config.get("needed")
-            if status == "failed" and not first_failure:
-                first_failure = f" {shard.stage} {shard.shard}: {why['message']}"
+            if status == "failed":
+                lost += len(given_up)
+                first_failure = first_failure or f" {shard.stage} {shard.shard}: {why['message']}"
             continue
         checked = _check(lake, report, {item["item"] for item in shard.items})
         if twice := done & checked.done:
             raise BadInputError(f"Two items of this run did the same work: {twice.pop()}.")
         done |= checked.done
-        quarantined += checked.quarantined
+        not_usable += checked.not_usable
+        any_was_read |= checked.any_was_read
+        tried_before = {item["item"] for item in shard.items if item.get("failures")}
+        suspects += [
+            outcome
+            for outcome in checked.not_usable
+            if outcome["status"] == "failed" and outcome["item"] not in tried_before
+        ]
         counts.update(report.counts)
         files += report.files
         attempt.progress(number, len(shards), f"{counts['done']} done, {counts['failed']} failed")
@@ -75,7 +90,10 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     if given != sum(len(shard.items) for shard in shards):
         raise BadInputError(f"{given} outcomes for another number of items: reports contradict.")
     failure = ""
-    share = counts["failed"] / given if given else 0.0
+    if suspects and not any_was_read:
+        lost += len(suspects)
+        first_failure = first_failure or f" {_named(suspects[0])}: {suspects[0]['message']}"
+    share = lost / given if given else 0.0
     budget = manifest.config.get("max_failed_share")
     if budget is None:
         budget = lake.settings.extract.max_failed_share
@@ -85,7 +103,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
             f"that of {needed} among them" if needed else f"more than the budget of {budget:.0%}"
         )
         failure = (
-            f"{counts['failed']} of {given} items failed, {beyond};"
+            f"{counts['failed'] if needed else lost} of {given} items failed, {beyond};"
             " nothing but their outcomes was published. `vidpipe changes --since today` tells why."
             + first_failure
         )
@@ -112,7 +130,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     attempt.conclude(
         (told or "nothing was planned")
         + (f"; so far {took}" if uses else "")
-        + _told_of_quarantined(quarantined, manifest.run_key)
+        + _unusable_items(not_usable, manifest.run_key)
     )
     attempt.result |= {
         "publication": uri,
@@ -123,24 +141,39 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     }
 
 
-def _told_of_quarantined(quarantined: list[str], run_key: str) -> str:
-    """Names the first, and where all are, in lines of their own."""
-    if not quarantined:
-        return ""
-    shown = quarantined[:QUARANTINED_SHOWN]
-    if len(quarantined) > len(shown):
-        shown.append("…")
-    return (
-        f'\nquarantined: {", ".join(shown)}\nall of them: vidpipe query "select source_uri, item,'
-        f" reason, message from outcomes where status = 'quarantined' and run_key = '{run_key}'\""
-    )
+def _unusable_items(outcomes: list[dict[str, Any]], run_key: str) -> str:
+    """Names the first items that are quarantined or failed, and where all are, in their lines."""
+    lines = ""
+    for status in ("quarantined", "failed"):
+        of_status = [outcome for outcome in outcomes if outcome["status"] == status]
+        if not of_status:
+            continue
+        shown = [f"{_named(o)} ({o['reason']})" for o in of_status[:ITEMS_SHOWN]]
+        if len(of_status) > ITEMS_SHOWN:
+            shown.append("…")
+        lines += (
+            f'\n{status}: {", ".join(shown)}\nall of them: vidpipe query "select source_uri, item,'
+            f" reason, message from outcomes where status = '{status}' and run_key = '{run_key}'\""
+        )
+    return lines
+
+
+def _named(outcome: dict[str, Any]) -> str:
+    return printable(outcome["source_uri"] or outcome["item"])
 
 
 class _Checked(NamedTuple):
-    """Of a shard: the work keys that are done, and what is quarantined, for people."""
+    """A shard that was checked.
+
+    Attributes:
+        done: Work keys of the items that are done.
+        not_usable: Outcomes of the items that are quarantined or failed.
+        any_was_read: Whether an item was read, whatever came of it.
+    """
 
     done: set[str]
-    quarantined: list[str]
+    not_usable: list[dict[str, Any]]
+    any_was_read: bool
 
 
 def _check(lake: Lake, report: Report, planned: set[str] | None) -> _Checked:
@@ -158,11 +191,7 @@ def _check(lake: Lake, report: Report, planned: set[str] | None) -> _Checked:
     if wrong := {outcome["status"] for outcome in outcomes} - set(STATUSES):
         raise BadInputError(f"{name}: there is no outcome {wrong.pop()!r}.")
     done = {o["work_key"] for o in outcomes if o["status"] == "done"}
-    quarantined = [
-        f"{printable(o['source_uri'] or o['item'])} ({o['reason']})"
-        for o in outcomes
-        if o["status"] == "quarantined"
-    ]
+    not_usable = [o for o in outcomes if o["status"] in ("quarantined", "failed")]
     for file in report.files:
         table = TABLES[file["table"]]
         if file["table"] == "outcomes":
@@ -181,7 +210,10 @@ def _check(lake: Lake, report: Report, planned: set[str] | None) -> _Checked:
             )
     for problem in report.result.get("canary_problems", []):
         raise BadInputError(f"{name}: a canary came out wrong: {problem}")
-    return _Checked(done, quarantined)
+    any_was_read = any(
+        o["status"] in ("done", "quarantined") or o["reason"] in READ_AND_SKIPPED for o in outcomes
+    )
+    return _Checked(done, not_usable, any_was_read)
 
 
 def _read(lake: Lake, file: dict[str, Any], columns: list[str]):

@@ -22,24 +22,28 @@ def ingest_backlog(lake: Lake) -> int:
     return list_sources(lake, lake.published(), {}).chosen.num_rows
 
 
-def require_retries(reasons: list[str], videos: list[str]) -> None:
+def require_retries(reasons: list[str], videos: list[str], lake: Lake | None = None) -> None:
     """Makes sure that a run that is asked to try something again has something to try.
 
     Args:
         reasons: Those of `vidpipe.reasons.RETRY_REASONS` that are asked for.
         videos: Ids and URIs.
+        lake: Where; as configured by default.
 
     Raises:
         NothingToDoError: It has not.
         UsageError: There is no such video.
     """
-    lake = Lake()
+    lake = lake or Lake()
     found = list_sources(lake, lake.published(), {"retry_reasons": reasons, "retry_videos": videos})
     if not found.asked:
         asked = ", ".join([*reasons, *videos])
+        archived = found.counts["archived"]
         raise NothingToDoError(
             f"Nothing is to be tried again: no video in the watched buckets was quarantined or"
             f" failed that {asked} asks for. What is new, `vidpipe run ingest` takes."
+            + f" Archived objects must be restored first: there are {archived}."
+            * bool(archived)
         )
 
 
@@ -111,7 +115,10 @@ def stale_videos(
 def _labellable(
     lake: Lake, snapshots: dict[str, int], task: str, version: str, config: dict[str, Any]
 ) -> Iterator[dict[str, Any]]:
-    """The videos that `config` chooses, but for those that the model version could not label."""
+    """The videos that `config` chooses, but for those that the model version could not label.
+
+    Each with `failures`: how often it failed to.
+    """
     outcomes = lake.dataset("outcomes", snapshots=snapshots).to_table(
         columns=["work_key", "status"],
         filter=(ds.field("stage") == "label") & ds.field("status").isin(["quarantined", "failed"]),
@@ -125,7 +132,7 @@ def _labellable(
     for video in _videos(lake, snapshots, config):
         work_key = label_work_key(video["video_id"], task, version, video["work_key"])
         if work_key not in quarantined and tries[work_key] < lake.settings.extract.max_tries:
-            yield video
+            yield video | {"failures": tries[work_key]}
 
 
 def label_work_key(video_id: str, task: str, version: str, extraction: str) -> str:

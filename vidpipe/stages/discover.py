@@ -3,7 +3,8 @@
 An object is known when `sources` has its URI with its version (ETag): one replaced under the same
 key is new. One that is gone is marked in `sources`. What failed is new again until it was tried
 `max_tries` times; what is quarantined is tried again with other options or another decoder, and
-both when someone asks. `listing.py` has the rules.
+both when someone asks. What is archived is `skipped` once, and left alone until it is restored or
+its storage class changes. `listing.py` has the rules.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from vidpipe.lake import layout
+from vidpipe.lake.store_errors import archived_words
 from vidpipe.lake.tables import Lake
 from vidpipe.stages.attempt import Attempt
 from vidpipe.stages.listing import list_sources
@@ -40,13 +42,16 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     `ExtractOptions`; what is left out of these is as configured.
 
     Result: `shards` (URIs of manifests), `base` (snapshot ids read), and counts: listed, known,
-    gone, given_up, forgotten, new, retried, selected, backlog.
+    gone, given_up, forgotten, archived, new, retried, selected, backlog.
     """
     config = manifest.config
     stage_config = extract_config(config, lake.settings.extract)
     snapshots = lake.published()
     found = list_sources(lake, snapshots, config)
     _mark_gone(attempt, found.gone)
+    for row in found.archived.to_pylist():
+        item = {"item": f"{row['source_uri']}@{row['source_version']}", **row}
+        attempt.skip("extract", item, "archived", archived_words(row["storage_class"]))
     selected = found.chosen.slice(0, config.get("max_videos"))
     by_size = _published_work(lake, snapshots, selected["size_bytes"], stage_config)
     items = [

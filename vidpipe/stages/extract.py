@@ -16,7 +16,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vidpipe.errors import MediaError, NotFoundError, StoppedError, TemporaryError, UsageError
+from vidpipe.errors import (
+    ArchivedError,
+    DeniedError,
+    MediaError,
+    NotFoundError,
+    StoppedError,
+    TemporaryError,
+)
 from vidpipe.lake import layout
 from vidpipe.media import (
     AudioChunk,
@@ -203,7 +210,9 @@ class Extraction:
                 rows.done(work_key, video_id=video_id)
         except NotFoundError as error:
             rows.skip("vanished", str(error))
-        except UsageError as error:  # such as an object whose key the store was not given
+        except ArchivedError as error:
+            rows.skip("archived", str(error))
+        except DeniedError as error:  # such as an object whose key the store was not given
             raise MediaError("denied", str(error)) from error
 
     def _require_going(self) -> None:
@@ -258,22 +267,39 @@ def _shown(uri: str) -> str:
 
 
 def _download(lake: Lake, item: dict[str, Any], path: Path, stopped: threading.Event) -> str:
-    """Brings a source to local disk; returns the video id."""
+    """Brings a source to local disk; returns the video id.
+
+    Raises:
+        MediaError: The store answers, but never gives this object; or no disk here can hold it.
+        TemporaryError: The store is away, or the disk is full.
+    """
+    _require_space(item, path.parent)
     for wait_s in DOWNLOAD_AGAIN_S:
         with contextlib.suppress(TemporaryError):
             return _stream(lake, item, path, stopped)
         stopped.wait(wait_s)
-    return _stream(lake, item, path, stopped)
+    try:
+        return _stream(lake, item, path, stopped)
+    except TemporaryError as error:
+        # Unless that fails, too, one object is damaged in the store.
+        next(lake.store.list(item["source_uri"]), None)
+        raise MediaError("unavailable", str(error)) from error
+
+
+def _require_space(item: dict[str, Any], folder: Path) -> None:
+    disk = shutil.disk_usage(folder)
+    needed_bytes = item["size_bytes"] + SPARE_BYTES
+    if disk.free < needed_bytes:
+        told = (
+            f"A video of {item['size_bytes'] / 1e9:.1f} GB does not fit in {folder}:"
+            f" {disk.free / 1e9:.1f} GB are free. Free some, or set TMPDIR to a larger disk."
+        )
+        # Where the disk as a whole is too small, waiting does not help.
+        raise MediaError("unavailable", told) if disk.total < needed_bytes else TemporaryError(told)
 
 
 def _stream(lake: Lake, item: dict[str, Any], path: Path, stopped: threading.Event) -> str:
     """Writes a source to a file, hashing it on the way; returns the hash."""
-    free_bytes = shutil.disk_usage(path.parent).free
-    if free_bytes < item["size_bytes"] + SPARE_BYTES:
-        raise TemporaryError(
-            f"{free_bytes / 1e9:.1f} GB free in {path.parent} are too few for a video of"
-            f" {item['size_bytes'] / 1e9:.1f} GB. Free some, or set TMPDIR to a larger disk."
-        )
     digest = hashlib.sha256()
     with path.open("wb") as file:
         for chunk in lake.store.stream(item["source_uri"], version=item["source_version"]):

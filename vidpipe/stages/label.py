@@ -109,6 +109,7 @@ def plan_shards(
             "video_id": video["video_id"],
             "source_uri": video["source_uri"],
             "duration_s": video["duration_s"],
+            "failures": video["failures"],
             "extraction": video["work_key"],
             "extraction_run": video["run_key"],
         }

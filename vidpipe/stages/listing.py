@@ -10,6 +10,8 @@ import fnmatch
 import functools
 import itertools
 import operator
+import random
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +20,7 @@ import pyarrow.dataset as ds
 from pyarrow import compute as pc
 from pyarrow.compute import field
 
-from vidpipe.errors import UsageError
+from vidpipe.errors import DeniedError, NotFoundError, UsageError
 from vidpipe.lake.newest import newest
 from vidpipe.lake.store import split_uri
 from vidpipe.lake.tables import Lake
@@ -29,10 +31,12 @@ from vidpipe.schemas import TABLES
 from vidpipe.stages.work import extract_config, extract_work_key
 
 OBJECT = ["source_uri", "source_version"]
-LISTED = pa.schema(
-    [TABLES["sources"].schema.field(name) for name in (*OBJECT, "size_bytes", "modified_at")]
-)
+SOURCE = [TABLES["sources"].schema.field(name) for name in (*OBJECT, "size_bytes", "modified_at")]
+LISTED = pa.schema([*SOURCE, ("archived", pa.bool_()), ("storage_class", pa.string())])
 BATCH_OBJECTS = 10_000
+# Archived objects of which a run asks one by one whether they are restored.
+ASKED_OBJECTS = 1_000
+ASKERS = 10
 NAMES_SHOWN = 5
 
 
@@ -42,14 +46,18 @@ class Listing:
 
     Attributes:
         chosen: Objects to be extracted, most urgent first: those that were asked for, then the
-            newest. Columns: source_uri, source_version, size_bytes, modified_at.
+            newest. Columns: source_uri, source_version, size_bytes, modified_at, failures (how many
+            of its tries failed).
+        archived: Objects that are found to be archived for the first time: source_uri,
+            source_version, storage_class.
         gone: Known objects that are no longer there: source_uri, source_version.
         asked: How many of the chosen ones are tried again because they were asked for.
         counts: How many were listed, known (and left alone), new, retried, gone, given_up,
-            forgotten.
+            forgotten, archived.
     """
 
     chosen: pa.Table
+    archived: pa.Table
     gone: pa.Table
     asked: int
     counts: dict[str, int]
@@ -61,7 +69,7 @@ def list_sources(lake: Lake, snapshots: dict[str, int], config: dict[str, Any]) 
     New objects are chosen. One that is known is chosen again where its last try came to no end
     (it failed, or the night was over), where it is quarantined and was never tried as `config`
     says, or where `config` asks for it. What failed `max_tries` times is only chosen when asked
-    for.
+    for. What is archived is never chosen: it is when it was restored or has another storage class.
 
     Raises:
         UsageError: `config` names a source or a reason that does not exist, or a video that is not
@@ -78,20 +86,24 @@ def list_sources(lake: Lake, snapshots: dict[str, int], config: dict[str, Any]) 
     objects = objects.join(known, OBJECT).join(_tries(lake, snapshots, config), OBJECT)
     _require(names, objects)
     judged = _judged(objects, reasons, names, lake.settings.extract.max_tries)
+    judged = _readable(lake, judged)
     taken = field("new") | field("retried")
     counts = {
         "listed": wanted.num_rows,
-        "known": judged.filter(field("known") & ~taken).num_rows,
+        "known": judged.filter(field("known") & ~taken & ~field("unread")).num_rows,
         "gone": gone.num_rows,
-        "given_up": judged.filter(~field("known") & ~taken).num_rows,
+        "given_up": judged.filter(~field("known") & ~taken & ~field("unread")).num_rows,
         "forgotten": forgotten,
+        "archived": judged.filter(field("unread")).num_rows,
         "new": judged.filter(field("new")).num_rows,
         "retried": judged.filter(field("retried")).num_rows,
     }
     urgency = [(name, "descending") for name in ("asked", "modified_at", "source_uri")]
-    chosen = judged.filter(taken).sort_by(urgency).select(LISTED.names)
+    columns = [*(column.name for column in SOURCE), "failures"]
+    chosen = judged.filter(taken).sort_by(urgency).select(columns)
     asked = judged.filter(field("retried") & field("asked")).num_rows
-    return Listing(chosen, gone, asked, counts)
+    archived = judged.filter(field("unread") & ~field("was_archived"))
+    return Listing(chosen, archived.select([*OBJECT, "storage_class"]), gone, asked, counts)
 
 
 def _remembered(objects: pa.Table, forgotten: Forgotten) -> pa.Table:
@@ -107,12 +119,13 @@ def _remembered(objects: pa.Table, forgotten: Forgotten) -> pa.Table:
 
 
 def _judged(objects: pa.Table, reasons: pa.Array, names: pa.Array, max_tries: int) -> pa.Table:
-    """What is to become of each object: the columns known, new, retried, asked."""
+    """What is to become of each object: the columns known, new, retried, asked, was_archived."""
     known = field("seen_at").is_valid()
     # A try that ended before the object was last seen is over: a later one came to an end.
     is_last = ~pc.coalesce(field("finished_at") < field("seen_at"), False)
     status = pc.if_else(is_last, pc.coalesce(field("status"), ""), "")
-    may_fail = pc.coalesce(field("failures"), 0) < max_tries
+    failures = pc.coalesce(field("failures"), 0)
+    may_fail = failures < max_tries
     again = (
         (status == "skipped")
         | ((status == "failed") & may_fail)
@@ -126,9 +139,43 @@ def _judged(objects: pa.Table, reasons: pa.Array, names: pa.Array, max_tries: in
     )
     new = ~known & may_fail
     retried = ~new & (again | asked)
-    judgements = {"known": known, "new": new, "retried": retried, "asked": asked}
+    was_archived = (status == "skipped") & pc.coalesce(field("reason") == "archived", False)
+    judgements = {
+        "known": known,
+        "new": new,
+        "retried": retried,
+        "asked": asked,
+        "was_archived": was_archived,
+        "failures": failures,
+    }
     columns = {name: field(name) for name in LISTED.names}
     return ds.dataset(objects).to_table(columns=columns | judgements)
+
+
+def _readable(lake: Lake, judged: pa.Table) -> pa.Table:
+    """Takes out what is archived, and notes it in the column `unread`.
+
+    A listing says what is archived, and Amazon's what is restored. Where it may be otherwise, the
+    store is asked about some objects, drawn at random, so that each has its turn.
+    """
+    taken = field("new") | field("retried")
+    archived = pc.coalesce(field("archived"), field("was_archived"))
+    doubted = judged.filter(taken & archived)["source_uri"].to_pylist()
+    asked = random.sample(doubted, min(len(doubted), ASKED_OBJECTS))
+    with ThreadPoolExecutor(ASKERS) as pool:
+        answers = pool.map(functools.partial(_is_readable, lake), asked)
+        restored = [uri for uri, is_so in zip(asked, answers, strict=True) if is_so]
+    unread = taken & archived & ~field("source_uri").isin(pa.array(restored, pa.string()))
+    columns = {name: field(name) for name in judged.column_names}
+    columns |= {name: field(name) & ~unread for name in ("new", "retried")}
+    return ds.dataset(judged).to_table(columns=columns | {"unread": unread})
+
+
+def _is_readable(lake: Lake, uri: str) -> bool:
+    try:
+        return not lake.store.head(uri).archived
+    except (NotFoundError, DeniedError):
+        return False
 
 
 def _asked(config: dict[str, Any]) -> tuple[pa.Array, pa.Array]:

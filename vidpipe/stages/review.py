@@ -192,7 +192,8 @@ class _Review:
         for video in gone:
             del self.picked[video]
         if gone:
-            print(f"left out, as their object is gone, replaced or denied: {len(gone)} videos")
+            why = "their object is gone, replaced, archived or denied"
+            print(f"left out, as {why}: {len(gone)} videos")
         if not self.picked:
             raise NothingToDoError(
                 "None of the videos that were picked is where it was: run ingest first."
@@ -201,7 +202,8 @@ class _Review:
     def _is_there(self, video: str) -> bool:
         row = self.candidates[video].row
         try:
-            return self._lake.store.head(row["source_uri"]).version == row["source_version"]
+            found = self._lake.store.head(row["source_uri"])
+            return found.version == row["source_version"] and not found.archived
         except (NotFoundError, DeniedError):
             return False
 

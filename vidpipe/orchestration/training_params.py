@@ -47,8 +47,9 @@ def network_params() -> dict[str, Param]:
         ),
         "weights": text_param(
             "Weights of the backbone",
-            "What it learnt on other pictures: s3://bucket/resnet50/model.json (TensorFlow.js) or"
-            " .h5. Empty: chance weights, which must be fine-tuned.",
+            "Pretrained weights file: s3://bucket/resnet50/model.json (TensorFlow.js) or .h5."
+            " Empty: those that `vidpipe fetch-weights` brought for the backbone; if there are"
+            " none, random weights, which must be fine-tuned.",
             section=section,
         ),
         "fine_tune": Param(

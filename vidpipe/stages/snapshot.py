@@ -32,6 +32,7 @@ from vidpipe.evaluation.judging import is_measurable
 from vidpipe.lake import layout
 from vidpipe.lake.tables import Lake
 from vidpipe.models.architectures import CLASSIFICATION
+from vidpipe.models.pretrained import find_pretrained
 from vidpipe.stages.attempt import Attempt
 from vidpipe.stages.manifest import Manifest
 from vidpipe.stages.pseudo_labels import read_pseudo_labels
@@ -61,7 +62,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
             the test videos.
     """
     config = manifest.config
-    trainings = complete_all(config)
+    trainings = complete_all(config, lake)
     # What a form leaves empty is null.
     given = {f.name: config.get(f.name) for f in dataclasses.fields(Gate)}
     gate = Gate(**{name: value for name, value in given.items() if value is not None})
@@ -204,8 +205,10 @@ def pin_dataset(manifest: Manifest, attempt: Attempt, lake: Lake) -> tuple[Datas
     return dataset, dataset_uri
 
 
-def complete_all(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def complete_all(config: dict[str, Any], lake: Lake) -> dict[str, dict[str, Any]]:
     """The training of each architecture, in full; config as of `run`.
+
+    A backbone without weights gets those that were fetched for it, if there are any.
 
     Raises:
         UsageError: There is no task, no architecture, or no such thing as is asked for.
@@ -219,7 +222,11 @@ def complete_all(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
             f"A training needs architectures, one or more of {', '.join(CLASSIFICATION)}."
             f" Received: {names!r}"
         )
-    return {name: complete({**config, "architecture": name, "sliding": sliding}) for name in names}
+    backbone, weights = config.get("backbone"), config.get("weights")
+    if backbone and not weights:
+        weights = find_pretrained(backbone, lake.store, lake.uri)
+    common = {**config, "weights": weights, "sliding": sliding}
+    return {name: complete({**common, "architecture": name}) for name in names}
 
 
 def _kind(config: dict[str, Any]) -> str:

@@ -44,7 +44,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
             nothing is true of those that do.
     """
     config = manifest.config
-    trainings = complete_all(config)
+    trainings = complete_all(config, lake)
     space = make_space(trainings, config.get("search") or [])
     trials, min_epochs, reduction = (
         _whole_number(config, *bounds)

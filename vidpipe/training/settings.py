@@ -102,8 +102,8 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
         raise UsageError(f"Weights are for a backbone: choose one. Received: {weights!r}")
     if backbone and not weights and not fine_tune:
         raise UsageError(
-            f"The backbone {backbone} has chance weights, which must learn: give weights, or"
-            " choose to fine-tune it."
+            f"The backbone {backbone} has random weights, which must learn. Fetch pretrained ones"
+            " (`vidpipe fetch-weights` lists them), name a file in weights, or choose fine_tune."
         )
     spec = find_defaults(given.get("architecture", ""), backbone, fine_tune)
     defaults = {

@@ -148,7 +148,6 @@ def test_elsewhere_no_stack_runs_and_the_variable_is_named(tmp_path):
 
 
 def test_commands_work_below_the_folder_of_the_stack(lake, tmp_path):
-    lake.create_tables()
     (tmp_path / ".vidpipe").mkdir()
     config = config_file(lake, tmp_path / ".vidpipe" / "vidpipe.toml")
     below = tmp_path / "clips" / "new"

@@ -82,23 +82,20 @@ def _clips_path(folder: Path, seed: int, sampling: Sampling) -> Path:
     return folder / f"videos-{seed}-{shape}.npy"
 
 
-def train(
-    folder: Path, videos: int, seed: int, architecture: str, task: str, overrides: dict
-) -> dict:
+def train(folder: Path, videos: int, task: str, config: dict) -> dict:
     """Trains one model and returns what it reached on the test videos."""
     import keras
 
     from vidpipe.models.classification import build_model
     from vidpipe.training.fit import fit, prepare
 
-    config = complete({"architecture": architecture, "seed": seed, **overrides})
     sampling, settings = chosen(Sampling, config), chosen(FitSettings, config)
     clips = np.load(_clips_path(folder, videos, sampling), mmap_mode="r")
     facts = json.loads(_facts_path(folder, videos).read_text())
     labels = facts[task]
     split = split_videos(
         {video: [label] for video, label in labels.items()},
-        seed=seed,
+        seed=settings.seed,
         near_pairs=map(tuple, facts["near_pairs"]),
     )
     classes = sorted(set(labels.values()))
@@ -160,28 +157,29 @@ def main() -> None:
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(args.threads)
-    overrides = {name: json.loads(value) for name, value in (s.split("=", 1) for s in args.set)}
     for seed in range(args.seeds):
         if THREADS[(seed + int(args.onednn)) % len(THREADS)] != args.threads:
             continue
         for architecture in args.architectures:
+            config = _config(args, architecture, seed)
             row = {
-                "architecture": architecture,
                 "task": args.task or TASK_OF[architecture],
-                "seed": seed,
+                "videos": seed % args.videos,
                 "onednn": args.onednn,
                 "threads": args.threads,
-                "videos": seed % args.videos,
-                "set": " ".join(args.set),
+                "config": config,
             }
             if any(row.items() <= known.items() for known in _read(results)):
                 continue
-            row |= train(
-                args.folder, seed % args.videos, seed, architecture, row["task"], overrides
-            )
+            row |= train(args.folder, row["videos"], row["task"], config)
             with results.open("a") as file:
                 file.write(json.dumps(row) + "\n")
             print(row, flush=True)
+
+
+def _config(args: argparse.Namespace, architecture: str, seed: int) -> dict:
+    chosen_values = {name: json.loads(value) for name, value in (s.split("=", 1) for s in args.set)}
+    return complete({"architecture": architecture, "seed": seed, **chosen_values})
 
 
 def _read(results: Path) -> list[dict]:
@@ -194,13 +192,8 @@ def show(rows: list[dict], args: argparse.Namespace) -> None:
     """Prints a table of the runs of each architecture, and how many reach 0.95 and 0.90."""
     for architecture in args.architectures:
         task = args.task or TASK_OF[architecture]
-        of = [
-            row
-            for row in rows
-            if (row["architecture"], row["task"], row["set"])
-            == (architecture, task, " ".join(args.set))
-            and row["seed"] < args.seeds
-        ]
+        configs = [_config(args, architecture, seed) for seed in range(args.seeds)]
+        of = [row for row in rows if row["task"] == task and row["config"] in configs]
         accuracies = [row["right"] / row["of"] for row in of]
         print(f"\n{architecture} on {task}: {len(of)} trainings,", end=" ")
         print(f"{sum(a >= 0.95 for a in accuracies)} at 0.95 or more,", end=" ")
@@ -211,8 +204,8 @@ def show(rows: list[dict], args: argparse.Namespace) -> None:
         print(
             "| seed | oneDNN off | threads | oneDNN on | threads |\n| --- | --- | --- | --- | --- |"
         )
-        by = {(row["seed"], row["onednn"]): row for row in of}
-        for seed in sorted({row["seed"] for row in of}):
+        by = {(row["config"]["seed"], row["onednn"]): row for row in of}
+        for seed in sorted({seed for seed, _ in by}):
             cells = [
                 (f"{r['right'] / r['of']:.3f}", str(r["threads"])) if r else ("", "")
                 for r in (by.get((seed, "0")), by.get((seed, "1")))

@@ -31,7 +31,9 @@ answers a `review`, how precise the champion is; `audit` and `publish` make it v
 
 **When it fails**, the log of `annotate` lists what is wrong by line, or by its place in a document:
 a video that is not known, a label that is empty, a range outside the video, two labels where one is
-meant (or "several labels"). Correct the file, upload it, and trigger again.
+meant (or "several labels"). Correct the file, upload it, and trigger again; or import the rest with
+"skip faulty entries". A video that is not known may not be ingested yet: put it into a watched
+bucket, and trigger `ingest` first.
 """
 
 from __future__ import annotations
@@ -63,6 +65,29 @@ PARAMS = {
         type="boolean",
         title="Several labels",
         description="A video may have several labels at once, by the same annotator.",
+    ),
+    "video": Param(
+        None,
+        type=["null", "string"],
+        title="Video of the file",
+        description="The video that the whole file is about: URI, key, file name or id. Set it for"
+        " the export of a CVAT job, or for frames whose names have no video. Empty: the file names"
+        " its videos.",
+    ),
+    "first_frame": Param(
+        0,
+        type="integer",
+        enum=[0, 1],
+        title="First frame number",
+        description="The number of a video's first frame in COCO and YOLO files. Set 1 for files"
+        " made from MOT Challenge data. Default: 0.",
+    ),
+    "skip_faulty": Param(
+        False,
+        type="boolean",
+        title="Skip faulty entries",
+        description="Import the rest of a file that has faulty entries, and list these in the log."
+        " Default: the file is refused as a whole.",
     ),
     "diff": Param(
         False,

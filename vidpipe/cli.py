@@ -15,7 +15,7 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -317,10 +317,13 @@ def changes(since: str) -> None:
 @click.argument("task")
 @click.argument("target", type=click.Path(path_type=Path))
 @click.option(
-    "--format", "label_format", type=click.Choice(NAMES), required=True, help="How it is written."
+    "--format",
+    "label_format",
+    type=click.Choice(NAMES),
+    help="How it is written. Default: by the ending .csv, .jsonl or .xml (cvat) of TARGET.",
 )
 @click.option("--annotator", help="Only what this one says.")
-def export(task: str, target: Path, label_format: str, annotator: str | None) -> None:
+def export(task: str, target: Path, label_format: str | None, annotator: str | None) -> None:
     """Write the annotations of a task for other tools.
 
     \b
@@ -329,7 +332,8 @@ def export(task: str, target: Path, label_format: str, annotator: str | None) ->
 
     \b
     Example:
-        vidpipe export cars cars.xml --format cvat
+        vidpipe export cars cars.xml
+        vidpipe export cars cars.json --format coco
     """
     from vidpipe.stages import export as exporting
 
@@ -515,6 +519,15 @@ for _name, _help, _params in STAGES:
     help="The format of FILE; auto: as it is recognised.",
 )
 @click.option("--several", is_flag=True, help="A video may have several labels at once.")
+@click.option("--video", metavar="NAME", help="The one video that FILE is about; frames by number.")
+@click.option(
+    "--first-frame",
+    type=click.IntRange(0, 1),
+    default=0,
+    show_default=True,
+    help="Number of a video's first frame (COCO, YOLO).",
+)
+@click.option("--skip-faulty", is_flag=True, help="Import the rest of a file with faulty entries.")
 @click.option("--diff", is_flag=True, help="Only show what would change; with FILE.")
 @click.option("--run-key", hidden=True)
 @click.option("--params", default="{}", hidden=True)
@@ -522,10 +535,9 @@ def annotate(
     file: Path | None,
     task: str | None,
     label_format: str,
-    several: bool,
-    diff: bool,
     run_key: str | None,
     params: str,
+    **options: Any,
 ) -> None:
     """Import labels and boxes that people gave, from a file or folder.
 
@@ -538,6 +550,7 @@ def annotate(
     \b
     Example:
         vidpipe annotate labels.csv --task motion --diff
+        vidpipe annotate job.xml --task cars --video traffic.mp4
     """
     if run_key:
         _run_stage("annotate", None, run_key, params)
@@ -547,7 +560,7 @@ def annotate(
     from vidpipe.stages import by_hand
 
     _require_parts("s3")
-    by_hand.annotate(file, task, format=label_format, several=several, diff=diff)
+    by_hand.annotate(file, task, format=label_format, **options)
 
 
 @cli.command()

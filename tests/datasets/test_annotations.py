@@ -125,7 +125,9 @@ def test_several_boxes_in_a_frame_are_a_set():
 def test_several_labels_are_allowed_only_where_that_is_said():
     text = "video,label\none.mp4,wave\none.mp4,nod\none.mp4,wave\n"
     assert [row.said.label for row in parse(text, several=True)] == ["wave", "nod"]
-    with pytest.raises(BadInputError, match="as line 2; where several labels are meant"):
+    with pytest.raises(
+        BadInputError, match="as line 2: 'wave' and 'nod'; keep .*; where several labels are meant"
+    ):
         parse(text)
 
 
@@ -165,10 +167,10 @@ def test_nothing_and_something_contradict(first, second):
         ("video,label,delete\none.mp4,wave,perhaps\n", 2, "delete must be true or false"),
         ("video,label\none.mp4,wave\none.mp4,nod\n", 3, "annotator as line 2"),
         ("video,label\none.mp4,wave\nsame.mp4,nod\n", 3, "'same.mp4' is the video of 'one.mp4'"),
-        ("video,label\none.mp4,wave,more\n", 2, "more fields than columns"),
-        ("video,name\none.mp4,wave\n", 1, "there is no column 'name'"),
+        ("video,label\none.mp4,wave,more\n", 2, "more values than columns"),
+        ("video,name\none.mp4,wave\n", 1, "unknown columns: 'name'. Allowed: video, label,"),
         ("video\none.mp4\n", 1, "columns video and label are needed"),
-        ("video,label,Label\none.mp4,wave,nod\n", 1, "the column label is there twice"),
+        ("video,label,Label\none.mp4,wave,nod\n", 1, "there twice: 'label'; drop one of each"),
         ('video,label\none.mp4,wave\nsix.mp4,"nod\nand on\n', 3, "look for a quote too many"),
     ],
 )
@@ -254,3 +256,110 @@ def test_any_bytes_end_in_rows_or_in_one_error(content, name):
         assert name in str(error)
     else:
         assert rows
+
+
+def test_all_unknown_columns_and_all_faults_are_listed_at_once():
+    text = "video,label,sensor,start,start_s,end_s\none,wave,a,b,1,2\nnope,wave,,,,\none,,,,,\n"
+    with pytest.raises(BadInputError) as caught:
+        parse(text, skip_faulty=True)  # a misspelt column would change what every row says
+    first, *faults = str(caught.value).splitlines()[:4]
+    assert first == "labels.csv: nothing was imported, 3 faults:"
+    assert faults[0].startswith(
+        "  line 1: unknown columns: 'sensor', 'start'. Allowed: video, label"
+    )
+    assert faults[1].startswith("  line 3: no video is called 'nope'")
+    assert faults[2] == "  line 4: the label is empty"
+
+
+def test_faults_are_listed_up_to_a_number():
+    with pytest.raises(BadInputError) as caught:
+        parse("video,label\n" + "one,\n" * 30)
+    lines = str(caught.value).splitlines()
+    assert lines[0].endswith("30 faults:") and len(lines) == 22
+    assert lines[-1] == "  and 10 more"
+
+
+def test_what_is_not_ingested_yet_has_a_remedy_and_near_names():
+    with pytest.raises(BadInputError) as caught:
+        parse("video,label\nbrokne.mp4,wave\nzzz.mp4,wave\n")
+    _, near, far, remedy = str(caught.value).splitlines()
+    assert near == "  line 2: no video is called 'brokne.mp4'; near names: 'broken.mp4'"
+    assert far == "  line 3: no video is called 'zzz.mp4'"
+    assert "watched bucket" in remedy and "vidpipe run ingest" in remedy
+
+
+def test_the_rest_of_a_file_with_faults_is_imported_where_that_is_said():
+    text = "video,label\none,wave\na/two,\nb/two,up\nb/two,down\nsame,nod\nodd,x\n"
+    text = text.replace("same,nod", "nope,nod").replace("odd,x", "cafe\u0301,x")
+    with pytest.raises(BadInputError, match="import the rest: --skip-faulty$"):
+        parse(text)
+    read = parse_annotations(of_file("labels.csv", text.encode()), VIDEOS, skip_faulty=True)
+    # Of two that contradict each other neither is right for certain.
+    assert [a.where for a in read.annotations] == ["line 2", "line 7"]
+    assert read.skipped == 3
+    assert read.told[0] == "3 × left out, faulty:"
+    assert [line.partition(":")[0].strip() for line in read.told[1:]] == [
+        "line 3",
+        "line 5",
+        "line 6",
+    ]
+    with pytest.raises(BadInputError, match="nothing was imported"):
+        parse("video,label\none,\n", skip_faulty=True)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    ["one,wave\none,wave\n", "one,wave\ns3://videos/same.mp4,wave\n", "one,wave\n one , wave\n"],
+)
+def test_the_same_fact_twice_is_once_enough(rows):
+    read = parse_annotations(of_file("labels.csv", f"video,label\n{rows}".encode()), VIDEOS)
+    assert [a.where for a in read.annotations] == ["line 2"]
+    assert read.told == ["1 × repeated: the same was said before in the file, and counts once"]
+    lines = '{"video": "one", "delete": true}\n' * 3
+    assert len(parse(lines, "labels.jsonl")) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "video,label,,\none,wave,,\n",
+        "sep=;\r\nvideo;label\r\none;wave\r\n",
+        "\ufeffvideo,label,start_s,end_s\none,wave,,\n,,,\n , ,,\n",
+        "video,label\none,wave,,\n",
+        "label\nwave\n",
+    ],
+)
+def test_tables_as_spreadsheets_leave_them(text):
+    options = {} if "video" in text else {"video": "one"}
+    (row,) = parse(text, **options)
+    assert (row.key, row.said.label) == (("1" * 64, None, None, ""), "wave")
+
+
+def test_lines_are_counted_with_the_one_that_names_the_separator():
+    with pytest.raises(BadInputError, match="line 4: the label is empty"):
+        parse('sep=;\nvideo;label\none;"two\n";\none;;\n'.replace('"two\n"', "wave"))
+    with pytest.raises(BadInputError, match="line 3: there are more values than columns"):
+        parse("video,label,\none,wave,\none,wave,left\n")
+
+
+def test_utf16_is_told_as_such():
+    with pytest.raises(BadInputError, match="it is UTF-16; save the file as UTF-8"):
+        parse_bytes("video,label\none,wave\n".encode("utf-16"))
+
+
+def test_a_uri_and_a_key_are_exact_where_names_differ_in_their_unicode_form_only():
+    composed, apart = "s3://b/caf\u00e9.mp4", "s3://b/cafe\u0301.mp4"
+    names = VideoNames({composed: "1", apart: "2"}, {n: VideoFacts(1.0) for n in "12"})
+    assert [names.find(uri) for uri in (composed, apart)] == ["1", "2"]
+    assert names.find_path(apart) == "2"
+    assert [names.find(uri.removeprefix("s3://b/")) for uri in (composed, apart)] == ["1", "2"]
+    with pytest.raises(ValueError, match="2 videos are called 'caf\u00e9'"):
+        names.find("caf\u00e9")
+
+
+def test_the_last_frame_is_counted_where_the_count_fits_the_duration():
+    assert VideoFacts(4.0, 25.0, frame_count=100).last_frame == 99
+    assert VideoFacts(4.0, 25.0, frame_count=100).end_frame == 100
+    # Containers state counts that cannot be.
+    assert VideoFacts(4.0, 25.0, frame_count=20).last_frame == 102
+    assert VideoFacts(4.0, 25.0).last_frame == 102

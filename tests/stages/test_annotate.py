@@ -19,10 +19,13 @@ from vidpipe.datasets.annotations import Key, Statement, current_labels
 from vidpipe.datasets.formats import NAMES
 from vidpipe.datasets.formats.given import SIDECAR, make_zip
 from vidpipe.errors import BadInputError, NothingToDoError, UsageError
+from vidpipe.lake import layout
 from vidpipe.lake.query import run_query
 from vidpipe.schemas import TABLES
 from vidpipe.stages import by_hand
 from vidpipe.stages.manifest import Report
+from vidpipe.stages.staged import staged_objects
+from vidpipe.stages.subject import Subject
 
 
 @pytest.fixture
@@ -85,7 +88,7 @@ def test_faults_are_told_by_line_in_whatever_order_they_are_found(ingested):
     text = "video,label\n0.mp4,left\n0.mp4,right\n" + "\n" * 7 + "nope.mp4,up\n"
     with pytest.raises(BadInputError) as error:
         annotate(ingested, "one", text)
-    first, second = str(error.value).splitlines()[1:]
+    first, second = str(error.value).splitlines()[1:3]
     assert first.startswith("  line 3: the same video") and second.startswith("  line 11: ")
 
 
@@ -306,6 +309,64 @@ SAID = [
     | {"box_x": 0.1, "box_y": 0.2, "box_width": 0.3, "box_height": 0.4},
     {"video": "1", "label": None, "start_s": 0.1, "end_s": 0.5, "annotator": "ann"},
 ]
+
+
+NAMELESS = {
+    "images": [{"id": 1, "file_name": "frame_000001.PNG", "width": 64, "height": 36}],
+    "annotations": [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 32, 36]}],
+    "categories": [{"id": 1, "name": "car"}],
+}
+
+
+def test_a_file_about_one_video_is_imported_and_forgotten_with_it(configured, tmp_path, bucket):
+    file = tmp_path / "frames.json"
+    file.write_text(json.dumps(NAMELESS))
+    with pytest.raises(BadInputError, match="say of which video all of them are: --video"):
+        command("annotate", file, "--task", "cars")
+    with pytest.raises(UsageError, match="--video: no video is called 'nope.mp4'"):
+        command("annotate", file, "--task", "cars", "--video", "nope.mp4")
+    command("annotate", file, "--task", "cars", "--video", "0.mp4")
+    (key,) = shown(configured, "cars")
+    assert key.is_instant and key.start_s > 0
+    command("annotate", file, "--task", "other", "--video", "1.mp4", "--first-frame", "1")
+    (other,) = shown(configured, "other")
+    assert other.start_s == 0.0 and other.video_id != key.video_id
+    stored = [found.uri for found in configured.store.list(layout.annotations_uri(configured.uri))]
+    about = [uri for uri in stored if key.video_id in uri]
+    assert len(about) == 1
+    subject = Subject(key.video_id, {key.video_id}, {f"{bucket.uri}/0.mp4"})
+    staged = staged_objects(configured, subject, lambda _: None)
+    assert [uri for uri in staged if uri in stored] == about
+
+
+def test_what_is_faulty_is_left_out_and_counted_where_that_is_said(configured, tmp_path, capsys):
+    file = tmp_path / "labels.csv"
+    file.write_text("video,label\n0,left\nnope,up\n1,\n")
+    with pytest.raises(BadInputError, match="import the rest: --skip-faulty"):
+        command("annotate", file, "--task", "motion")
+    assert shown(configured) == {}
+    command("annotate", file, "--task", "motion", "--skip-faulty")
+    out = capsys.readouterr().out
+    assert "line 3: no video is called 'nope'" in out and "line 4: the label is empty" in out
+    assert "1 added, 0 replaced, 0 unchanged, 0 withdrawn, 2 faulty left out" in out
+    (said,) = shown(configured).values()
+    assert {s.label for s in said} == {"left"}
+
+
+@pytest.mark.parametrize(
+    ("name", "begins"), [("a.csv", b"video,label"), ("a.JSONL", b'{"video"'), ("a.xml", b"<?xml")]
+)
+def test_an_export_takes_its_format_from_the_ending(configured, tmp_path, name, begins):
+    file = tmp_path / "said.jsonl"
+    file.write_text("".join(f"{json.dumps(row)}\n" for row in SAID))
+    command("annotate", file, "--task", "motion")
+    command("export", "motion", tmp_path / name)
+    assert (tmp_path / name).read_bytes().startswith(begins)
+    for other in ("a.json", "a", "a.zip"):
+        with pytest.raises(
+            UsageError, match=r"ending does not tell .* Add --format, .*\.csv \(csv\)"
+        ):
+            command("export", "motion", tmp_path / other)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import itertools
 import math
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -11,10 +13,22 @@ from vidpipe.datasets.annotations import RANGE_TOLERANCE_S
 from vidpipe.lake.tables import Lake
 
 _TIME_DECIMALS = 6
+# To compare a name with many others is slow: near names are only looked for among so many.
+_MAX_COMPARED = 10_000
+_MAX_COMPARED_LENGTH = 100
 
 
 class UnknownVideoError(ValueError):
-    """There is no such video, or none that can be labelled."""
+    """There is no such video, or none that can be labelled.
+
+    Args:
+        message: Says so in words.
+        name: The name that no video has; "" where there is a video, but none that can be labelled.
+    """
+
+    def __init__(self, message: str = "", name: str = ""):
+        super().__init__(message)
+        self.name = name
 
 
 @dataclass(frozen=True)
@@ -24,12 +38,14 @@ class VideoFacts:
     Attributes:
         fps: Average frame rate; None where the container does not tell.
         width: Of the picture as shown, in pixels.
+        frame_count: Number of frames; None where it is not known.
     """
 
     duration_s: float
     fps: float | None = None
     width: int = 0
     height: int = 0
+    frame_count: int | None = None
 
     def time_of(self, frame: int) -> float:
         """When a frame is shown, in seconds; the first is 0. The rate must be known."""
@@ -39,10 +55,32 @@ class VideoFacts:
         """The frame nearest to a time; the rate must be known."""
         return min(round(time_s * self.fps), self.last_frame)
 
+    def last_frame_before(self, end_s: float) -> int:
+        """The last frame of a range that ends at a time; the rate must be known."""
+        return min(round(end_s * self.fps), self.end_frame) - 1
+
     @property
     def last_frame(self) -> int:
-        """The last frame that something may be said of; the rate must be known."""
+        """The last frame that can be annotated; the rate must be known."""
+        return self.end_frame - 1 if self._is_count_plausible else self.end_frame
+
+    @property
+    def end_frame(self) -> int:
+        """The frame at which a range may end at the latest; the rate must be known."""
+        return self.frame_count if self._is_count_plausible else self.tolerated_frame
+
+    @property
+    def tolerated_frame(self) -> int:
+        """The last frame for players that derive it from the duration; the rate must be known."""
         return math.floor((self.duration_s + RANGE_TOLERANCE_S) * self.fps)
+
+    @property
+    def _is_count_plausible(self) -> bool:
+        """Whether the frame count fits the duration: containers state wrong ones."""
+        if not self.frame_count:
+            return False
+        slack = RANGE_TOLERANCE_S * self.fps + 1
+        return abs(self.frame_count - self.duration_s * self.fps) <= slack
 
     def is_whole(self, start_s: float, end_s: float) -> bool:
         """Whether a range is the whole video."""
@@ -60,15 +98,22 @@ class VideoNames:
 
     def __init__(self, sources: Mapping[str, str], videos: Mapping[str, VideoFacts]):
         self.videos = videos
+        # As they are written, and in one Unicode form. Only the former tells two names apart that
+        # look the same, which a URI and a key must do.
+        self._as_written: tuple[dict[str, set[str]], ...] = ({}, {})
         self._exact: tuple[dict[str, set[str]], ...] = ({}, {}, {})
         self._by_stem: dict[str, set[str]] = {}
         self._uris_by_name: dict[str, list[tuple[str, str]]] = {}
         self._uri_of: dict[str, str] = {}
+        self._renamed: dict[Callable[[str], str], dict[str, set[str]]] = {}
+        self._folded: dict[str, str] | None = None
         for uri, video_id in sources.items():
             self._uri_of[video_id] = uri
+            for known, called in zip(self._as_written, (uri, _key_of(uri)), strict=True):
+                known.setdefault(called, set()).add(video_id)
             # The same name may be written in two ways: macOS takes letters and accents apart.
             uri = _composed(uri)
-            key = uri.removeprefix("s3://").partition("/")[2]
+            key = _key_of(uri)
             name = key.rpartition("/")[2]
             for known, called in zip(self._exact, (uri, key, name), strict=True):
                 known.setdefault(called, set()).add(video_id)
@@ -85,9 +130,14 @@ class VideoNames:
             ValueError: There is more than one; says so in words.
         """
         # A name may begin or end with a space; more often the space is a slip.
-        called = (_composed(name), _composed(name.strip()))
+        written = (name, name.strip())
+        called = tuple(map(_composed, written))
         names = (*self._exact, self._by_stem)
-        found = next(filter(None, (known.get(c) for c in called for known in names)), set())
+        lookups = itertools.chain(
+            (known.get(w) for w in written for known in self._as_written),
+            (known.get(c) for c in called for known in names),
+        )
+        found = next(filter(None, lookups), set())
         if not found and name.strip() in self.videos:
             found = {name.strip()}
         return self._only(name, found)
@@ -130,6 +180,34 @@ class VideoNames:
             among -= {video_id for uri, video_id in found if _folder_of(uri) in others}
         return self._only(path, among)
 
+    def find_renamed(self, name: str, rename: Callable[[str], str]) -> str:
+        """Returns the id of the video whose file name becomes `name` in another tool.
+
+        Args:
+            name: The file name that the tool gave it.
+            rename: How the tool changes file names.
+
+        Raises:
+            UnknownVideoError: There is none.
+            ValueError: There is more than one.
+        """
+        if rename not in self._renamed:
+            renamed: dict[str, set[str]] = {}
+            for original, video_ids in self._exact[-1].items():
+                renamed.setdefault(rename(original), set()).update(video_ids)
+            self._renamed[rename] = renamed
+        return self._only(name, self._renamed[rename].get(_composed(name), set()))
+
+    def near(self, name: str) -> list[str]:
+        """File names that are much like a name that no video has; best first, at most three."""
+        if self._folded is None:
+            names = itertools.islice(sorted(self._exact[-1]), _MAX_COMPARED)
+            self._folded = {stem_of(n).casefold()[:_MAX_COMPARED_LENGTH]: n for n in names}
+        sought = stem_of(name.replace("\\", "/").rpartition("/")[2])
+        sought = _composed(sought).casefold()[:_MAX_COMPARED_LENGTH]
+        near = difflib.get_close_matches(sought, self._folded, cutoff=0.75)
+        return [self._folded[of] for of in near]
+
     def name_of(self, video_id: str, finds: Callable[[str], str]) -> str:
         """The most readable name of a video by which it is found again.
 
@@ -154,14 +232,14 @@ class VideoNames:
 
     def _names_of(self, video_id: str) -> Iterator[str]:
         if video_id in self._uri_of:
-            key = self._uri_of[video_id].removeprefix("s3://").partition("/")[2]
+            key = _key_of(self._uri_of[video_id])
             name = key.rpartition("/")[2]
             yield from (stem_of(name), name, key)
 
     def _only(self, name: str, found: Iterable[str]) -> str:
         found = set(found)
         if not found:
-            raise UnknownVideoError(f"no video is called {_shown(name)}")
+            raise UnknownVideoError(f"no video is called {_shown(name)}", name)
         if len(found) > 1:
             raise ValueError(
                 f"{len(found)} videos are called {_shown(name)}: give the key or the URI"
@@ -200,13 +278,17 @@ def read_video_names(lake: Lake, snapshots: dict[str, int]) -> VideoNames:
         # The video of a source that is gone can still be named.
         if row["video_id"]:
             by_uri[row["source_uri"]] = row["video_id"]
-    columns = ["video_id", "duration_s", "fps", "width", "height", "ingested_at"]
+    columns = ["video_id", "duration_s", "fps", "width", "height", "frame_count", "ingested_at"]
     videos = lake.dataset("videos", snapshots=snapshots).to_table(columns=columns)
     return VideoNames(
         by_uri,
         {
             row["video_id"]: VideoFacts(
-                row["duration_s"], row["fps"] or None, row["width"], row["height"]
+                row["duration_s"],
+                row["fps"] or None,
+                row["width"],
+                row["height"],
+                row["frame_count"],
             )
             for row in videos.sort_by("ingested_at").to_pylist()
         },
@@ -218,6 +300,10 @@ def stem_of(path: str) -> str:
     folder, slash, name = path.rpartition("/")
     stem, dot, ending = name.rpartition(".")
     return folder + slash + (stem if stem and dot and " " not in ending else name)
+
+
+def _key_of(uri: str) -> str:
+    return uri.removeprefix("s3://").partition("/")[2]
 
 
 def _composed(name: str) -> str:

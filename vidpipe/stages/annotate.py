@@ -53,8 +53,10 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     """Imports `config["file"]` (an S3 URI) as annotations of `config["task"]`.
 
     Config: task, file (of a file, an archive, or a folder, which ends in a slash), format (null:
-    as it is recognised), several (whether a video may have several labels at once), diff (only
-    tell what would change).
+    as it is recognised), several (whether a video may have several labels at once), video (the one
+    video that the file is about), first_frame (the number of a video's first frame, 0 or 1),
+    skip_faulty (leave out what is faulty instead of refusing the file), diff (only tell what would
+    change).
 
     Where it answers a review, what that tells of the model is told, too, and noted in MLflow.
 
@@ -64,6 +66,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     Raises:
         BadInputError: The file has faults, listed by line, or no video is known yet; nothing is
             imported.
+        UsageError: The task, the format or the video is none.
     """
     config = manifest.config
     task, file = config.get("task") or "", config.get("file") or ""
@@ -81,6 +84,9 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         names,
         format=config.get("format") or AUTO,
         several=bool(config.get("several")),
+        video=config.get("video"),
+        first_frame=config.get("first_frame") or 0,
+        skip_faulty=bool(config.get("skip_faulty")),
     )
     for line in imported.told:
         print(line)
@@ -102,6 +108,8 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     for line in shown[:CHANGES_SHOWN] + ([f"… and {more} more"] if more > 0 else []):
         print(line)
     counts = ", ".join(f"{n} {change}" for change, n in changes.items())
+    if imported.skipped:
+        counts += f", {imported.skipped} faulty left out"
     told = [
         f"{task}: " + ("nothing was imported; it would be " if config.get("diff") else "") + counts,
         new_labels,
@@ -109,7 +117,12 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         *_answered(lake, snapshots, task, current, changed, note=not config.get("diff")),
     ]
     attempt.conclude("; ".join(filter(None, told)))
-    attempt.result |= {"changes": changes, "format": imported.format, "base": snapshots}
+    attempt.result |= {
+        "changes": changes,
+        "skipped": imported.skipped,
+        "format": imported.format,
+        "base": snapshots,
+    }
 
 
 def _new_labels(annotations: list[Annotation], current: dict[Key, frozenset[Statement]]) -> str:

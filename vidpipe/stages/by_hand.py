@@ -17,6 +17,8 @@ from vidpipe.datasets.formats.given import (
     make_zip,
     too_large,
 )
+from vidpipe.datasets.formats.importing import find_video
+from vidpipe.datasets.video_names import read_video_names
 from vidpipe.errors import UsageError
 from vidpipe.lake import layout
 from vidpipe.lake.results import show_rows
@@ -27,11 +29,17 @@ from vidpipe.stages.runner import run_stage
 from vidpipe.version import code_version
 
 
-def upload_annotations(lake: Lake, file: Path) -> str:
+def upload_annotations(lake: Lake, file: Path, video_id: str = "") -> str:
     """Puts an annotation file into the lake, named by its content; returns its URI.
 
     Its sidecar goes with it, where there is one. A folder becomes an archive of what may hold
     labels, with its own sidecar in it.
+
+    Args:
+        lake: The lake.
+        file: The file or folder.
+        video_id: The one video that all of it is about, if the file itself does not tell: whoever
+            forgets the video finds the file by that.
     """
     sidecar = None
     try:
@@ -46,7 +54,8 @@ def upload_annotations(lake: Lake, file: Path) -> str:
         raise UsageError(f"{file} cannot be read: {error.strerror}.") from error
     name = re.sub(r"[^A-Za-z0-9_.-]+", "-", name)
     digest = hashlib.sha256(content + (sidecar or b"")).hexdigest()[:16]
-    uri = f"{layout.annotations_uri(lake.uri)}{digest}/{name}"
+    folder = "/".join(filter(None, (digest, video_id)))
+    uri = f"{layout.annotations_uri(lake.uri)}{folder}/{name}"
     if sidecar is not None:
         lake.store.put(f"{uri}.{SIDECAR}", sidecar)
     lake.store.put(uri, content)
@@ -71,7 +80,15 @@ def _read_folder(folder: Path) -> dict[str, bytes]:
 
 
 def annotate(
-    file: Path, task: str, *, format: str = AUTO, several: bool = False, diff: bool = False
+    file: Path,
+    task: str,
+    *,
+    format: str = AUTO,
+    several: bool = False,
+    video: str | None = None,
+    first_frame: int = 0,
+    skip_faulty: bool = False,
+    diff: bool = False,
 ) -> None:
     """Imports an annotation file or folder: annotate, audit, publish.
 
@@ -80,15 +97,30 @@ def annotate(
         task: What it is about.
         format: Its format; `auto`: as it is recognised.
         several: Whether a video may have several labels at once.
+        video: The one video that the file is about; None: the file names its videos.
+        first_frame: The number of a video's first frame, 0 or 1.
+        skip_faulty: Leave out what is faulty instead of refusing the file.
         diff: Only tell what would change.
 
     Raises:
         BadInputError: The file has faults, listed by line.
+        UsageError: There is no such format or video.
     """
     lake = Lake()
-    uri = upload_annotations(lake, file)
+    video_id = find_video(read_video_names(lake, lake.published()), video) if video else ""
+    uri = upload_annotations(lake, file, video_id)
     stage = _run(lake, "annotate")
-    plan = stage("annotate", task=task, file=uri, format=format, several=several, diff=diff)
+    plan = stage(
+        "annotate",
+        task=task,
+        file=uri,
+        format=format,
+        several=several,
+        video=video,
+        first_frame=first_frame,
+        skip_faulty=skip_faulty,
+        diff=diff,
+    )
     if not diff:
         _publish(stage, plan)
 

@@ -12,27 +12,30 @@ from vidpipe.datasets.annotations import Key, Statement, current_labels
 from vidpipe.datasets.formats.exporting import Exported, export_annotations
 from vidpipe.datasets.formats.given import SIDECAR, make_zip
 from vidpipe.datasets.formats.shape import Format
-from vidpipe.datasets.formats.table import find_format
+from vidpipe.datasets.formats.table import find_format, format_of_target
 from vidpipe.datasets.video_names import read_video_names
 from vidpipe.errors import NothingToDoError, UsageError
 from vidpipe.lake.tables import Lake
 from vidpipe.text import printable
 
 
-def export(task: str, target: Path, format: str, annotator: str | None = None) -> None:
+def export(
+    task: str, target: Path, format: str | None = None, annotator: str | None = None
+) -> None:
     """Writes the annotations of a task that hold, and tells what the format cannot hold.
 
     Args:
         task: The task.
         target: A new file; or a new folder or `.zip`, where the format is a folder.
-        format: Its name.
+        format: Its name; None: as the ending of the target tells.
         annotator: Only what this one says; None: all.
 
     Raises:
-        UsageError: There is no such format, or the target cannot be written.
+        UsageError: There is no such format, the ending does not tell it, or the target cannot be
+            written.
         NothingToDoError: There is nothing to be written.
     """
-    of = find_format(format)
+    of = find_format(format or format_of_target(target))
     beside = target.with_name(f"{target.name}.{SIDECAR}")
     for path in (target, beside):
         if path.exists():

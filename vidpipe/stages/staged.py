@@ -127,6 +127,8 @@ def _parsed(content: str) -> Any:
 
 def _in_labels(lake: Lake, uri: str, subject: Subject) -> bool:
     """Whether a file of labels tells of it: by id, or by any name by which it would be found."""
+    if not subject.videos.isdisjoint(uri.split("/")):
+        return True  # it was uploaded as one about this video
     content = _content(lake, uri)
     try:
         given = of_file(uri.rpartition("/")[2], content)

@@ -27,7 +27,7 @@ SOURCES = {
     "s3://videos/no-rate.webm": _id(11),
 }
 FACTS = {
-    _id(1): VideoFacts(10.0, 25.0, 640, 360),
+    _id(1): VideoFacts(10.0, 25.0, 640, 360, 250),
     _id(2): VideoFacts(5.005, 30000 / 1001, 1920, 1080),
     _id(3): VideoFacts(0.04, 25.0, 2, 2),
     _id(4): VideoFacts(3.7, 59.94, 333, 777),
@@ -36,7 +36,7 @@ FACTS = {
     _id(7): VideoFacts(60.0, 24.0, 320, 240),
     _id(8): VideoFacts(1.0, 0.5, 320, 240),
     _id(9): VideoFacts(900.0, 240.0, 3840, 2160),
-    _id(10): VideoFacts(20.0, 30.0, 320, 240),
+    _id(10): VideoFacts(20.0, 30.0, 320, 240, 9000),  # a count that cannot be
     _id(11): VideoFacts(20.0, None, 320, 240),
     _id(12): VideoFacts(2.0, 12.5, 320, 240),  # of no source that is known any more
 }

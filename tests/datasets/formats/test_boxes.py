@@ -34,6 +34,9 @@ def test_coco_boxes_are_pixels_of_the_picture_that_its_name_tells():
         "one/000025.jpeg",
         "train/one.mp4/25.jpg",
         "a/one_25",
+        "images\\one_25.jpg",
+        "images/1a2b3c4d-one_25.jpg",
+        "one_25_jpg.rf.1b2c3d4e5f60718293a4b5c6d7e8f901.jpg",
     ],
 )
 def test_pictures_are_named_by_video_and_frame(name):
@@ -337,7 +340,9 @@ def test_label_studio_choices_timelines_and_annotators():
 
 def test_the_short_json_of_label_studio_is_told_as_such():
     rows = [{"id": 1, "video": "one.mp4", "label": "left", "annotation_id": 3, "lead_time": 1.5}]
-    with pytest.raises(BadInputError, match="looks like Label Studio's JSON-MIN.*: export JSON"):
+    with pytest.raises(
+        BadInputError, match="looks like Label Studio's JSON-MIN.* Export JSON there"
+    ):
         read("p.json", rows)
 
 

@@ -54,7 +54,7 @@ def test_rows_without_a_label_say_nothing():
         ("x,one,0,99,train", "outside the video of 10.00 s"),
         ("x,one,0,5,dev", "split must be"),
         ("x,,0,5,train", "no video is named"),
-        ("x,one,0,5,train,more", "more fields than columns"),
+        ("x,one,0,5,train,more", "more values than columns"),
     ],
 )
 def test_faults_of_a_kinetics_list_are_told_by_line(row, words):
@@ -137,7 +137,10 @@ def test_who_labels_a_video_of_another_class_folder_finds_it_again():
             r"lists of 2 splits \(01, 02\)",
         ),
         ({"trainlist01.txt": "A/two.avi\n"}, "2 videos are called 'A/two.avi'"),
-        ({"trainlist01.txt": "A/one.avi\nA/one.mp4\n"}, "line 2: the same video, range"),
+        (
+            {"trainlist01.txt": "A/one.avi\n", "testlist01.txt": "A/one.mp4\n"},
+            "line 1: the same video, range",
+        ),
     ],
 )
 def test_faults_of_ucf101_lists(lists, words):

@@ -160,8 +160,8 @@ def test_faults_of_a_sidecar_are_told_by_place(sidecar, words):
     ("content", "words"),
     [
         ('{"a": 1,\n', "line 2: not JSON"),
-        ("[]", "none of the formats that are known"),
-        ('[{"video": "one", "choice": "left"}]', "none of the formats that are known"),
+        ("[]", "of no format that is known"),
+        ('[{"video": "one", "choice": "left"}]', "of no format that is known"),
     ],
 )
 def test_a_document_of_no_format_is_told_as_such(content, words):
@@ -178,7 +178,7 @@ def test_json_lines_may_be_called_json():
 def test_of_a_folder_the_one_file_of_labels_is_read():
     rows = read_folder({"annotations/labels.csv": "video,label\none,x\n", "README.txt": "notes"})
     assert (rows.format, rows.annotations[0].where) == ("csv", "line 2")
-    with pytest.raises(BadInputError, match="none of the formats that are known"):
+    with pytest.raises(BadInputError, match=r"2 files of labels \(a.csv, b.csv\). Import them one"):
         read_folder({"a.csv": "video,label\none,x\n", "b.csv": "video,label\none,x\n"})
 
 

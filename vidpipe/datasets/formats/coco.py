@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from vidpipe.datasets.annotations import Annotation, Box, Statement
 from vidpipe.datasets.formats.given import Given
-from vidpipe.datasets.formats.pictures import find_frame, names_for_pictures, picture_name
+from vidpipe.datasets.formats.pictures import find_picture, names_for_pictures, picture_name
 from vidpipe.datasets.formats.reading import (
     Reader,
     ToldError,
@@ -25,6 +25,7 @@ from vidpipe.datasets.formats.shape import (
     changed,
     document_of,
     frame_label,
+    identifier,
     member,
     objects,
     track_numbers,
@@ -35,7 +36,6 @@ from vidpipe.datasets.video_names import VideoNames
 _FRAMES = ("frame_id", "frame_index")
 _TRACKS = ("track_id", "instance_id")
 _BBOX = "a box is a list of four numbers of pixels"
-_ID = "a number or a text"
 _CROWDS = "boxes of crowds (iscrowd)"
 _OUTLINES = "outlines and points; of those that have a box, the box is kept"
 
@@ -63,7 +63,7 @@ def read(given: Given, reader: Reader) -> None:
     pictures: dict[Any, _Picture | None] = {}
     for where, image in objects(reader, document, "images"):
         with reader.at(where):
-            image_id = member(image, "id", int | str, _ID)
+            image_id = identifier(image, "id")
             if image_id in pictures:
                 raise WrongError("another image has this id", ".id")
             pictures[image_id] = None
@@ -71,7 +71,7 @@ def read(given: Given, reader: Reader) -> None:
     annotated = set()
     for where, annotation in objects(reader, document, "annotations"):
         with reader.at(where):
-            image_id = member(annotation, "image_id", int | str, _ID)
+            image_id = identifier(annotation, "image_id")
             annotated.add(image_id)
             if image_id not in pictures:
                 raise WrongError(f"no image has the id {image_id!r:.100}", ".image_id")
@@ -88,14 +88,14 @@ def _names(
     for where, row in objects(reader, document, table):
         with reader.at(where):
             found = next((name for name in members if name in row), members[0])
-            names[member(row, "id", int | str, _ID)] = member(row, found, str, "a text")
+            names[identifier(row, "id")] = member(row, found, str, "a text")
     return names
 
 
 def _picture(reader: Reader, where: str, image: dict[str, Any], videos: dict[Any, str]) -> _Picture:
     frame_member = next((name for name in _FRAMES if image.get(name) is not None), None)
     if frame_member and image.get("video_id") is not None and videos:
-        video = videos.get(member(image, "video_id", int | str, _ID))
+        video = videos.get(identifier(image, "video_id"))
         if video is None:
             raise WrongError("no video has this id", ".video_id")
         video_id = reader.find(video, reader.videos.find_path)
@@ -103,13 +103,14 @@ def _picture(reader: Reader, where: str, image: dict[str, Any], videos: dict[Any
             frame = integer(image[frame_member], "a number of a frame, from 0 on, is needed")
         except ValueError as error:
             raise WrongError(str(error), f".{frame_member}") from error
+        time_s = reader.time_of_number(video, video_id, frame)
     else:
         name = member(image, "file_name", str, "a text")
-        video, video_id, frame = find_frame(name, reader)
+        video, video_id, time_s = find_picture(name, reader)
     facts = reader.facts(video_id)
     sizes = [image.get("width") or facts.width, image.get("height") or facts.height]
     width, height = (number(size, "width and height are numbers of pixels") for size in sizes)
-    return _Picture(where, video, video_id, reader.time_of(video, video_id, frame), width, height)
+    return _Picture(where, video, video_id, time_s, width, height)
 
 
 def _read_annotation(
@@ -121,7 +122,7 @@ def _read_annotation(
 ) -> None:
     if picture is None:
         raise ToldError
-    category = member(annotation, "category_id", int | str, _ID)
+    category = identifier(annotation, "category_id")
     if category not in labels:
         raise WrongError(f"no category has the id {category!r:.100}", ".category_id")
     if annotation.get("iscrowd") in (1, True):
@@ -157,7 +158,12 @@ def _box(reader: Reader, annotation: dict[str, Any], picture: _Picture) -> Box |
     if box is None:
         return None
     if not isinstance(box, list) or len(box) != 4:
-        raise WrongError(f"{_BBOX}. Received: {type(box).__name__}", ".bbox")
+        received = f"a list of {len(box)}" if isinstance(box, list) else type(box).__name__
+        raise WrongError(
+            f"{_BBOX}. Received: {received}. Give all four, or remove bbox: then it is a label of"
+            " the frame",
+            ".bbox",
+        )
     if picture.width <= 0 or picture.height <= 0:
         raise WrongError("the width and height of its image are needed", ".bbox")
     try:
@@ -172,7 +178,7 @@ def _track(annotation: dict[str, Any]) -> str | None:
     for of in (annotation, annotation.get("attributes")):
         for name in _TRACKS if isinstance(of, dict) else ():
             if of.get(name) is not None:
-                return str(member(of, name, int | str, _ID))
+                return str(identifier(of, name))
     return None
 
 
@@ -271,4 +277,5 @@ FORMAT = Format(
     read=read,
     hold=hold,
     write=write,
+    numbers_frames=True,
 )

@@ -7,10 +7,10 @@ import io
 from collections.abc import Sequence
 
 from vidpipe.datasets.annotations import Annotation
-from vidpipe.datasets.formats.delimited import MORE_FIELDS, read_header, read_rows
+from vidpipe.datasets.formats.delimited import MORE_FIELDS, quoted, read_table
 from vidpipe.datasets.formats.given import Given
-from vidpipe.datasets.formats.reading import Reader
-from vidpipe.datasets.formats.rows import COLUMNS, read_row, write_row
+from vidpipe.datasets.formats.reading import Reader, UnreadableError
+from vidpipe.datasets.formats.rows import COLUMNS, read_row, unknown_columns, write_row
 from vidpipe.datasets.formats.shape import INSTANTS, NOTHING, Format
 from vidpipe.datasets.video_names import VideoNames
 
@@ -24,19 +24,23 @@ def recognises(given: Given) -> bool:
 
 def read(given: Given, reader: Reader) -> None:
     """Reads rows; see `rows.py`."""
-    names, table = read_header(given.text)
-    if unknown := [n for n in names if n not in COLUMNS]:
+    table = read_table(given.text)
+    named = [name for name in table.columns if name]
+    where = f"line {table.header_line}"
+    if unknown := [name for name in named if name not in COLUMNS]:
+        with reader.at(where):
+            raise UnreadableError(unknown_columns(unknown))
+    needed = ["label"] if reader.only_video else ["video", "label"]
+    if not set(needed) <= set(named):
         raise ValueError(
-            f"line 1: there is no column {unknown[0]!r}; there are: {', '.join(COLUMNS)}"
+            f"{where}: columns {' and '.join(needed)} are needed. Received: {quoted(named)}"
         )
-    if not {"video", "label"} <= set(names):
-        received = ", ".join(names)
-        raise ValueError(f"line 1: columns video and label are needed. Received: {received}")
-    for line, row in read_rows(table):
+    for line, row in table.rows():
         with reader.at(f"line {line}"):
             if None in row:
                 raise ValueError(MORE_FIELDS)
-            read_row(reader, f"line {line}", row)
+            known = {name: value for name, value in row.items() if name in COLUMNS}
+            read_row(reader, f"line {line}", known)
 
 
 def hold(annotations: Sequence[Annotation], videos: VideoNames) -> list[Annotation | str]:
@@ -73,4 +77,5 @@ FORMAT = Format(
     read=read,
     hold=hold,
     write=write,
+    endings=(".csv",),
 )

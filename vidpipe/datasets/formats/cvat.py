@@ -40,7 +40,9 @@ _MAX_DEPTH = 100
 _MAX_TEXT = 10_000  # of a word in `meta`
 _SHAPES = ("polygon", "polyline", "points", "ellipse", "cuboid", "skeleton", "mask")
 _TASK_FIELDS = ("id", "name", "subset", "source", "frame_filter")
+_FRAME = "frame is a number, from 0 on"
 _ROTATED = "boxes that are turned"
+_DELETED = "boxes in frames that were deleted in CVAT"
 _ATTRIBUTES = "attributes of boxes"
 _ODD_LABEL = "labels with characters that XML cannot hold"
 _LATER_TAGS = "tags of other frames than the first, which is where labels of the video are"
@@ -51,6 +53,7 @@ _TWICE = "second boxes of one track in one frame"
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _VIDEO_ID = re.compile("[0-9a-f]{64}")
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._()+-]*(?<! )")
+_NO_SUBSET = "default"  # as CVAT calls it
 _SUBSETS = {"train": "Train", "validation": "Validation", "test": "Test"}
 
 
@@ -59,11 +62,13 @@ class _Task:
     """What `meta` tells of a task.
 
     Attributes:
+        deleted: Frames that somebody deleted; CVAT still writes the tracks through them.
         found: Its video's name and id, once that was looked for.
     """
 
     fields: dict[str, str] = field(default_factory=dict)
     size: dict[str, str] = field(default_factory=dict)
+    deleted: set[int] = field(default_factory=set)
     found: tuple[str, str] | None = None
 
     @property
@@ -75,8 +80,15 @@ class _Task:
 
 @dataclass
 class _Track:
+    """A track.
+
+    Attributes:
+        faults: How many faults there were before it.
+    """
+
     where: str
     attributes: dict[str, str]
+    faults: int
     keyframes: list[Keyframe] = field(default_factory=list)
 
 
@@ -162,7 +174,7 @@ class _Document:
             case ["meta", ("task" | "job")] | ["meta", "project", "tasks", "task"]:
                 self._tasks.append(_Task())
             case ["track"]:
-                self._track = _Track(self._where, attributes)
+                self._track = _Track(self._where, attributes, self._reader.fault_count)
             case ["track", "box"]:
                 with self._reader.at(self._where):
                     self._add_box(attributes)
@@ -194,6 +206,9 @@ class _Document:
                 self._tasks[-1].fields[path[-1]] = text
             elif path[-2] == "original_size":
                 self._tasks[-1].size[path[-1]] = text
+            elif path[-2:] == ["deleted_frames", "frame"]:
+                with self._reader.at(self._where):
+                    self._tasks[-1].deleted.add(integer(text, _FRAME))
         elif path == ["track"] and self._track is not None:
             with self._reader.at(self._track.where):
                 self._add_track(self._track)
@@ -205,7 +220,7 @@ class _Document:
         if number(attributes.get("rotation", "0"), "rotation is a number of degrees"):
             self._reader.left_out[_ROTATED] += 1
             return
-        frame = integer(attributes.get("frame"), "frame is a number, from 0 on")
+        frame = integer(attributes.get("frame"), _FRAME)
         left, top, right, bottom = (
             number(attributes.get(side), f"{side} is a number of pixels")
             for side in ("xtl", "ytl", "xbr", "ybr")
@@ -244,8 +259,8 @@ class _Document:
         self._reader.add(where, video, video_id, said)
 
     def _add_track(self, track: _Track) -> None:
-        if not track.keyframes:
-            raise ToldError
+        if not track.keyframes or self._reader.fault_count > track.faults:
+            raise ToldError  # between the others it would move wrongly
         task = self._task_of(track.attributes)
         video, video_id = self._video_of(track.attributes)
         reader, facts = self._reader, self._reader.clock(video, video_id)
@@ -254,14 +269,17 @@ class _Document:
         number_ = track.attributes.get("id")
         subset = track.attributes.get("subset") or task.fields.get("subset") or ""
         split = SPLIT_WORDS.get(subset.lower())
-        if subset and split is None:
+        if subset and split is None and subset.lower() != _NO_SUBSET:
             reader.left_out[f"subsets other than train, validation and test ({subset[:50]})"] += 1
         for keyframe in track.keyframes:
             if keyframe.seen and keyframe.frame > facts.last_frame:
                 with reader.at(keyframe.where):
                     reader.time_of(video, video_id, keyframe.frame)
                 raise ToldError
-        for at in in_frames(track.keyframes, step=task.step):
+        in_deleted = sum(k.seen and k.frame in task.deleted for k in track.keyframes)
+        if in_deleted:
+            reader.left_out[_DELETED] += in_deleted
+        for at in in_frames(track.keyframes, step=task.step, without=task.deleted):
             if at.frame > facts.last_frame:
                 break  # on the way to a box that is outside of the picture
             with reader.at(at.where):
@@ -302,12 +320,18 @@ class _Document:
             task.fields.get("name", ""),
         ]
         names = [name for name in names if name]
+        find = self._reader.videos.find_path
+        if self._reader.only_video is not None:
+            name = names[0] if names else f"task {task.fields.get('id', '')}"
+            return name, self._reader.find(name, find)
         if not names:
-            raise ValueError("nothing tells which video it is: meta has no source, and no name")
+            raise ValueError(
+                "nothing tells which video it is: meta has no source, and no name, as in the export"
+                " of a job. Say which: --video, or export the task"
+            )
         if _VIDEO_ID.fullmatch(names[-1]):
             # Tasks that vidpipe asks for are called so, wherever CVAT got the video from.
             return names[-1], self._reader.find(names[-1], self._reader.videos.find_id)
-        find = self._reader.videos.find_path
         for name in names:
             with contextlib.suppress(UnknownVideoError):
                 return name, find(name)
@@ -468,4 +492,5 @@ FORMAT = Format(
     read=read,
     hold=hold,
     write=write,
+    endings=(".xml",),
 )

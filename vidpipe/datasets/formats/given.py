@@ -6,6 +6,7 @@ nothing is unpacked beyond the limits below.
 
 from __future__ import annotations
 
+import codecs
 import functools
 import io
 import json
@@ -25,8 +26,9 @@ MAX_FILES = 200_000
 _CENTRAL_DIRECTORY_ENTRY = b"PK\x01\x02"
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 # Pictures and videos that lie beside them are not read.
-_READ = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".xml", ".yaml", ".yml")
-_NOT_ALONE = (".txt", ".yaml", ".yml")
+_READ = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".xml", ".yaml", ".yml", ".names")
+_NOT_ALONE = (".txt", ".yaml", ".yml", ".names")
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _LINES = (".jsonl", ".ndjson")
 
 
@@ -190,6 +192,8 @@ def decode(content: bytes) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
+        if content.startswith(_UTF16):
+            raise ValueError("it is UTF-16; save the file as UTF-8") from error
         line = content[: error.start].count(b"\n") + 1
         raise ValueError(f"line {line}: not UTF-8; save the file as UTF-8") from error
 

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from vidpipe.datasets.annotations import Annotation, Key
 from vidpipe.datasets.formats import AUTO
 from vidpipe.datasets.formats.given import SIDECAR, Given, read_json
-from vidpipe.datasets.formats.reading import FAULTS_SHOWN, Reader
+from vidpipe.datasets.formats.reading import Reader
+from vidpipe.datasets.formats.shape import Format
 from vidpipe.datasets.formats.sidecar import Sidecar
 from vidpipe.datasets.formats.table import recognise
-from vidpipe.datasets.video_names import SoughtNames, VideoNames
-from vidpipe.errors import BadInputError
+from vidpipe.datasets.video_names import SoughtNames, UnknownVideoError, VideoNames
+from vidpipe.errors import BadInputError, UsageError
 from vidpipe.text import printable
 
 TOLD_SHOWN = 20
@@ -29,15 +30,24 @@ class Imported:
         format: Name of the format.
         annotations: In the order of the file; none is there twice.
         told: What the file does not tell, or tells and is not kept, a line each.
+        skipped: How many faulty entries were left out.
     """
 
     format: str
     annotations: list[Annotation]
     told: list[str]
+    skipped: int = 0
 
 
 def parse_annotations(
-    given: Given, videos: VideoNames, *, format: str = AUTO, several: bool = False
+    given: Given,
+    videos: VideoNames,
+    *,
+    format: str = AUTO,
+    several: bool = False,
+    video: str | None = None,
+    first_frame: int = 0,
+    skip_faulty: bool = False,
 ) -> Imported:
     """Reads annotations whole.
 
@@ -46,40 +56,100 @@ def parse_annotations(
         videos: The videos that may be named.
         format: Its format; `auto`: as it is recognised.
         several: Whether an annotator may give a video or range several labels at once.
+        video: The one video that the file is about; its frames are found by their numbers alone.
+            None: the file names its videos.
+        first_frame: The number of a video's first frame, 0 or 1, in formats that do not fix it.
+        skip_faulty: Whether to leave out entries with faults instead of refusing the file.
 
     Raises:
         BadInputError: It has faults; the message lists them with their places.
-        UsageError: There is no such format.
+        UsageError: There is no such format or video.
     """
-    reader = Reader(videos)
+    only_video = (video, find_video(videos, video)) if video else None
+    reader = Reader(videos, only_video=only_video, first_frame=first_frame)
     sidecar = Sidecar(given, reader) if given.sidecar is not None else None
     if sidecar and format == AUTO and not reader.faults:
         format = sidecar.format or AUTO
     _refuse_faults(given.name, reader)
     of, given = recognise(given, format)
+    if first_frame and not of.numbers_frames:
+        raise UsageError(f"--first-frame is not for {of.title}: the format fixes how frames count.")
     try:
         of.read(given, reader)
-        if sidecar:
-            sidecar.complete(reader)
     except ValueError as error:
+        reader.is_unreadable = True
         reader.fault(str(error))
     except BadInputError as error:  # there is no end to it
         raise BadInputError(f"{printable(given.name)}: {error}") from error
-    _refuse_contradictions(reader, several or reader.several)
+    if sidecar:
+        _complete(sidecar, reader)
+    contradictory = _find_contradictions(reader, several or reader.several, of.contradiction)
     if not reader.annotations and not reader.faults:
+        reader.is_unreadable = True
         reader.fault(_why_nothing(reader))
-    _refuse_faults(given.name, reader)
-    told = [f"{n} × left out: {what}" for what, n in reader.left_out.most_common(TOLD_SHOWN)]
+    kept = [a for a in reader.annotations if a.key not in contradictory]
+    if not skip_faulty or reader.is_unreadable or not kept:
+        _refuse_faults(given.name, reader, skippable=bool(kept) and not skip_faulty)
+    distinct = _distinct(kept)
+    notes = _tell(of, reader, len(kept) - len(distinct), sidecar is not None)
+    return Imported(
+        of.name,
+        distinct,
+        [printable(t) for t in notes],
+        reader.fault_count,
+    )
+
+
+def find_video(videos: VideoNames, name: str) -> str:
+    """Returns the id of the video that a whole file is about.
+
+    Raises:
+        UsageError: There is none, or more than one.
+    """
+    try:
+        return videos.find(name)
+    except UnknownVideoError as error:
+        near = "".join(f" Near names: {', '.join(map(repr, n))}." for n in [videos.near(name)] if n)
+        raise UsageError(
+            f"--video: {error}.{near} If it is not ingested yet, put it into a watched bucket,"
+            " then: vidpipe run ingest"
+        ) from error
+    except ValueError as error:
+        raise UsageError(f"--video: {error}.") from error
+
+
+def _complete(sidecar: Sidecar, reader: Reader) -> None:
+    """Restores what the file cannot hold; a fault in there concerns the whole file."""
+    faults = reader.fault_count
+    try:
+        sidecar.complete(reader)
+    except ValueError as error:
+        reader.fault(str(error))
+    reader.is_unreadable |= reader.fault_count > faults
+
+
+def _tell(of: Format, reader: Reader, repeated: int, has_sidecar: bool) -> Iterator[str]:
+    """What is to be known of an import, a line each."""
+    if of.name not in _OWN and not has_sidecar:
+        yield f"read as {of.title}, without a sidecar, which only vidpipe export writes"
+    yield from (f"{n} × left out: {what}" for what, n in reader.left_out.most_common(TOLD_SHOWN))
     if (more := len(reader.left_out) - TOLD_SHOWN) > 0:
-        told.append(f"and {more} kinds more were left out")
+        yield f"and {more} kinds more were left out"
+    if repeated:
+        yield f"{repeated} × repeated: the same was said before in the file, and counts once"
     if reader.missing:
-        told.append(
+        yield (
             f"{len(reader.missing)} videos of the list are not here, or could not be extracted,"
             f" such as {min(reader.missing)!r:.200}"
         )
-    if of.name not in _OWN and sidecar is None:
-        told.insert(0, f"read as {of.title}, without a sidecar, which only vidpipe export writes")
-    return Imported(of.name, list(_distinct(reader.annotations)), [printable(t) for t in told])
+    if reader.first_frame == 0 and reader.frame_numbers == {1}:
+        yield (
+            "frame 1 is named and frame 0 is not: frames are counted from 0. If the file counts"
+            " them from 1, say so: --first-frame 1"
+        )
+    if reader.fault_count:
+        yield f"{reader.fault_count} × left out, faulty:"
+        yield from (f"  {line}" for line in _listed(reader))
 
 
 def mentions(given: Given, sources: Iterable[str]) -> bool:
@@ -111,31 +181,35 @@ def _videos_in(sidecar: bytes | None) -> Iterator[str]:
             rest.extend(found)
 
 
-def _distinct(annotations: Iterable[Annotation]) -> Iterable[Annotation]:
+def _distinct(annotations: Iterable[Annotation]) -> list[Annotation]:
     distinct: dict[tuple, Annotation] = {}
     for annotation in annotations:
         distinct.setdefault((annotation.key, annotation.said), annotation)
-    return distinct.values()
+    return list(distinct.values())
 
 
-def _refuse_contradictions(reader: Reader, several: bool) -> None:
-    """Of one key nothing and something, or two labels without a box, cannot both be true."""
+def _find_contradictions(reader: Reader, several: bool, remedy: str) -> set[Key]:
+    """Keys of which nothing and something, or two labels without a box, are said: faults."""
     first: dict[Key, Annotation] = {}
     plain: dict[Key, Annotation] = {}
+    contradictory: set[Key] = set()
     for annotation in reader.annotations:
         key, said = annotation.key, annotation.said
         earlier = first.setdefault(key, annotation)
         is_plain = said is not None and said.box is None
         earlier_plain = plain.setdefault(key, annotation) if is_plain else annotation
-        if earlier is annotation:
-            continue
+        if earlier.said == said:
+            continue  # the same fact once more
         if _is_empty(annotation) or _is_empty(earlier):
-            reader.fault(_contradiction(annotation, earlier))
-        elif is_plain and not several and earlier_plain is not annotation:
-            hint = ""
+            contradictory.add(key)
+            reader.fault(_contradiction(annotation, earlier) + f"; {remedy}")
+        elif is_plain and not several and earlier_plain.said != said:
+            contradictory.add(key)
+            hints = [remedy] if annotation.where != earlier_plain.where else []
             if earlier_plain.said.label != said.label:
-                hint = "; where several labels are meant, say so (--several)"
-            reader.fault(_contradiction(annotation, earlier_plain) + hint)
+                hints.append("where several labels are meant, say so (--several)")
+            reader.fault("; ".join([_contradiction(annotation, earlier_plain), *hints]))
+    return contradictory
 
 
 def _is_empty(annotation: Annotation) -> bool:
@@ -144,25 +218,30 @@ def _is_empty(annotation: Annotation) -> bool:
 
 def _contradiction(annotation: Annotation, earlier: Annotation) -> str:
     same = "the same video, range and annotator"
+    both = f"{_quoted(earlier)} and {_quoted(annotation)}"
     if annotation.where == earlier.where:
-        return (
-            f"{annotation.where}: of {same} it gives both {_quoted(earlier)} and"
-            f" {_quoted(annotation)}"
-        )
+        return f"{annotation.where}: of {same} it gives both {both}"
     if earlier.video != annotation.video:
         same += f" ({annotation.video!r} is the video of {earlier.video!r})"
-    return f"{annotation.where}: {same} as {earlier.where}"
+    annotator = annotation.key.annotator
+    by = f", {annotator!r:.100}," if annotator else ""
+    if _quoted(annotation) == _quoted(earlier):
+        both = f"{_quoted(annotation)} with another group, split or track"
+    return f"{annotation.where}: {same}{by} as {earlier.where}: {both}"
 
 
 def _quoted(annotation: Annotation) -> str:
-    return "nothing" if _is_empty(annotation) else repr(annotation.said.label)
+    if annotation.said is None:
+        return "that it is withdrawn"
+    return "nothing" if annotation.said.label is None else f"{annotation.said.label!r:.100}"
 
 
 def _why_nothing(reader: Reader) -> str:
     if reader.missing:
         return (
             f"none of its {len(reader.missing)} videos is known, such as"
-            f" {min(reader.missing)!r:.200}; ingest them first"
+            f" {min(reader.missing)!r:.200}; put them into a watched bucket and ingest them first:"
+            " vidpipe run ingest"
         )
     left_out = ", ".join(f"{n} {what}" for what, n in reader.left_out.most_common(TOLD_SHOWN))
     return "there is no row in it" + (f" but what is not kept: {left_out}" if left_out else "")
@@ -174,13 +253,24 @@ def _place(fault: str) -> list[str | int]:
     return [int(part) if number % 2 else part for number, part in enumerate(parts)]
 
 
-def _refuse_faults(name: str, reader: Reader) -> None:
+def _listed(reader: Reader) -> list[str]:
+    """The faults in the order of the file: contradictions are found after the lines were read."""
+    more = reader.fault_count - len(reader.faults)
+    return sorted(reader.faults, key=_place) + ([f"and {more} more"] if more > 0 else [])
+
+
+def _refuse_faults(name: str, reader: Reader, *, skippable: bool = False) -> None:
     if not reader.fault_count:
         return
-    more = reader.fault_count - FAULTS_SHOWN
-    # Contradictions are found after the lines were read.
-    listed = sorted(reader.faults, key=_place) + ([f"and {more} more"] if more > 0 else [])
-    raise BadInputError(
+    lines = [
         f"{printable(name)}: nothing was imported, {reader.fault_count}"
-        f" fault{'s' * (reader.fault_count > 1)}:\n  " + "\n  ".join(listed)
-    )
+        f" fault{'s' * (reader.fault_count > 1)}:",
+        *(f"  {line}" for line in _listed(reader)),
+    ]
+    if reader.has_unknown_videos:
+        lines.append(
+            "Is a video not ingested yet? Put it into a watched bucket, then: vidpipe run ingest"
+        )
+    if skippable and not reader.is_unreadable:
+        lines.append("Correct the file, or import the rest: --skip-faulty")
+    raise BadInputError("\n".join(lines))

@@ -8,20 +8,21 @@ from collections.abc import Iterator, Sequence
 from vidpipe.datasets.annotations import Annotation
 from vidpipe.datasets.formats.given import Given, parse_json
 from vidpipe.datasets.formats.reading import Reader
-from vidpipe.datasets.formats.rows import read_row, write_row
+from vidpipe.datasets.formats.rows import COLUMNS, read_row, write_row
 from vidpipe.datasets.formats.shape import INSTANTS, Format
 from vidpipe.datasets.video_names import VideoNames
 
 
 def recognises(given: Given) -> bool:
-    """By its ending; `.json` where its first line is an object by itself."""
+    """By its ending; `.json` where its first line is a row by itself."""
     if given.ends_in(".jsonl", ".ndjson"):
         return True
     if not given.ends_in(".json"):
         return False
     try:
         _, first = next(_lines(given.text), (0, ""))
-        return isinstance(parse_json(first), dict)
+        row = parse_json(first)
+        return isinstance(row, dict) and not row.keys().isdisjoint(COLUMNS)
     except ValueError:
         return False
 
@@ -72,10 +73,11 @@ FORMAT = Format(
     name="jsonl",
     title="JSON Lines",
     files="a file `.jsonl`, `.ndjson` or `.json`",
-    told_by="its ending; `.json`: an object in the first line",
+    told_by="its ending; `.json`: an object with such columns in the first line",
     loses="labels of single frames without a box",
     recognises=recognises,
     read=read,
     hold=hold,
     write=write,
+    endings=(".jsonl", ".ndjson"),
 )

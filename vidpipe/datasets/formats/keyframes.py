@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import NamedTuple
 
 
@@ -28,7 +28,11 @@ class Keyframe(NamedTuple):
 
 
 def in_frames(
-    keyframes: Sequence[Keyframe], *, step: int = 1, until: int | None = None
+    keyframes: Sequence[Keyframe],
+    *,
+    step: int = 1,
+    until: int | None = None,
+    without: Container[int] = (),
 ) -> Iterator[Keyframe]:
     """Yields the box of each frame in which it is seen.
 
@@ -37,6 +41,7 @@ def in_frames(
         step: Of so many frames one was looked at.
         until: The frame to which a box that goes on after the last one stays where it is; None: it
             ends there.
+        without: Frames in which nothing is seen, whatever is given before and after.
 
     Raises:
         ValueError: A frame is given twice.
@@ -46,16 +51,16 @@ def in_frames(
         if before.frame == after.frame:
             raise ValueError(f"frame {after.frame} is given twice")
     for before, after in zip(given, [*given[1:], None], strict=True):
-        if before.seen:
+        if before.seen and before.frame not in without:
             yield before
         if not before.goes_on:
             continue
         if after is not None:
-            for frame in range(before.frame + step, after.frame, step):
-                yield _between(before, after, frame)
+            between = range(before.frame + step, after.frame, step)
+            yield from (_between(before, after, f) for f in between if f not in without)
         elif until is not None:
-            for frame in range(before.frame + step, until + 1, step):
-                yield before._replace(frame=frame)
+            rest = range(before.frame + step, until + 1, step)
+            yield from (before._replace(frame=f) for f in rest if f not in without)
 
 
 def _between(before: Keyframe, after: Keyframe, frame: int) -> Keyframe:

@@ -1,4 +1,4 @@
-"""The lists of Kinetics: CSV of label, YouTube id, from when to when, split.
+"""The lists of Kinetics: CSV of label, YouTube id, from when to when, split; or the same as JSON.
 
 A clip that was cut out as `ID_000010_000020` is the whole of its video here.
 """
@@ -7,35 +7,60 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from vidpipe.datasets.annotations import Annotation, Statement
-from vidpipe.datasets.formats.delimited import MORE_FIELDS, read_header, read_rows
+from vidpipe.datasets.formats.delimited import MORE_FIELDS, has_column, quoted, read_table
 from vidpipe.datasets.formats.given import Given
-from vidpipe.datasets.formats.reading import Reader, number, split_of
-from vidpipe.datasets.formats.shape import NOTHING, Format, changed, video_label
+from vidpipe.datasets.formats.reading import Reader, WrongError, number, split_of
+from vidpipe.datasets.formats.shape import (
+    NOTHING,
+    Format,
+    changed,
+    document_of,
+    member,
+    video_label,
+)
 from vidpipe.datasets.video_names import UnknownVideoError, VideoNames, stem_of
 
+_HEAD_BYTES = 4096
 _COLUMNS = ("label", "youtube_id", "time_start", "time_end", "split")
 _CLIP = re.compile(r"(.+)_([0-9]{6})_([0-9]{6})")
 _UNLABELLED = "rows without a label, as lists of test videos have them"
 
 
 def recognises(given: Given) -> bool:
-    """By its column `youtube_id`."""
-    if given.is_folder or given.ends_in(".json", ".jsonl", ".ndjson", ".xml"):
+    """By its column `youtube_id`; as JSON by videos that have one segment with a label."""
+    if given.ends_in(".json"):
+        return _is_json(given.document)
+    if given.is_folder or given.ends_in(".jsonl", ".ndjson", ".xml"):
         return False
-    first = given.content[:4096].partition(b"\n")[0].lower()
-    return b"youtube_id" in first
+    head = given.content[:_HEAD_BYTES].decode("utf-8-sig", "replace")
+    return has_column(head, "youtube_id")
+
+
+def _is_json(document: Any) -> bool:
+    videos = list(document.values()) if isinstance(document, dict) else []
+    return bool(videos) and all(
+        isinstance(video, dict) and isinstance(video.get("annotations"), dict) for video in videos
+    )
 
 
 def read(given: Given, reader: Reader) -> None:
     """Reads labels of videos and of their ranges."""
-    names, table = read_header(given.text)
-    if "youtube_id" not in names:
-        raise ValueError(f"line 1: the column youtube_id is needed. Received: {', '.join(names)}")
-    for line, row in read_rows(table):
+    if given.ends_in(".json"):
+        _read_json(reader, document_of(given, dict, "Kinetics JSON"))
+        return
+    table = read_table(given.text)
+    if "youtube_id" not in table.columns:
+        raise ValueError(
+            f"line {table.header_line}: the column youtube_id is needed. Received:"
+            f" {quoted(table.columns)}"
+        )
+    for line, row in table.rows():
         where = f"line {line}"
         with reader.at(where):
             if None in row:
@@ -43,7 +68,24 @@ def read(given: Given, reader: Reader) -> None:
             _read_row(reader, where, {name: (row.get(name) or "").strip() for name in _COLUMNS})
 
 
-def _read_row(reader: Reader, where: str, row: dict[str, str]) -> None:
+def _read_json(reader: Reader, document: dict[str, Any]) -> None:
+    """Reads the same rows from JSON: by YouTube id the label, the segment and the subset."""
+    for youtube_id, video in document.items():
+        where = json.dumps(youtube_id[:200])
+        with reader.at(where):
+            if not isinstance(video, dict):
+                raise ValueError(f"an object is needed. Received: {type(video).__name__}")
+            clip = member(video, "annotations", dict, "an object")
+            segment = clip.get("segment", ["", ""])
+            if not isinstance(segment, list) or len(segment) != 2:
+                raise WrongError("a list of two numbers of seconds is needed", ".segment")
+            label = member({"label": "", **clip}, "label", str, "a text")
+            subset = member({"subset": "", **video}, "subset", str, "a text")
+            values = (label, youtube_id.strip(), *segment, subset)
+            _read_row(reader, where, dict(zip(_COLUMNS, values, strict=True)))
+
+
+def _read_row(reader: Reader, where: str, row: dict[str, Any]) -> None:
     if not row["youtube_id"]:
         raise ValueError("no video is named")
     split_of(row["split"])
@@ -58,7 +100,7 @@ def _read_row(reader: Reader, where: str, row: dict[str, str]) -> None:
         )
     clip = _clip_name(row["youtube_id"], start_s, end_s)
     video_id = None
-    if clip is not None:
+    if clip is not None and reader.only_video is None:
         try:
             video_id = reader.videos.find(clip)
             start_s = end_s = None
@@ -164,8 +206,8 @@ def _finds(videos: VideoNames, name: str) -> str | None:
 FORMAT = Format(
     name="kinetics",
     title="Kinetics lists",
-    files="a file `.csv` of `label,youtube_id,time_start,time_end,split`",
-    told_by="the column `youtube_id`",
+    files="a file `.csv` of `label,youtube_id,time_start,time_end,split`, or the JSON of the same",
+    told_by="the column `youtube_id`; as JSON by `annotations` with a `segment` for each video",
     loses="annotators, boxes, tracks, occlusion, groups, labels of single frames, and that there is"
     " nothing; a range that is all of its video is the video",
     recognises=recognises,

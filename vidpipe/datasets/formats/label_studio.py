@@ -5,7 +5,9 @@ Predictions are not annotations, and neither is what was skipped. Frames count f
 
 from __future__ import annotations
 
+import base64
 import collections
+import contextlib
 import functools
 import json
 import re
@@ -16,7 +18,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from vidpipe.datasets.annotations import Annotation, Statement
 from vidpipe.datasets.formats.given import Given
 from vidpipe.datasets.formats.keyframes import Keyframe, in_frames, runs
-from vidpipe.datasets.formats.reading import Reader, WrongError, integer, number
+from vidpipe.datasets.formats.reading import Reader, ToldError, WrongError, integer, number, whole
 from vidpipe.datasets.formats.shape import (
     BOX_RANGES,
     INSTANTS,
@@ -33,11 +35,16 @@ from vidpipe.datasets.video_names import UnknownVideoError, VideoFacts, VideoNam
 
 VIDEO, CHOICES, TIMELINE = "video", "label", "timeline"  # the tags of the labelling configuration
 VIDEO_ID = "vidpipe_video_id"  # in `data`: the video, whatever its address says
-_UPLOADED = re.compile(r"[0-9a-f]{8}-(.+)")
+_UPLOADED = re.compile(r"[0-9a-f]{8}-(.+)")  # as it stores an upload
+_DOWNLOADED = re.compile(r"[0-9a-f]{6,32}__(.+)")  # as its exports store what they download
+# Drawn at random: few words of seven letters look so.
+_TAKEN = re.compile(r"(.+)_(?=[^a-z.]*[a-z])(?=.[^A-Z.]*[A-Z])[0-9A-Za-z]{7}(\.[^.]+)?")
+_MAX_NAME = 1024  # of a key in S3
+_NOT_KEPT = re.compile(r"[^-\w.]")
+_URL_SAFE = str.maketrans("-_", "+/")
 _VIDEO_MEMBERS = ("video", "video_url", "url", "file")
 _SKIPPED = "annotations that were skipped (was_cancelled)"
 _PREDICTIONS = "predictions, which are not annotations"
-_OF_MIN = {"id", "annotation_id", "lead_time"}
 _UNLABELLED = "boxes without a label"
 _ROTATED = "boxes that are turned"
 _OF_REGIONS = "choices of single regions"
@@ -55,16 +62,6 @@ def recognises(given: Given) -> bool:
         isinstance(document, list)
         and bool(document)
         and all(isinstance(t, dict) and {"data", "annotations"} <= set(t) for t in document)
-    )
-
-
-def is_min(given: Given) -> bool:
-    """Whether it is Label Studio's JSON-MIN, which is not read."""
-    document = given.document
-    return (
-        isinstance(document, list)
-        and bool(document)
-        and all(isinstance(t, dict) and _OF_MIN <= set(t) for t in document)
     )
 
 
@@ -92,6 +89,9 @@ def _read_task(
     if VIDEO_ID in data:
         video = member(data, VIDEO_ID, str, "a text")
         video_id = reader.find(video, reader.videos.find_id)
+    elif reader.only_video is not None:
+        video = next(filter(None, (data.get(name) for name in _VIDEO_MEMBERS)), where)
+        video_id = reader.find(str(video), finds)
     else:
         video = _video(data)
         video_id = reader.find(video, finds)
@@ -115,26 +115,59 @@ def _video(data: dict[str, Any]) -> str:
 
 def _find(videos: VideoNames, address: str) -> str:
     """Finds a video by the address that Label Studio has of it."""
-    for path in _paths(address):
-        try:
-            return videos.find_path(path)
-        except UnknownVideoError:
-            continue
-    return videos.find_path(address)
+    paths = list(_paths(address))
+    names = list(dict.fromkeys(n for p in paths for n in _names_before(p.rpartition("/")[2])))
+    attempts = (
+        *((videos.find_path, path) for path in paths),
+        *((functools.partial(videos.find_renamed, rename=_valid_name), name) for name in names),
+    )
+    try:
+        for find, name in attempts:
+            with contextlib.suppress(UnknownVideoError):
+                return find(name)
+    except ValueError as error:
+        raise ValueError(f"{error}, or {VIDEO_ID} in the data of the task") from error
+    raise UnknownVideoError(
+        f"no video is called {address[:200]!r}; give {VIDEO_ID} in the data of the task if it has"
+        " another name here",
+        names[-1],
+    )
 
 
 def _paths(address: str) -> Iterator[str]:
     yield address
     parts = urlsplit(address)
+    query = parse_qs(parts.query)
     path = unquote(parts.path)
-    yield from parse_qs(parts.query).get("d", ())  # /data/local-files/?d=clips/a.mp4
+    yield from query.get("d", ())  # /data/local-files/?d=clips/a.mp4
+    for hidden in query.get("fileuri", ()):  # /tasks/12/resolve/?fileuri=…, …/presign/?fileuri=…
+        with contextlib.suppress(ValueError):
+            # In a query, + is a space.
+            plain = hidden.replace(" ", "+").translate(_URL_SAFE)
+            yield base64.b64decode(plain + "=" * (-len(plain) % 4)).decode()
+            continue
+        yield hidden
     yield path
     if match := _UPLOADED.fullmatch(path.rpartition("/")[2]):
         yield match[1]
 
 
+def _names_before(name: str) -> list[str]:
+    """A file name, and those that it may have had before Label Studio made it its own."""
+    if len(name) > _MAX_NAME:
+        return [name]
+    names = [match[1] for p in (_UPLOADED, _DOWNLOADED) if (match := p.fullmatch(name))]
+    # Where a name was taken, seven letters were added.
+    return [name, *names, *(m[1] + (m[2] or "") for n in names if (m := _TAKEN.fullmatch(n)))]
+
+
+def _valid_name(name: str) -> str:
+    """The file name as Label Studio stores it."""
+    return _NOT_KEPT.sub("", name.strip().replace(" ", "_"))
+
+
 def _annotator(annotation: dict[str, Any]) -> str:
-    by = annotation.get("completed_by")
+    by = whole(annotation.get("completed_by"))
     if isinstance(by, dict):
         by = next((by[name] for name in ("email", "username", "id") if by.get(name)), None)
     if by is None:
@@ -184,9 +217,9 @@ class _Results:
                 facts = self._reader.clock(self._video, self._video_id)
                 if first > last:
                     raise ValueError(f"the range {first + 1} to {last + 1} is empty")
-                if last > facts.last_frame:
-                    self._reader.time_of(self._video, self._video_id, last)
-                end_s = facts.time_of(min(last + 1, facts.last_frame))
+                if last > facts.tolerated_frame:
+                    raise ValueError(_outside(last, facts, facts.fps))
+                end_s = facts.time_of(min(last + 1, facts.end_frame))
                 for label in labels:
                     self._add(place, Statement(label), facts.time_of(first), end_s)
 
@@ -205,7 +238,7 @@ class _Results:
             self._reader.left_out[_UNLABELLED] += 1
             return
         facts, rate = self._clock(value)
-        keyframes, turned = [], False
+        keyframes, turned, faults = [], False, self._reader.fault_count
         for place, at in objects(self._reader, value, "sequence", where):
             with self._reader.at(place):
                 turned |= number(at.get("rotation") or 0, "rotation is a number of degrees") != 0
@@ -213,15 +246,15 @@ class _Results:
         if turned:
             self._reader.left_out[_ROTATED] += 1
             return
+        if self._reader.fault_count > faults:
+            raise ToldError  # between the others it would move wrongly
         if not keyframes:
             raise WrongError("a list of boxes is needed", ".sequence")
         last = max(k.frame for k in keyframes)
         end = facts.last_frame if rate is None else int(facts.last_frame / facts.fps * rate)
-        if last > end:
-            raise ValueError(
-                f"frame {last + 1} is outside the video of {facts.duration_s:.2f} s at"
-                f" {rate or facts.fps:g} frames a second"
-            )
+        tolerated = facts.tolerated_frame if rate is None else end
+        if last > tolerated:
+            raise ValueError(_outside(last, facts, rate or facts.fps))
         frames = value.get("framesCount")
         until = end
         if frames is not None:
@@ -272,6 +305,13 @@ _KINDS = {
     "videorectangle": _Results.boxes,
 }
 _REGIONS = ("timelinelabels", "labels", "videorectangle")
+
+
+def _outside(frame: int, facts: VideoFacts, fps: float) -> str:
+    return (
+        f"frame {frame + 1} is outside the video of {facts.duration_s:.2f} s at {fps:g} frames a"
+        " second"
+    )
 
 
 def _is_id(result: dict[str, Any]) -> bool:
@@ -379,9 +419,9 @@ def _of_frames(annotation: Annotation, facts: VideoFacts) -> Annotation | str:
     if facts.fps is None:
         return NO_RATE
     first = facts.frame_of(annotation.key.start_s)
-    last = max(first, facts.frame_of(annotation.key.end_s) - 1)
+    last = max(first, facts.last_frame_before(annotation.key.end_s))
     start_s = facts.time_of(first)
-    end_s = facts.time_of(min(last + 1, facts.last_frame))
+    end_s = facts.time_of(min(last + 1, facts.end_frame))
     if start_s >= end_s:
         return _SHORT
     return changed(annotation, start_s=start_s, end_s=end_s)
@@ -446,7 +486,7 @@ def _write_results(annotations: list[Annotation], facts: VideoFacts) -> Iterator
 def timeline(label: str, start_s: float, end_s: float, facts: VideoFacts) -> dict[str, Any]:
     """A label of a range of frames, as a result; the frame rate must be known."""
     first = facts.frame_of(start_s)
-    last = max(first, facts.frame_of(end_s) - 1)
+    last = max(first, facts.last_frame_before(end_s))
     return {
         "to_name": VIDEO,
         "from_name": TIMELINE,
@@ -483,4 +523,5 @@ FORMAT = Format(
     read=read,
     hold=hold,
     write=write,
+    contradiction="delete one of the two annotations in Label Studio",
 )

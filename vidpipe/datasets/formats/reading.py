@@ -20,7 +20,8 @@ from vidpipe.datasets.video_names import UnknownVideoError, VideoFacts, VideoNam
 from vidpipe.errors import BadInputError
 from vidpipe.text import printable
 
-FAULTS_SHOWN = 50
+FAULTS_SHOWN = 20
+NEAR_NAMES_SHOWN = 5  # to find them takes a while
 MAX_ROWS = 1_000_000
 SPLIT_WORDS = {
     "train": "train",
@@ -49,6 +50,10 @@ class WrongError(ValueError):
         self.field = field
 
 
+class UnreadableError(ValueError):
+    """What is wrong concerns the whole file, so that none of it can be imported."""
+
+
 class ToldError(ValueError):
     """What is wrong was told before."""
 
@@ -58,28 +63,48 @@ class Reader:
 
     Args:
         videos: The videos that may be named.
+        only_video: Name and id of the video that the whole file is about, whatever it calls it;
+            None: the file names its videos.
+        first_frame: The number that the file gives to the first frame of a video, where its format
+            does not fix it.
 
     Attributes:
         annotations: What was read.
         faults: The first of them, in words.
         fault_count: How many there are.
+        is_unreadable: Whether a fault concerns the whole file.
+        has_unknown_videos: Whether a fault is a name that no video has.
+        frame_numbers: Which of the frame numbers 0 and 1 the file has, as it counts.
         left_out: What the file tells and is not kept: in words, and how often.
         missing: Videos of an official list that are not here.
         pictures: Video and frame of pictures that the sidecar tells of.
         several: Whether the sidecar says that a video may have several labels at once.
     """
 
-    def __init__(self, videos: VideoNames):
+    def __init__(
+        self,
+        videos: VideoNames,
+        *,
+        only_video: tuple[str, str] | None = None,
+        first_frame: int = 0,
+    ):
         self.videos = videos
+        self.only_video = only_video
         self.annotations: list[Annotation] = []
         self.faults: list[str] = []
         self.fault_count = 0
+        self.is_unreadable = False
+        self.has_unknown_videos = False
+        self.frame_numbers: set[int] = set()
         self.left_out: collections.Counter[str] = collections.Counter()
         self.missing: set[str] = set()
         self.pictures: dict[str, tuple[str, int]] = {}
         self.several = False
+        self.first_frame = first_frame
         self._found: dict[tuple[Callable, str], str | None] = {}
         self._without_rate: set[str] = set()
+        self._name_of_only = ""
+        self._near_names = 0
 
     @contextlib.contextmanager
     def at(self, where: str) -> Iterator[None]:
@@ -88,8 +113,13 @@ class Reader:
             yield
         except ToldError:
             pass
+        except UnreadableError as error:
+            self.is_unreadable = True
+            self.fault(f"{where}: {error}")
         except WrongError as error:
             self.fault(f"{where}{error.field}: {error}")
+        except UnknownVideoError as error:
+            self.fault(f"{where}: {error}{self._near(error.name)}")
         except ValueError as error:
             self.fault(f"{where}: {error}")
 
@@ -99,8 +129,53 @@ class Reader:
         if len(self.faults) < FAULTS_SHOWN:
             self.faults.append(printable(message))
 
+    def _near(self, name: str) -> str:
+        if not name:
+            return ""
+        self.has_unknown_videos = True
+        if self._near_names == NEAR_NAMES_SHOWN:
+            return ""
+        self._near_names += 1
+        near = self.videos.near(name)
+        return f"; near names: {', '.join(map(repr, near))}" if near else ""
+
+    def find_any(self, name: str, finds: Callable[[str], str]) -> str:
+        """Returns the id of the video that the file calls `name`.
+
+        Where the whole file is about one video, it is that one.
+
+        Raises:
+            ValueError: It is not found, or the file names a second video beside the only one.
+        """
+        if self.only_video is None:
+            return finds(name)
+        called, video_id = self.only_video
+        self.claim_only(name)
+        with contextlib.suppress(UnknownVideoError):
+            if finds(name) != video_id:
+                raise UnreadableError(
+                    f"it names {name!r:.200}, which is another video than {called!r}; leave out"
+                    " --video, or give the right one"
+                )
+        return video_id
+
+    def claim_only(self, name: str) -> None:
+        """Notes a name of the only video.
+
+        Raises:
+            ValueError: The file names a second one.
+        """
+        first = self._name_of_only = self._name_of_only or name
+        if name != first:
+            if self.is_unreadable:
+                raise ToldError
+            raise UnreadableError(
+                f"the file is about several videos, {first!r:.200} and {name!r:.200}; --video is"
+                " for a file of one video"
+            )
+
     def find(self, name: str, finds: Callable[[str], str]) -> str:
-        """Returns the id of a video; one that is not found is told once.
+        """Does the same; a video that is not found is told once.
 
         Raises:
             ValueError: It is not found.
@@ -108,7 +183,7 @@ class Reader:
         key = (finds, name)
         if key not in self._found:
             self._found[key] = None
-            self._found[key] = finds(name)
+            self._found[key] = self.find_any(name, finds)
         found = self._found[key]
         if found is None:
             raise ToldError
@@ -157,9 +232,29 @@ class Reader:
         if not 0 <= frame <= facts.last_frame:
             raise ValueError(
                 f"frame {frame} is outside the video of {facts.duration_s:.2f} s at"
-                f" {facts.fps:g} frames a second"
+                f" {facts.fps:g} frames a second, whose frames are 0 to {facts.last_frame}"
             )
         return facts.time_of(frame)
+
+    def time_of_number(self, video: str, video_id: str, number: int) -> float:
+        """Does the same for a frame number that counts from the file's first frame number on.
+
+        Raises:
+            ValueError: The video has no such frame, or its frame rate is not known.
+        """
+        if number <= 1:
+            self.frame_numbers.add(number)
+        first, facts = self.first_frame, self.clock(video, video_id)
+        last = facts.last_frame + first
+        if first <= number <= last:
+            return facts.time_of(number - first)
+        hint = ""
+        if first == 0 and number == last + 1 and 0 not in self.frame_numbers:
+            hint = ". If the file counts frames from 1, say so: --first-frame 1"
+        raise ValueError(
+            f"frame {number} is outside the video of {facts.duration_s:.2f} s at {facts.fps:g}"
+            f" frames a second, whose frames are {first} to {last}{hint}"
+        )
 
     def box(self, x: float, y: float, width: float, height: float) -> Box:
         """A box in shares of the picture; what reaches beyond the picture is cut off.
@@ -222,7 +317,9 @@ class Reader:
             raise ValueError(f"{shown} is empty")
         # A time that is rounded may be beyond by that.
         if start_s < 0 or end_s > duration_s + RANGE_TOLERANCE_S + 1e-6:
-            raise ValueError(f"{shown} is outside the video of {duration_s:.2f} s")
+            raise ValueError(
+                f"{shown} is outside the video of {duration_s:.2f} s; give seconds from its start"
+            )
 
 
 def _checked(said: Statement) -> Statement:
@@ -308,6 +405,11 @@ def number(value: Any, name: str) -> float:
     except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{name}. Received: {_short(value)}") from None
     return found
+
+
+def whole(value: Any) -> Any:
+    """The value, and a whole number that was written as 1.0 as an integer."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def integer(value: Any, name: str) -> int:

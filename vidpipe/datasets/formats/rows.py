@@ -19,7 +19,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from vidpipe.datasets.annotations import Annotation, Box, Statement
-from vidpipe.datasets.formats.reading import Reader, make_box, number
+from vidpipe.datasets.formats.delimited import quoted
+from vidpipe.datasets.formats.reading import Reader, make_box, number, whole
 
 BOX_COLUMNS = tuple(f"box_{name}" for name in Box._fields)
 COLUMNS = (
@@ -60,16 +61,19 @@ def read_row(
         ValueError: It is wrong; says so in words.
     """
     if unknown := [n for n in row if n not in COLUMNS]:
-        raise ValueError(f"there is no {unknown[0]!r}; there are: {', '.join(COLUMNS)}")
+        raise ValueError(unknown_columns(unknown))
     delete = _flag(row, "delete") or False
     video, label, annotator = (_text(row, name) for name in ("video", "label", "annotator"))
     track, group, split = (_text(row, name, True) for name in ("track", "group", "split"))
     is_null = may_be_null and "label" in row and row["label"] is None
     if not is_null and not label.strip() and not delete:
         raise ValueError("the label is empty")
-    if not video.strip():
+    if not video.strip() and reader.only_video is None:
         raise ValueError("no video is named")
-    video_id = reader.videos.find(video)
+    if video.strip():
+        video_id = reader.find_any(video, reader.videos.find)
+    else:
+        video, video_id = reader.only_video
     start_s, end_s = _number(row, "start_s", "seconds"), _number(row, "end_s", "seconds")
     said = None
     if not delete:
@@ -93,6 +97,11 @@ def read_row(
     )
 
 
+def unknown_columns(names: list[str]) -> str:
+    """Says in words that there are no such columns."""
+    return f"unknown columns: {quoted(names)}. Allowed: {', '.join(COLUMNS)}. Rename or drop them"
+
+
 def write_row(annotation: Annotation, video: str) -> dict[str, Any]:
     """A row that says what an annotation says; columns that say nothing are left out."""
     key, said = annotation.key, annotation.said
@@ -108,7 +117,7 @@ def write_row(annotation: Annotation, video: str) -> dict[str, Any]:
 
 
 def _text(row: Mapping[str, Any], column: str, may_be_number: bool = False) -> str:
-    value = row.get(column)
+    value = whole(row.get(column)) if may_be_number else row.get(column)
     if may_be_number and isinstance(value, int) and not isinstance(value, bool):
         value = f"{value:d}" if value.bit_length() < 64 else value
     if not isinstance(value, str | None):

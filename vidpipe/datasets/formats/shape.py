@@ -14,7 +14,7 @@ from typing import Any
 
 from vidpipe.datasets.annotations import Annotation, Key
 from vidpipe.datasets.formats.given import Given
-from vidpipe.datasets.formats.reading import Reader, WrongError
+from vidpipe.datasets.formats.reading import Reader, WrongError, whole
 from vidpipe.datasets.video_names import VideoNames
 
 # Why an annotation has no place in a format.
@@ -27,6 +27,7 @@ BOX_RANGES = "boxes that are not in a single frame"
 NO_RATE = "what is said of frames of videos whose frame rate is not known"
 NO_SIZE = "boxes in videos whose size in pixels is not known"
 
+_ID = "a number or a text"
 _BEST_SPLIT = ("test", "validation", "train", None)
 
 
@@ -45,6 +46,9 @@ class Format:
         hold: What is left of each annotation, or why nothing is, in words.
         write: What was held, as a file, or as the files of a folder.
         in_folder: Whether it is a folder.
+        endings: Endings of file names that no other format has when it is written.
+        numbers_frames: Whether the file's own frame numbers may count from 1.
+        contradiction: What to do where one annotator gives two labels of the same.
     """
 
     name: str
@@ -57,6 +61,9 @@ class Format:
     hold: Callable[[Sequence[Annotation], VideoNames], list[Annotation | str]]
     write: Callable[[Sequence[Annotation], VideoNames], bytes | Mapping[str, bytes]]
     in_folder: bool = False
+    endings: tuple[str, ...] = ()
+    numbers_frames: bool = False
+    contradiction: str = "keep one of the two"
 
 
 def changed(annotation: Annotation, **values: Any) -> Annotation:
@@ -174,6 +181,15 @@ def member(of: Mapping[str, Any], name: str, kind: Any, what: str) -> Any:
         received = "nothing" if name not in of else type(value).__name__
         raise WrongError(f"{what} is needed. Received: {received}", f".{name}")
     return value
+
+
+def identifier(of: Mapping[str, Any], name: str) -> int | str:
+    """A member of a JSON object that is a number or a text; 1.0 is 1.
+
+    Raises:
+        WrongError: It is missing, or of another kind.
+    """
+    return member({name: whole(of[name])} if name in of else of, name, int | str, _ID)
 
 
 def objects(

@@ -22,6 +22,7 @@ from typing import Any
 from vidpipe.datasets.annotations import Annotation, Key, Statement
 from vidpipe.datasets.formats import NAMES
 from vidpipe.datasets.formats.given import Given, read_json
+from vidpipe.datasets.formats.pictures import without_ending
 from vidpipe.datasets.formats.reading import Reader, WrongError, integer
 from vidpipe.datasets.formats.rows import read_row, write_row
 from vidpipe.datasets.formats.shape import member, objects
@@ -87,6 +88,18 @@ def write_sidecar(
     return sidecar
 
 
+def _by_stem(pictures: Mapping[str, tuple[str, int]]) -> dict[str, tuple[str, int]]:
+    """Pictures by their names without ending, as the texts of YOLO are called."""
+    stems: dict[str, set[tuple[str, int]]] = collections.defaultdict(set)
+    for name, picture in pictures.items():
+        stems[without_ending(name)].add(picture)
+    return {
+        stem: next(iter(found))
+        for stem, found in stems.items()
+        if len(found) == 1 and stem not in pictures
+    }
+
+
 def _otherwise(row: dict[str, Any], truth: dict[str, Any]) -> dict[str, Any]:
     """What is to be changed in a row."""
     return {n: truth.get(n) for n in row | truth if row.get(n) != truth.get(n)}
@@ -132,6 +145,7 @@ class Sidecar:
                     raise ValueError("video and frame are needed")
                 frame = integer(picture.get("frame"), "frame is a number, from 0 on")
                 reader.pictures[name] = (member(picture, "video", str, "a text"), frame)
+        reader.pictures |= _by_stem(reader.pictures)
 
     def _pictures(self, reader: Reader) -> list[tuple[str, Any]]:
         pictures = self._document.get("pictures") or {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from vidpipe.datasets.formats import (
     AUTO,
@@ -17,6 +18,7 @@ from vidpipe.datasets.formats import (
     ucf101,
     yolo,
 )
+from vidpipe.datasets.formats.foreign import recognise_foreign
 from vidpipe.datasets.formats.given import Given
 from vidpipe.datasets.formats.shape import Format
 from vidpipe.errors import BadInputError, UsageError
@@ -35,6 +37,7 @@ FORMATS: dict[str, Format] = {
         label_studio.FORMAT,
     )
 }
+_FILES_SHOWN = 10
 _ALONE = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".xml")
 # What fits everything comes last.
 _ORDER = (*(name for name in NAMES if name not in ("csv", "jsonl")), "jsonl", "csv")
@@ -71,18 +74,45 @@ def recognise(given: Given, name: str = AUTO) -> tuple[Format, Given]:
             given = _alone(given)
         return format_, given
     for candidate in (given, _alone(given)):
+        if foreign := recognise_foreign(candidate):
+            raise BadInputError(f"{given.name}: {foreign}")
         for name in _ORDER:
             if FORMATS[name].recognises(candidate):
                 return FORMATS[name], candidate
     if given.ends_in(".json") and isinstance(given.document, ValueError):
         raise BadInputError(f"{given.name}: nothing was imported, 1 fault:\n  {given.document}")
-    if label_studio.is_min(given):
-        raise BadInputError(
-            f"{given.name}: this looks like Label Studio's JSON-MIN, which says too little of what"
-            " was labelled: export JSON there."
+    raise BadInputError(
+        f"{given.name}: {_why_none(given)} Formats that are read: {', '.join(NAMES)}."
+    )
+
+
+def _why_none(given: Given) -> str:
+    if not given.is_folder:
+        return (
+            "it is of no format that is known. Look into docs/annotations.md for what each holds."
         )
-    known = "; ".join(f"{f.name}: {f.files}" for f in FORMATS.values())
-    raise BadInputError(f"{given.name}: it is none of the formats that are known ({known}).")
+    labels = sorted(path for path in given.files if path.lower().endswith(_ALONE))
+    if len(labels) > 1:
+        shown = ", ".join(labels[:_FILES_SHOWN]) + (", …" if len(labels) > _FILES_SHOWN else "")
+        return f"it holds {len(labels)} files of labels ({shown}). Import them one by one."
+    return f"it holds texts, and none of {', '.join(yolo.CLASSES)} beside them."
+
+
+def format_of_target(path: Path) -> str:
+    """The name of the format in which a file is written, by its ending.
+
+    Raises:
+        UsageError: Several formats are written so.
+    """
+    for name, format_ in FORMATS.items():
+        if path.suffix.lower() in format_.endings:
+            return name
+    by_ending = {e: name for name, of in FORMATS.items() for e in of.endings}
+    known = ", ".join(f"{ending} ({name})" for ending, name in by_ending.items())
+    raise UsageError(
+        f"The ending does not tell the format. Received: {path.name!r:.200}. Add --format, one of:"
+        f" {', '.join(NAMES)}; or an ending that tells: {known}."
+    )
 
 
 def _alone(given: Given) -> Given:

@@ -1,20 +1,28 @@
 """YOLO's folder: a text of boxes for each picture, and the names of the classes.
 
-The picture of `labels/train/clip_000123.txt` is frame 123 of the video `clip`.
+The picture of `labels/train/clip_000123.txt` is frame 123 of the video `clip`. The texts lie in a
+folder `labels` (Ultralytics, Roboflow), in `obj_train_data` (CVAT's YOLO 1.1), or anywhere
+(LabelImg).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
 from vidpipe.datasets.annotations import Annotation, Box, Statement
 from vidpipe.datasets.formats.given import Given, decode
-from vidpipe.datasets.formats.pictures import find_frame, names_for_pictures, picture_name
-from vidpipe.datasets.formats.reading import SPLIT_WORDS, Reader, ToldError, number
+from vidpipe.datasets.formats.pictures import (
+    find_picture,
+    has_number,
+    names_for_pictures,
+    picture_name,
+)
+from vidpipe.datasets.formats.reading import SPLIT_WORDS, Reader, ToldError, integer, number, whole
 from vidpipe.datasets.formats.shape import (
     INSTANTS,
     Format,
@@ -25,11 +33,28 @@ from vidpipe.datasets.formats.shape import (
 )
 from vidpipe.datasets.video_names import VideoNames
 
-_CLASSES = ("data.yaml", "data.yml", "classes.txt")
+CLASSES = ("data.yaml", "data.yml", "dataset.yaml", "classes.txt", "obj.names")
 _MAX_YAML_BYTES = 1024 * 1024
 _FOLDERS = {"train": "train", "validation": "val", "test": "test"}
+_CVAT_FOLDER = re.compile(r"obj_(.+)_data")
 _OUTLINES = "outlines"
+_POINTS = "points of boxes (pose), which keep their box"
 _LINE = "a line is the number of a class, and x, y, width and height of the box's middle and size"
+_HEAD_BYTES = 4096
+_FILES_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class _Classes:
+    """What a folder tells of all of its texts.
+
+    Attributes:
+        labels: Label by number.
+        point_numbers: How many numbers of points follow each box; 0: none.
+    """
+
+    labels: dict[int, str]
+    point_numbers: int = 0
 
 
 class _Loader(yaml.SafeLoader):
@@ -43,40 +68,74 @@ class _Loader(yaml.SafeLoader):
 
 def recognises(given: Given) -> bool:
     """By the names of the classes in it."""
-    return given.is_folder and any(_name(path) in _CLASSES for path in given.files)
+    return given.is_folder and any(_name(path) in CLASSES for path in given.files)
 
 
 def read(given: Given, reader: Reader) -> None:
     """Reads what is said of frames."""
-    labels = _read_classes(given)
-    for path, content in given.files.items():
-        parts = path.split("/")
-        if not path.lower().endswith(".txt") or "labels" not in parts[:-1]:
-            continue
+    classes = _read_classes(given)
+    texts = [path for path, content in given.files.items() if _is_text_of_boxes(path, content)]
+    # CVAT calls the only subset train, whatever it is for.
+    is_divided = len({folder for path in texts for folder in _cvat_folders(path)}) > 1
+    for path in texts:
         with reader.at(path):
-            _read_picture(reader, path, parts, content, labels)
+            split = _split(path, is_divided=is_divided)
+            _read_picture(reader, path, given.files[path], classes, split)
+    _tell_unread(given, texts, reader)
 
 
-def _read_classes(given: Given) -> dict[int, str]:
-    path = min(
-        (p for p in given.files if _name(p) in _CLASSES),
-        key=lambda p: (_CLASSES.index(_name(p)), p.count("/"), p),
-        default=None,
-    )
-    if path is None:
-        raise ValueError(f"the names of the classes are missing: {' or '.join(_CLASSES)}")
-    content = given.files[path]
+def _is_text_of_boxes(path: str, content: bytes) -> bool:
+    """Whether a text is about a picture: by its folder, else by what is in it."""
+    if not path.lower().endswith(".txt") or _name(path) in CLASSES:
+        return False
+    if "labels" in path.split("/")[:-1] or _cvat_folders(path):
+        return True
+    words = content[:_HEAD_BYTES].split(maxsplit=5)
+    if not words:
+        return has_number(path)
+    return len(words) >= 5 and all(map(_is_number, words[:5]))
+
+
+def _is_number(word: bytes) -> bool:
     try:
-        if path.endswith(".txt"):
-            # Not splitlines(): a label may hold any of the other separators that Unicode knows.
-            names = decode(content).rstrip("\r\n").split("\n")
-            return {number: name.strip() for number, name in enumerate(names)}
-        return _read_yaml(content)
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _tell_unread(given: Given, texts: Iterable[str], reader: Reader) -> None:
+    """Lists the files that are neither boxes nor names of classes."""
+    read_ = {*texts, *(path for path in given.files if _name(path) in CLASSES)}
+    unread = sorted(given.files.keys() - read_)
+    for path in unread[:_FILES_SHOWN]:
+        reader.left_out[f"file that holds no boxes: {path[:200]}"] += 1
+    if (more := len(unread) - _FILES_SHOWN) > 0:
+        reader.left_out["further files that hold no boxes"] += more
+
+
+def _read_classes(given: Given) -> _Classes:
+    found = sorted(
+        (p for p in given.files if _name(p) in CLASSES),
+        key=lambda p: (CLASSES.index(_name(p)), p.count("/"), p),
+    )
+    if not found:
+        raise ValueError(f"the names of the classes are missing: {' or '.join(CLASSES)}")
+    path, *others = found
+    for other in others:
+        if _name(other) == _name(path) and given.files[other] != given.files[path]:
+            raise ValueError(f"{path} and {other} differ; import their folders one by one")
+    try:
+        if path.endswith((".yaml", ".yml")):
+            return _read_yaml(given.files[path])
+        # Not splitlines(): a label may hold any of the other separators that Unicode knows.
+        names = decode(given.files[path]).rstrip("\r\n").split("\n")
+        return _Classes({index: name.strip() for index, name in enumerate(names)})
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
 
-def _read_yaml(content: bytes) -> dict[int, str]:
+def _read_yaml(content: bytes) -> _Classes:
     if len(content) > _MAX_YAML_BYTES:
         raise ValueError(f"it is larger than {_MAX_YAML_BYTES >> 20} MiB")
     try:
@@ -93,23 +152,53 @@ def _read_yaml(content: bytes) -> dict[int, str]:
         names = dict(enumerate(names))
     if not isinstance(names, dict):
         raise ValueError("names must be a list of classes, or number and class of each")
+    labels: dict[int, str] = {}
     for index, name in names.items():
+        index = whole(index)
         if not isinstance(index, int) or not isinstance(name, str | int | float):
             raise ValueError(f"names: a number and a text are needed. Received: {index!r:.50}")
-    return {int(index): str(name) for index, name in names.items()}
+        labels[int(index)] = str(name)
+    return _Classes(labels, _point_numbers(document.get("kpt_shape")))
+
+
+def _point_numbers(shape: Any) -> int:
+    if shape is None:
+        return 0
+    if not isinstance(shape, list) or len(shape) != 2:
+        raise ValueError("kpt_shape must be a list of two numbers: points, and numbers of each")
+    points, numbers = (integer(value, "kpt_shape is a list of two numbers") for value in shape)
+    return points * numbers
+
+
+def _cvat_folders(path: str) -> list[str]:
+    return [f for f in path.split("/")[:-1] if _CVAT_FOLDER.fullmatch(f)]
+
+
+def _split(path: str, *, is_divided: bool) -> str | None:
+    """The split that the folders of a text tell: right below or above `labels`, or CVAT's."""
+    folders = path.split("/")[:-1]
+    words = [_CVAT_FOLDER.fullmatch(f)[1] for f in _cvat_folders(path) if is_divided]
+    if "labels" in folders:
+        at = folders.index("labels")
+        words = [*folders[at + 1 : at + 2], *folders[max(at - 1, 0) : at]]
+    return next((SPLIT_WORDS[w.lower()] for w in words if w.lower() in SPLIT_WORDS), None)
+
+
+def _picture_path(path: str) -> str:
+    """The path of a picture within its data set: what is below the folders of the layout."""
+    *folders, name = path.split("/")
+    if "labels" in folders:
+        folders = folders[folders.index("labels") + 1 :]
+        if folders and folders[0].lower() in SPLIT_WORDS:
+            folders = folders[1:]
+    folders = [folder for folder in folders if not _CVAT_FOLDER.fullmatch(folder)]
+    return "/".join([*folders, name])
 
 
 def _read_picture(
-    reader: Reader, path: str, parts: list[str], content: bytes, labels: dict[int, str]
+    reader: Reader, path: str, content: bytes, classes: _Classes, split: str | None
 ) -> None:
-    at = parts.index("labels")
-    below, split = parts[at + 1 :], None
-    if len(below) > 1 and below[0].lower() in SPLIT_WORDS:
-        split = SPLIT_WORDS[below.pop(0).lower()]
-    elif at and parts[at - 1].lower() in SPLIT_WORDS:
-        split = SPLIT_WORDS[parts[at - 1].lower()]
-    video, video_id, frame = find_frame("/".join(below), reader)
-    time_s = reader.time_of(video, video_id, frame)
+    video, video_id, time_s = find_picture(_picture_path(path), reader)
     told = False
     for line, words in enumerate(decode(content).split("\n"), 1):
         if not words.strip():
@@ -117,7 +206,7 @@ def _read_picture(
         told = True
         where = f"{path}, line {line}"
         with reader.at(where):
-            label, box = _read_line(reader, words.split(), labels)
+            label, box = _read_line(reader, words.split(), classes)
             said = Statement(label, box, split=split)
             reader.add(where, video, video_id, said, start_s=time_s, end_s=time_s)
     if not told:
@@ -125,19 +214,27 @@ def _read_picture(
         reader.add(path, video, video_id, said, start_s=time_s, end_s=time_s)
 
 
-def _read_line(reader: Reader, words: list[str], labels: dict[int, str]) -> tuple[str, Box]:
+def _read_line(reader: Reader, words: list[str], classes: _Classes) -> tuple[str, Box]:
     index, *numbers = words
-    if not re.fullmatch(r"[0-9]{1,9}", index):
-        raise ValueError(f"{_LINE}. Received: {index[:50]!r}")
-    if int(index) not in labels:
-        raise ValueError(f"there is no class {index}: there are {len(labels)}")
+    index = integer(index, _LINE)
+    if index not in classes.labels:
+        raise ValueError(f"there is no class {index}: there are {len(classes.labels)}")
+    if classes.point_numbers and len(numbers) == 4 + classes.point_numbers:
+        reader.left_out[_POINTS] += 1
+        numbers = numbers[:4]
     if len(numbers) >= 6 and len(numbers) % 2 == 0:
         reader.left_out[_OUTLINES] += 1
         raise ToldError
+    if len(numbers) == 5:
+        raise ValueError(
+            f"{_LINE}. Received: 6 numbers; a sixth is the confidence of a prediction, which is no"
+            " annotation"
+        )
     if len(numbers) != 4:
-        raise ValueError(f"{_LINE}. Received: {len(words)} numbers")
+        hint = "" if len(numbers) < 4 else "; for points, data.yaml needs kpt_shape"
+        raise ValueError(f"{_LINE}. Received: {len(words)} numbers{hint}")
     x, y, width, height = (number(word, _LINE) for word in numbers)
-    return labels[int(index)], reader.box(x - width / 2, y - height / 2, width, height)
+    return classes.labels[index], reader.box(x - width / 2, y - height / 2, width, height)
 
 
 def hold(annotations: Sequence[Annotation], videos: VideoNames) -> list[Annotation | str]:
@@ -192,8 +289,9 @@ def _name(path: str) -> str:
 FORMAT = Format(
     name="yolo",
     title="YOLO folder",
-    files="a folder (or ZIP) of `data.yaml` or `classes.txt`, and `labels/…/*.txt`",
-    told_by="`data.yaml` or `classes.txt` in it",
+    files="a folder (or ZIP) of `data.yaml`, `classes.txt` or `obj.names`, and a text for each"
+    " picture, in `labels`, `obj_train_data` or anywhere",
+    told_by="`data.yaml`, `classes.txt` or `obj.names` in it",
     loses="annotators, tracks, occlusion, groups, whole videos and ranges, labels without a box,"
     " times between frames, all but one split of a frame, and that there is nothing in a frame in"
     " which somebody else saw something",
@@ -202,4 +300,5 @@ FORMAT = Format(
     hold=hold,
     write=write,
     in_folder=True,
+    numbers_frames=True,
 )

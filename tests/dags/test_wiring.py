@@ -123,6 +123,9 @@ def test_annotate_imports(airflow_home: Path, stages: PretendStages):
         "file": "s3://videos/labels.csv",
         "format": "auto",
         "several": False,
+        "video": None,
+        "first_frame": 0,
+        "skip_faulty": False,
         "diff": False,
     }
 

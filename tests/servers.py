@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
-from vidpipe.config import LakeSettings, S3Settings, Settings, SourceSettings
+from vidpipe.config import ExtractSettings, LakeSettings, S3Settings, Settings, SourceSettings
 from vidpipe.lake.tables import Lake
 
 ACCESS_KEY_ID, SECRET_ACCESS_KEY = "tests-only", "tests-only-secret"
@@ -94,6 +94,8 @@ def new_lake(settings: S3Settings, folder: Path, name: str) -> Lake:
             lake=LakeSettings(f"s3://lake/{name}", f"sqlite:///{folder}/{name}.db?timeout=60"),
             s3=settings,
             sources=SourceSettings(("s3://videos",)),
+            # A decoder takes longer to start than a clip of a test to decode.
+            extract=ExtractSettings(workers=1),
         )
     )
 

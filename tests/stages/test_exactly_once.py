@@ -331,6 +331,7 @@ def test_a_video_that_breaks_off_while_it_is_read_is_read_again(
 # Twice at once
 
 
+@pytest.mark.long
 def test_a_shard_that_is_retried_while_its_first_try_still_runs(disturbed, undisturbed, lake):
     plan = stage(lake, RUN, "discover", **OPTIONS)
     (uri,) = plan.result["shards"]

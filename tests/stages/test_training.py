@@ -46,6 +46,9 @@ NOW = "2026-01-31T06:00:00+00:00"
 # Fewest seconds, not best results: what is learnt is looked at in the demo.
 CONFIG = {"architectures": ["cnn_rnn"], "seed": 0, "test_share": 0.3, "epochs": 2, "batch_size": 4}
 
+SMALL = {"frames": 4, "height": 32, "width": 32}
+SMALLEST = {"architectures": ["cnn"], **SMALL}
+
 
 @pytest.fixture(scope="module")
 def videos(s3_server, tmp_path_factory, media: DemoData) -> tuple[Lake, dict[str, str]]:
@@ -89,7 +92,7 @@ def snapshot(lake: Lake, task: str, **config):
 def test_a_training_is_pinned_run_measured_promoted_and_published(videos, task, mlflow, tmp_path):
     lake, named = videos
     annotate(lake, tmp_path, task, two_classes(named))
-    plan = snapshot(lake, task)
+    plan = snapshot(lake, task, **SMALLEST)
     train, evaluate, promote = shards(lake, plan)
     audit_and_publish(lake, plan.run_key, plan)
 
@@ -134,7 +137,7 @@ def test_a_training_is_pinned_run_measured_promoted_and_published(videos, task, 
     assert bundle.thresholds.keys() == {"a", "b"}
 
     # The same dataset again: its rows are there already, and what is not better does not replace.
-    again = snapshot(lake, task, margin=1.0)
+    again = snapshot(lake, task, **SMALLEST, margin=1.0)
     assert again.result["dataset"] == plan.result["dataset"]
     _, second, refused = shards(lake, again)
     audit_and_publish(lake, again.run_key, again)
@@ -149,7 +152,7 @@ def test_a_training_is_pinned_run_measured_promoted_and_published(videos, task, 
     assert len([row for row in rows(lake, "promotions") if row["task"] == task]) == 1
 
     # Another seed: the test may hold videos that the champion learnt from, and that is told.
-    reshuffled = snapshot(lake, task, seed=1, margin=1.0)
+    reshuffled = snapshot(lake, task, **SMALLEST, seed=1, margin=1.0)
     _, third, told = shards(lake, reshuffled)
     audit_and_publish(lake, reshuffled.run_key, reshuffled)
     assert reshuffled.result["dataset"] != plan.result["dataset"]
@@ -186,8 +189,7 @@ def test_families_are_ranked_and_one_that_failed_takes_none_with_it(videos, task
     lake, named = videos
     annotate(lake, tmp_path, task, two_classes(named))
     families = ["cnn", "cnn_rnn", "attention"]
-    small = {"frames": 4, "height": 32, "width": 32, "epochs": 1}
-    plan = snapshot(lake, task, architectures=families, **small)
+    plan = snapshot(lake, task, architectures=families, **SMALL, epochs=1)
     lost, *others, promote = (Manifest.read(lake.store, uri) for uri in plan.result["shards"])
     assert lost.config["architecture"] == "cnn"
     assert {m.config["dataset"] for m in (lost, *others)} == {lost.config["dataset"]}
@@ -253,8 +255,7 @@ def test_without_validation_videos_the_first_listed_stands_and_that_is_told(
 ):
     lake, named = videos
     annotate(lake, tmp_path, task, two_classes(dict(sorted(named.items())[:4])))
-    small = {"frames": 4, "height": 32, "width": 32, "epochs": 1}
-    plan = snapshot(lake, task, architectures=["cnn_rnn", "attention"], **small)
+    plan = snapshot(lake, task, architectures=["cnn_rnn", "attention"], **SMALL, epochs=1)
     assert "validation" not in plan.result["counts"]
     promoted = shards(lake, plan)[-1]
     assert promoted.result["architecture"] == "cnn_rnn"
@@ -325,9 +326,9 @@ def test_a_training_that_is_planned_anew_has_a_run_of_its_own(videos, task, mlfl
     """As when all tasks are cleared after an upgrade: MLflow lets no parameter of a run change."""
     lake, named = videos
     annotate(lake, tmp_path, task, two_classes(named))
-    plan = snapshot(lake, task)
+    plan = snapshot(lake, task, **SMALLEST)
     first = run_stage(Manifest.read(lake.store, plan.result["shards"][0]), lake)
-    config = {"task": task, **CONFIG}
+    config = {"task": task, **CONFIG, **SMALLEST}
     again = run_stage(
         Manifest(plan.run_key, "snapshot", config=config, planned_at=NOW, code_version="newer"),
         lake,
@@ -374,7 +375,7 @@ def test_architecture_defaults_hold_where_nothing_is_given(videos, task, tmp_pat
 def test_clips_that_do_not_fit_the_disk_are_streamed(videos, task, mlflow, tmp_path, capsys):
     lake, named = videos
     annotate(lake, tmp_path, task, two_classes(named))
-    plan = snapshot(lake, task)
+    plan = snapshot(lake, task, **SMALLEST)
     settings = dataclasses.replace(lake.settings, train=TrainSettings(cache_gb=0))
     manifest = Manifest.read(lake.store, plan.result["shards"][0])
     report = run_stage(manifest, Lake(settings))

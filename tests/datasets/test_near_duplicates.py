@@ -17,6 +17,7 @@ from vidpipe.datasets import near_duplicates
 from vidpipe.datasets.near_duplicates import (
     COLOUR,
     SAMPLING,
+    differing_bits,
     find_near_pairs,
     fingerprint,
     is_blank,
@@ -213,3 +214,17 @@ def test_all_pairs_are_found_whatever_the_blocks(videos, bits, rows, columns):
 def test_what_is_no_fingerprint_is_refused(text):
     with pytest.raises(BadInputError, match="no fingerprint"):
         find_near_pairs({"a": text, "b": "0" * 20}, 8)
+
+
+@pytest.mark.parametrize("bits", [0, 3, 8])
+def test_the_bits_of_a_pair_are_the_fewest_that_find_it(bits):
+    one = " ".join(f"{number * 0x1234567:016x}8080" for number in range(1, 9))
+    # Of five frames more bits differ than of the others; three are of something else.
+    other = " ".join(
+        f"{(number * 0x1234567) ^ ((1 << bits) - 1 if number < 6 else -1 % 2**64):016x}8080"
+        for number in range(1, 9)
+    )
+    assert differing_bits(one, other) == bits
+    assert len(find_near_pairs({"one": one, "other": other}, bits)) == 1
+    if bits:
+        assert len(find_near_pairs({"one": one, "other": other}, bits - 1)) == 0

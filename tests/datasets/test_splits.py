@@ -10,7 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vidpipe.datasets.splits import SPLITS, cross_validation_folds, split_videos
+from vidpipe.datasets.splits import (
+    SPLITS,
+    InseparableError,
+    cross_validation_folds,
+    split_videos,
+)
 from vidpipe.errors import BadInputError
 
 CLASSES = st.dictionaries(st.sampled_from("abcdef"), st.integers(2, 40), min_size=2)
@@ -309,9 +314,15 @@ def test_a_class_with_one_example_is_named():
 def test_a_class_of_one_group_or_look_is_named_with_its_count():
     labels = videos_of({"a": 5, "b": 5, "c": 4})
     groups = dict.fromkeys(("c0", "c1", "c2"), "g")
-    told = "'c' has 4 videos in 1 unit, as they are of one group.*near_duplicate_bits"
+    told = "'c' has 4 videos in 1 unit, as they are near duplicates.*show something else"
+    pairs = [("c2", "c3"), ("a0", "a1")]
+    with pytest.raises(InseparableError, match=told) as caught:
+        split_videos(labels, seed=0, groups=groups, near_pairs=pairs)
+    # A weaker guard would leak the test.
+    assert caught.value.pairs == pairs[:1] and "near_duplicate_bits" not in str(caught.value)
+    told = "'c' has 4 videos in 1 unit, as they are of one group.*of another group"
     with pytest.raises(BadInputError, match=told):
-        split_videos(labels, seed=0, groups=groups, near_pairs=[("c2", "c3")])
+        split_videos(labels, seed=0, groups=groups | {"c3": "g"})
 
 
 def test_a_class_that_is_left_out_as_a_whole_is_named():

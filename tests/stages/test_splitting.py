@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import collections
+import io
 import json
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from tests.lake.rows import DAY, publish_rows
 from tests.media_files import run_ffmpeg
@@ -22,6 +25,8 @@ from vidpipe.lake.tables import Lake
 from vidpipe.local.demo_data import DemoData
 from vidpipe.stages.manifest import Manifest, Report
 from vidpipe.stages.runner import run_stage
+from vidpipe.stages.staged import staged_objects
+from vidpipe.stages.subject import Subject
 
 TASK = "kind"
 CONFIG = {"task": TASK, "architectures": ["cnn"], "seed": 0, "test_share": 0.3}
@@ -63,11 +68,12 @@ class Videos:
         labels: dict[str, str],
         *,
         lacks: Collection[str] = (),
+        frames: Mapping[str, bytes] = MappingProxyType({}),
         **said: dict[str, str],
     ) -> None:
         """Publishes videos with their fingerprints and labels; `said`: further columns of these.
 
-        Frames of those of `lacks` are missing.
+        Frames of those of `lacks` are missing; `frames` has a JPEG of each video that has one.
         """
         number = secrets.token_hex(4)
         videos = [
@@ -88,7 +94,15 @@ class Videos:
             | {column: values[v] for column, values in said.items() if v in values}
             for v, label in labels.items()
         ]
-        made = {"videos": videos, "fingerprints": fingerprints, "annotations": annotations}
+        pictures = [
+            {"video_id": v, "work_key": f"x-{v}", "jpeg": jpeg} for v, jpeg in frames.items()
+        ]
+        made = {
+            "videos": videos,
+            "fingerprints": fingerprints,
+            "annotations": annotations,
+            "frames": pictures,
+        }
         publish_rows(self.lake, f"made-{number}", "extract", {t: r for t, r in made.items() if r})
 
 
@@ -156,6 +170,44 @@ def test_copies_go_where_the_original_goes_and_are_looked_at_once(
     assert again.result["dataset"] == plan.result["dataset"]
     publish(lake, again)
     assert len(rows(lake, "fingerprints")) == 18 and len(rows(lake, "splits")) == 18
+
+
+def test_near_duplicates_that_cannot_be_split_are_named_and_shown(videos):
+    lake = videos.lake
+    names = ["copy-one", "copy-two", "copy-three"]
+    jpeg = io.BytesIO()
+    Image.linear_gradient("L").convert("RGB").save(jpeg, "jpeg")
+    frame = look(99).split()[0]
+    looks = [frame, f"{int(frame[:16], 16) ^ 0b111:016x}8080", f"{int(frame, 16) ^ (1 << 16):020x}"]
+    videos.add(
+        {name: " ".join([words] * 8) for name, words in zip(names, looks, strict=True)},
+        dict.fromkeys(names, "c"),
+        frames={name: jpeg.getvalue() for name in names},
+    )
+    with pytest.raises(BadInputError) as caught:
+        snapshot(lake)
+    message = str(caught.value)
+    assert "Class 'c' has 3 videos in 1 unit, as they are near duplicates" in message
+    assert "show something else" in message and "near_duplicate_bits" not in message
+    told = (
+        "Near duplicates: s3://videos/copy-one.mp4 and s3://videos/copy-three.mp4 (1 of 64 bits),"
+        " s3://videos/copy-three.mp4 and s3://videos/copy-two.mp4 (2 of 64 bits),"
+        " s3://videos/copy-one.mp4 and s3://videos/copy-two.mp4 (3 of 64 bits)."
+    )
+    assert told in message and "\n" not in message
+    uri = message.partition("A picture shows them: ")[2]
+    content = lake.store.get(uri)
+    with Image.open(io.BytesIO(content)) as picture:
+        assert picture.format == "PNG" and picture.width > 500
+    # So that a video that is forgotten goes from it, too.
+    subject = Subject("copy-two", videos={"copy-two"})
+    assert uri in staged_objects(lake, subject, lambda line: None)
+
+
+def test_near_duplicates_without_frames_are_named(videos):
+    videos.add({"one": look(99), "other": look(99)}, {"one": "c", "other": "c"})
+    with pytest.raises(BadInputError, match=r"s3://videos/other.mp4 \(0 of 64 bits\)\.$"):
+        snapshot(videos.lake)
 
 
 def test_the_table_holds_what_proves_it(videos):

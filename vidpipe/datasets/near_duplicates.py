@@ -146,6 +146,19 @@ def is_blank(of_video: str) -> bool:
     return set(of_video.split()) <= {NOTHING}
 
 
+def differing_bits(one: str, other: str) -> int:
+    """By how many bits two videos differ: the fewest for which `find_near_pairs` may find them.
+
+    Args:
+        one: The fingerprint of a video that has a hash.
+        other: That of the other.
+    """
+    hashes, _, (count, _) = _parse([one, other])
+    differences = np.bitwise_count(hashes[:count, None] ^ hashes[None, count:])
+    # Of more than half of the frames of one, each with the frame of the other that is nearest.
+    return min(int(np.sort(of.min(axis=1))[len(of) // 2]) for of in (differences, differences.T))
+
+
 # === Near pairs ===
 
 

@@ -28,6 +28,18 @@ NEAR_DUPLICATE_BITS = 8
 VALIDATION_SHARE = 0.15
 
 
+class InseparableError(BadInputError):
+    """All videos of a class are near duplicates of each other, so that they cannot be split.
+
+    Attributes:
+        pairs: The near duplicates among the videos that belong together.
+    """
+
+    def __init__(self, message: str, pairs: list[tuple[str, str]]):
+        super().__init__(message)
+        self.pairs = pairs
+
+
 @dataclass(frozen=True)
 class Assignment:
     """Where each video goes.
@@ -84,6 +96,7 @@ def split_videos(
         Where each video goes. A class with two units has no validation.
 
     Raises:
+        InseparableError: All videos of a class are near duplicates of each other.
         BadInputError: There are fewer than two classes, or fewer than two units of one; a class
             would not be in train; given splits contradict each other.
     """
@@ -115,7 +128,7 @@ def split_videos(
         if ties:
             left_out[video_id] = ties
     of_class = by_class(units.all(), labels)
-    _check_units(labels, of_class)
+    _check_units(labels, of_class, near_pairs)
     seats = {unit: unit.split for unit in units.all() if unit.split is not None}
     placed = [v for v in labels if v not in left_out]
     free = stratify(
@@ -326,7 +339,9 @@ def _check_input(
 
 
 def _check_units(
-    labels: Mapping[str, Collection[str]], of_class: Mapping[str, Sequence[Unit]]
+    labels: Mapping[str, Collection[str]],
+    of_class: Mapping[str, Sequence[Unit]],
+    near_pairs: Iterable[tuple[str, str]] = (),
 ) -> None:
     """Refuses classes of which nothing, or but one unit, has a place."""
     counts = collections.Counter(label for of_video in labels.values() for label in set(of_video))
@@ -335,28 +350,32 @@ def _check_units(
         return
     label, *others = few
     having = of_class.get(label, ())
-    otherwise = ""
+    advice = "Annotate another video of it"
+    pairs = []
     if counts[label] == 1 and having:
         has = "one example"
     elif having:
-        has = (
-            f"{_told(having, label, labels)}, as they are of one group or near duplicates of each"
-            " other"
+        together = set(having[0].videos)
+        pairs = [pair for pair in near_pairs if together.issuperset(pair)]
+        has = f"{_told(having, label, labels)}, as they are " + (
+            "near duplicates of each other" if pairs else "of one group"
         )
-        otherwise = (
-            " Where they only look alike, and motion or sound tells them apart, choose fewer"
-            " near_duplicate_bits (0: near duplicates are not looked for)."
+        advice = (
+            "Annotate videos of it that show something else: another place, day or person"
+            if pairs
+            else "Annotate videos of it that are of another group"
         )
     else:
         has = (
             f"{_counted(counts[label], 'video')}, and all are left out, as each belongs together"
             " with videos of two splits"
         )
-    raise BadInputError(
-        f"Class {label!r} has {has}, and one cannot be learned from and tested on both."
-        f" Annotate another video of it, or withdraw its label (column `delete`).{otherwise}"
+    message = (
+        f"Class {label!r} has {has}, and one cannot be learned from and tested on both. {advice},"
+        " or withdraw its label (column `delete`)."
         + (f" The same holds for: {', '.join(others)}." if others else "")
     )
+    raise InseparableError(message, pairs) if pairs else BadInputError(message)
 
 
 def _check_train(

@@ -110,6 +110,17 @@ def draw_flips(
     return _draw_strips(clips, captions, heading, "No label changes.")
 
 
+def draw_pairs(pairs: Sequence[tuple[np.ndarray, np.ndarray]], captions: Sequence[str]) -> Figure:
+    """Draws pairs of videos that look alike, one above the other.
+
+    Args:
+        pairs: Two clips each, uint8 `(frames, height, width, 3)`.
+        captions: What to say of each pair, in lines.
+    """
+    clips = [np.concatenate(pair, axis=1) for pair in pairs]
+    return _draw_strips(clips, captions, "Near duplicates: each frame above its pair", "No pairs.")
+
+
 def _captions(evaluation: AnyEvaluation, names: Sequence[str], shown: np.ndarray) -> list[str]:
     told = [evaluation.told(number) for number in shown]
     return [

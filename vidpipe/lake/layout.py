@@ -11,6 +11,7 @@ runs/RUN/trials/ATTEMPT/00012.json                        a trial of it; written
 runs/RUN/publish/ATTEMPT.json                             what audit found fit to publish
 runs/RUN/given-up/STAGE/SHARD.json                        why a try of it left no report
 runs/RUN/approval.json                                    whether people want a model
+runs/RUN/near-duplicates/ATTEMPT.png                      why a class could not be split
 runs/RUN/usage/DAY                                        this run had pods that began that day
 usage/DAY/RUN/POD~…                                       from when to when it had a pod
 runs/RUN/review/ATTEMPT/…                                 tasks for people, with links that end

@@ -17,12 +17,14 @@ from vidpipe.datasets.splits import (
     TRAIN,
     VALIDATION_SHARE,
     Assignment,
+    InseparableError,
     check_classes,
     split_videos,
 )
 from vidpipe.lake.tables import Lake
 from vidpipe.stages.attempt import Attempt
 from vidpipe.stages.fingerprints import fingerprints_of
+from vidpipe.stages.inseparable import explain
 from vidpipe.text import printable
 
 SHOWN = 20  # pairs, videos and classes of a kind, in the log
@@ -111,7 +113,10 @@ def plan_splits(
         given=given,
         names=names,
     )
-    assignment = split(labels, previous=_previous(lake, snapshots, task, draw))
+    try:
+        assignment = split(labels, previous=_previous(lake, snapshots, task, draw))
+    except InseparableError as error:
+        raise explain(error, attempt, lake, snapshots, extractions, fingerprints, names) from error
     if pseudo_labels:
         places = {**dict.fromkeys(pseudo_labels, TRAIN), **assignment.splits}
         told = {v: labels[v] for v in assignment.splits}

@@ -236,3 +236,5 @@ def test_tables_are_printed(lake, capsys):
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
     assert lines["labels"].split()[1:3] == ["table", "1"] and lines["labels"].endswith("r1")
     assert lines["current_labels"].split() == ["current_labels", "view"]
+    shown = on_terminal(print_tables, lake.settings).splitlines()
+    assert len(shown) == len(lines) + 1 and all(len(line) <= 80 for line in shown)

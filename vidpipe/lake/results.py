@@ -102,21 +102,26 @@ def show_rows(
 
 
 def print_tables(settings: Settings | None = None) -> None:
-    """Prints tables and views with their rows, size and last publication."""
-    show_rows(
-        ("name", "kind", "rows", "size", "published (UTC)", "by run"),
+    """Prints tables and views with their rows, size and last publication.
+
+    The run of the publication is left out on a terminal, where few have room for it.
+    """
+    columns = ("name", "kind", "rows", "size", "published (UTC)", "by run")
+    rows = [
         (
-            (
-                info.name,
-                info.kind,
-                info.rows,
-                None if info.size_bytes is None else rich.filesize.decimal(info.size_bytes),
-                info.published_at and f"{info.published_at:%Y-%m-%d %H:%M}",
-                info.run_key,
-            )
-            for info in list_tables(settings)
-        ),
-    )
+            info.name,
+            info.kind,
+            info.rows,
+            None if info.size_bytes is None else rich.filesize.decimal(info.size_bytes),
+            info.published_at and f"{info.published_at:%Y-%m-%d %H:%M}",
+            info.run_key,
+        )
+        for info in list_tables(settings)
+    ]
+    if sys.stdout.isatty():
+        show_on_terminal(columns[:-1], [row[:-1] for row in rows], sys.stdout)
+    else:
+        show_rows(columns, rows)
 
 
 def _show_result(result: pa.Table, sql: str) -> None:

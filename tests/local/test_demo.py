@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -152,3 +155,10 @@ def test_each_lesson_is_judged_by_its_kind():
     one_frame, in_order = demo.LESSONS[1:3]
     assert one_frame.judge(0.25, 0.25) == one_frame.sentence != one_frame.judge(0.6, 0.25)
     assert in_order.judge(0.9, 0.25) == in_order.sentence != in_order.judge(0.89, 0.25)
+
+
+def test_no_library_complains_where_no_home_can_be_written():
+    command = [sys.executable, "-c", "import vidpipe.local.demo"]
+    home = {**os.environ, "HOME": "/dev/null/home"}
+    ended = subprocess.run(command, env=home, capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")

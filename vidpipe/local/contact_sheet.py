@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
 TILE = 96
@@ -16,8 +16,11 @@ FRAMES = 4
 GAP = 4
 CAPTION = 20
 MARGIN = 16
-# Most of the world's letters; Pillow's own font has those of Western Europe.
-FONT = Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"
+# Most of the world's letters; Pillow's own font has those of Western Europe. Matplotlib, which
+# brings it, is not imported: that takes a second, and complains where no home can be written.
+FONT = (
+    Path(importlib.util.find_spec("matplotlib").origin).parent / "mpl-data/fonts/ttf/DejaVuSans.ttf"
+)
 INK, FAINT, RIGHT, WRONG = "#1d2733", "#7a8794", "#1a7f4b", "#c0392b"
 
 

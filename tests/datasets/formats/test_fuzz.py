@@ -58,11 +58,13 @@ _json = st.recursive(
 )
 
 
-def ends_well(name: str, content: bytes, sidecar: bytes | None = None, format: str = AUTO) -> None:
+def ends_well(
+    name: str, content: bytes, sidecar: bytes | None = None, format: str = AUTO, **options: Any
+) -> None:
     try:
         given_ = of_file(name, content, sidecar)
         mentions(given_, ["s3://videos/a/one.mp4"])
-        read = parse_annotations(given_, VIDEOS, format=format)
+        read = parse_annotations(given_, VIDEOS, format=format, **options)
     except BadInputError as error:
         # It can be printed, and names the file.
         assert str(error).encode()
@@ -99,7 +101,8 @@ def mutated(draw: st.DrawFn, content: bytes) -> bytes:
 @given(st.data())
 @QUIET
 def test_files_that_were_spoilt(name, data):
-    ends_well(name, data.draw(mutated(FILES[name])))
+    options = data.draw(st.sampled_from([{}, {"skip_faulty": True}, {"video": "one"}]))
+    ends_well(name, data.draw(mutated(FILES[name])), **options)
 
 
 @pytest.mark.parametrize("name", sorted(DOCUMENTS))

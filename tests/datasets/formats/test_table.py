@@ -200,3 +200,9 @@ def test_videos_of_a_data_set_are_found_by_the_folders_above_them():
 def test_every_video_is_found_again_by_the_name_that_it_is_given():
     for video_id in FACTS:
         assert VIDEOS.find(VIDEOS.name_of(video_id, VIDEOS.find)) == video_id
+
+
+@pytest.mark.parametrize("label", ["0\x850", "a\u2028b", "caf\u00e9"])
+def test_a_line_break_of_unicode_in_a_label_survives_yolo(label):
+    exported = export_annotations({FRAME: [Statement(label, BOX)]}, FORMATS["yolo"], VIDEOS)
+    assert read_folder(exported.content).annotations[0].said.label == label

@@ -37,6 +37,7 @@ CLASSES = ("data.yaml", "data.yml", "dataset.yaml", "classes.txt", "obj.names")
 _MAX_YAML_BYTES = 1024 * 1024
 _FOLDERS = {"train": "train", "validation": "val", "test": "test"}
 _CVAT_FOLDER = re.compile(r"obj_(.+)_data")
+_BREAK = re.compile("[\x85\u2028\u2029]")
 _OUTLINES = "outlines"
 _POINTS = "points of boxes (pose), which keep their box"
 _LINE = "a line is the number of a class, and x, y, width and height of the box's middle and size"
@@ -270,7 +271,9 @@ def write(annotations: Sequence[Annotation], videos: VideoNames) -> dict[str, by
         **{name: f"images/{name}" for s, name in _FOLDERS.items() if s in splits or s != "test"},
         "names": dict(enumerate(labels)),
     }
-    data = yaml.safe_dump(described, allow_unicode=True, sort_keys=False)
+    # PyYAML writes the line breaks of Unicode as they are, and reads them as spaces.
+    is_plain = not any(_BREAK.search(label) for label in labels)
+    data = yaml.safe_dump(described, allow_unicode=is_plain, sort_keys=False)
     return {
         "data.yaml": data.encode(),
         **{path: "".join(f"{line}\n" for line in lines).encode() for path, lines in texts.items()},

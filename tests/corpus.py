@@ -499,7 +499,7 @@ def _blank(path: Path, output: str, size: str, duration_s: int = 1) -> None:
 def _huge_gif(side: int) -> bytes:
     head = b"GIF89a" + struct.pack("<HHBBB", side, side, 0x80, 0, 0) + bytes(6)
     picture = b"," + struct.pack("<HHHHB", 0, 0, side, side, 0) + b"\2\2\x4c\1\0"
-    return head + picture + b";"
+    return head + 2 * picture + b";"  # one would be a still image
 
 
 def _timed() -> Iterator[Kind]:
@@ -541,11 +541,9 @@ def _timed() -> Iterator[Kind]:
         ("one.webm", VP9),
         ("one.ts", "-c:v mpeg2video"),
         ("one.avi", "-c:v mjpeg"),
-        ("one.gif", "-c:v gif -pix_fmt rgb8"),
         ("one.mpg", "-c:v mpeg1video"),
         ("one.264", H264),
         ("one.flv", "-c:v flv"),
-        ("one.avif", "-c:v libaom-av1 -cpu-used 8 -still-picture 1 -f avif"),
     ):
         yield _filtered(name, f"{output} -frames:v 1", "null", one)
 
@@ -676,24 +674,35 @@ def _not_taken() -> Iterator[Kind]:
         yield Kind(
             name,
             lambda path, output=output, size=size: make_clip(path, output, size),
-            Refused("unreadable", because),
+            Refused("no_video" if name in BEGIN_AS_STILLS else "unreadable", because),
         )
+
+
+BEGIN_AS_STILLS = ("bare.mjpeg", "animation.apng", "animation.webp")
 
 
 def _no_video() -> Iterator[Kind]:
     """What is no video, or none that can be decoded."""
-    for name in ("cover.jpg", "picture.png", "picture.webp", "picture.tiff", "picture.bmp"):
+    still = Refused("no_video", PICTURES)
+    for name, output in (
+        *((f"{name}", "") for name in ("cover.jpg", "picture.png", "picture.webp", "picture.tiff")),
+        *((f"{name}", "") for name in ("picture.bmp", "picture.jxl", "picture.jp2")),
+        ("picture.gif", "-c:v gif -pix_fmt rgb8"),
+        ("picture.avif", "-c:v libaom-av1 -cpu-used 8 -still-picture 1 -f avif"),
+    ):
         yield Kind(
-            name, lambda path: make_clip(path, "-an -frames:v 1"), Refused("unreadable", PICTURES)
+            name,
+            lambda path, output=output: make_clip(path, f"-an -frames:v 1 {output}"),
+            still,
         )
-    yield _changed("cover.jpg", "picture.mp4", lambda content: content + b"\0", UNREADABLE)
+    yield _changed("cover.jpg", "picture.mp4", lambda content: content + b"\0", still)
     # A phone's picture that moves: what begins with a picture is one.
     yield Kind(
         "motion_photo.jpg",
         lambda path: path.write_bytes(
             (path.parent / "cover.jpg").read_bytes() + (path.parent / "h264.mp4").read_bytes()
         ),
-        UNREADABLE,
+        still,
         ("cover.jpg", "h264.mp4"),
     )
     for name, output in (

@@ -592,6 +592,9 @@ def annotate(
     show_default=True,
     help="Refuse videos that lack a larger share of their frames.",
 )
+@click.option("--video-track", type=int, default=0, help="Number, from 1; 0: as FFmpeg takes it.")
+@click.option("--audio-track", type=int, default=0, help="As --video-track, of the audio.")
+@click.option("--audio-language", default="", metavar="CODE", help="Where there is one: eng, deu.")
 @click.option(
     "--workers",
     type=click.IntRange(min=0),

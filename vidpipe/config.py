@@ -101,6 +101,10 @@ class ExtractSettings:
         missing_frames: What stands for frames that do not decode: drop, repeat or interpolate.
         missing_audio: What stands for sound that is not there: silence or drop.
         max_missing_share: A video that lacks a larger share of its frames is quarantined.
+        video_track: Number of the video track, from 1; 0: the one that FFmpeg would take.
+        audio_track: As video_track, of the audio.
+        audio_language: The audio track of this language where there is one, such as deu; empty:
+            of any language.
         max_duration_s: Longer videos are quarantined.
         max_pixels: Larger pictures are quarantined.
         max_failed_share: Failure budget: a larger share of items that failed through no fault of
@@ -122,6 +126,9 @@ class ExtractSettings:
     missing_frames: str = "drop"
     missing_audio: str = "silence"
     max_missing_share: float = 0.2
+    video_track: int = 0
+    audio_track: int = 0
+    audio_language: str = ""
     max_duration_s: float = 6 * 3600.0
     max_pixels: int = 1 << 26
     max_failed_share: float = 0.2

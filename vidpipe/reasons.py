@@ -14,7 +14,8 @@ REASONS = {
     "unreadable": "quarantined",  # no container that ffmpeg knows
     "truncated": "quarantined",  # the container ends before its index or its frames
     "damaged": "quarantined",  # it lacks more of its frames than is allowed
-    "no_video": "quarantined",  # no video stream
+    "no_video": "quarantined",  # no video stream: audio alone, or an image
+    "no_track": "quarantined",  # no track of the number that was asked for
     "no_frames": "quarantined",  # a video stream of which nothing could be decoded
     "unsupported_codec": "quarantined",
     "too_long": "quarantined",

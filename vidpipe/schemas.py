@@ -76,10 +76,18 @@ TABLES: dict[str, Table] = {
             ("width", pa.int32()),  # as shown: rotation applied
             ("height", pa.int32()),
             ("rotation_deg", pa.int32()),
+            # These three: as the container states them, unless what was read contradicts it.
             ("fps", pa.float64(), True),  # average rate
-            ("frame_count", pa.int64(), True),  # as the container states it
+            ("frame_count", pa.int64(), True),
             ("duration_s", pa.float64()),
             ("bit_rate", pa.int64(), True),
+            ("transfer", pa.string(), True),  # transfer characteristics, such as bt709, smpte2084
+            ("primaries", pa.string(), True),  # colour primaries, such as bt709, bt2020
+            ("video_track", pa.int32(), True),  # which one was read, from 1
+            ("video_tracks", pa.int32(), True),  # of how many
+            ("audio_track", pa.int32(), True),  # null: no audio
+            ("audio_tracks", pa.int32(), True),
+            ("audio_language", pa.string(), True),  # as the container states it
             ("extracted_frames", pa.int64()),
             ("extracted_audio_s", pa.float64()),
             ("decode_errors", pa.int64()),  # pictures and packets lost or spoilt; 0: it is whole

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import gc
-import io
 import itertools
 import os
 import subprocess
@@ -18,24 +17,19 @@ from types import SimpleNamespace
 import av
 import numpy as np
 import pytest
-from PIL import Image
 
+from tests.decoded import EVERY_FRAME, Decoded, picture, pitch_hz, reason_of
 from tests.media_files import (
     cut,
     damage,
     decoders,
     make_clip,
     make_ramp,
-    number_of,
     run_ffmpeg,
 )
 from vidpipe.errors import MediaError
 from vidpipe.media import (
-    AudioChunk,
     ExtractOptions,
-    Frame,
-    Summary,
-    VideoInfo,
     decode,
     ffmpeg_path,
     probe,
@@ -43,55 +37,6 @@ from vidpipe.media import (
 from vidpipe.media.clock import FrameTimes
 from vidpipe.media.missing import Expected
 from vidpipe.media.options import MISSING_FRAMES
-
-EVERY_FRAME = ExtractOptions(sampling="all", short_side=0, jpeg_quality=100)
-
-
-class Decoded:
-    """All that comes of a decode."""
-
-    def __init__(self, path: Path, options: ExtractOptions = EVERY_FRAME):
-        self.info, *parts, self.summary = decode(path, options)
-        assert isinstance(self.info, VideoInfo)
-        assert isinstance(self.summary, Summary)
-        self.frames = [part for part in parts if isinstance(part, Frame)]
-        self.chunks = [part for part in parts if isinstance(part, AudioChunk)]
-        assert [frame.index for frame in self.frames] == list(range(len(self.frames)))
-        assert self.summary.frames == len(self.frames)
-
-    @property
-    def times_s(self) -> list[float]:
-        return [round(frame.time_s, 3) for frame in self.frames]
-
-    @property
-    def numbers(self) -> list[int]:
-        """Which frames of a ramp came."""
-        return [number_of(picture(frame).mean()) for frame in self.frames]
-
-    @property
-    def samples(self) -> np.ndarray:
-        """All sound, from -1 to 1."""
-        content = b"".join(chunk.samples for chunk in self.chunks)
-        return np.frombuffer(content, "<i2") / 32768
-
-
-def picture(frame: Frame) -> np.ndarray:
-    with Image.open(io.BytesIO(frame.jpeg)) as image:
-        assert image.format == "JPEG"
-        assert image.size == (frame.width, frame.height)
-        return np.asarray(image.convert("RGB"), dtype=float)
-
-
-def pitch_hz(samples: np.ndarray) -> float:
-    return np.argmax(np.abs(np.fft.rfft(samples))) * 16_000 / len(samples)
-
-
-def reason_of(path: Path, options: ExtractOptions = EVERY_FRAME) -> str:
-    with pytest.raises(MediaError) as caught:
-        list(decode(path, options))
-    assert not decoders()
-    return caught.value.reason
-
 
 # Times
 

@@ -104,7 +104,7 @@ def test_what_is_no_video(tmp_path, content):
 @pytest.mark.parametrize("kind", ["jpg", "png", "webp"])
 def test_an_image_is_no_video(tmp_path, kind):
     run_ffmpeg("-f", "lavfi", "-i", "testsrc", "-frames:v", "1", tmp_path / f"a.{kind}")
-    assert reason_of((tmp_path / f"a.{kind}").rename(tmp_path / "a.mp4")) == "unreadable"
+    assert reason_of((tmp_path / f"a.{kind}").rename(tmp_path / "a.mp4")) == "no_video"
 
 
 def test_sound_alone_is_no_video_even_with_a_cover_picture(tmp_path):

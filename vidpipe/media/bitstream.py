@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 # A parameter set or a message may stand before the picture; more than this is no ordinary video.
 _HEAD_BYTES = 4096
+_VP8_SHOWN = 0x10  # RFC 6386, 9.1
 
 
 class PacketKind(NamedTuple):
@@ -57,6 +58,10 @@ class PacketKinds:
                 if kind is not None:
                     return kind
         return _UNKNOWN
+
+    def is_shown(self, packet) -> bool:
+        """Whether a packet holds a frame to be shown: VP8 has some that others only refer to."""
+        return self._codec != "vp8" or bool(memoryview(packet)[0] & _VP8_SHOWN)
 
     def _units(self, content: memoryview):
         """Yields the first byte of each NAL unit."""

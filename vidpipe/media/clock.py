@@ -13,6 +13,9 @@ _MAY_JUMP = 0x0200
 # ffmpeg's own thresholds: ahead (-dts_delta_threshold), and back.
 AHEAD_S, BACK_S = 10.0, 0.1
 FAR_S = 1  # after the frame before, as few are
+# A stream that starts so long after or before another does not share its clock: one counts from
+# 1970, or from when the machine was started.
+OWN_CLOCK_S = 3600.0
 
 
 def may_jump(container: Any) -> bool:
@@ -24,16 +27,42 @@ def may_jump(container: Any) -> bool:
     return bool(container.format.flags & _MAY_JUMP)
 
 
+def is_uncut(container: Any) -> bool:
+    """Whether libavformat itself cuts what is there into packets: no container did before it.
+
+    Args:
+        container: As PyAV opens it.
+    """
+    return bool(container.format.flags & (_NO_TIMES | _MAY_JUMP))
+
+
 class Clock:
     """Gives the packets of a container times that count from its start.
 
     Args:
         container: As PyAV opens it.
+        video: The stream whose clock counts.
+        audio: The other one that is read, or None.
+
+    Attributes:
+        audio_ahead_s: By how much the audio's own clock is ahead; 0 where it shares the video's.
     """
 
-    def __init__(self, container: Any):
+    def __init__(self, container: Any, video: Any, audio: Any):
         start = container.start_time
         self._start_s: float | None = None if start is None else start / 1_000_000
+        # What is before the start of an edit list is not shown.
+        self._edited = container.options.get("advanced_editlist") == "0"
+        if self._edited:
+            self._start_s = max(0.0, self._start_s or 0.0)
+        video_s, audio_s = _start_s(video), _start_s(audio)
+        if video_s is not None and abs(video_s - (self._start_s or 0.0)) > OWN_CLOCK_S:
+            self._start_s = video_s
+        self.audio_ahead_s = 0.0
+        if audio_s is not None and self._start_s is not None:
+            ahead_s = audio_s - self._start_s
+            self.audio_ahead_s = ahead_s if abs(ahead_s) > OWN_CLOCK_S else 0.0
+        self._audio = audio.index if audio else None
         self._no_times = bool(container.format.flags & _NO_TIMES)
         # It tells when to decode a frame, and libavformat guesses when to show it.
         self._no_pts = container.format.name == "avi"
@@ -43,6 +72,11 @@ class Clock:
         # By stream: its time base, and how far its times are moved.
         self._bases: dict[int, Fraction] = {}
         self._moves: dict[int, int] = {}
+
+    def start_by(self, time_s: float) -> None:
+        """Has the clock start at the time of the first frame, where that is earlier."""
+        if self._start_s is not None and not self._edited:
+            self._start_s = min(self._start_s, time_s)
 
     def set(self, packet: Any) -> None:
         """Moves the times of a packet, in the order in which they are read."""
@@ -68,12 +102,22 @@ class Clock:
             self._next_s[stream] = here_s + float((packet.duration or 0) * base)
         moved = self._moves.get(stream)
         if moved is None:
-            moved = self._moves[stream] = round((self._offset_s - self._start_s) / base)
+            offset_s = self._offset_s - self._start_s
+            if stream == self._audio:
+                offset_s -= self.audio_ahead_s
+            moved = self._moves[stream] = round(offset_s / base)
         if moved:
             if packet.pts is not None:
                 packet.pts += moved
             if packet.dts is not None:
                 packet.dts += moved
+
+
+def _start_s(stream: Any) -> float | None:
+    """When a stream starts, on the clock of its container; None where nothing tells."""
+    if stream is None or stream.start_time is None:
+        return None
+    return float(stream.start_time * stream.time_base)
 
 
 class FrameTimes:
@@ -100,6 +144,7 @@ class FrameTimes:
         self._moved = 0  # since the clock began anew
         self._held: tuple[Any, int, Any] | None = None
         self._frame_ticks = max(1, round(1 / (rate * base))) if rate else 1
+        self._step = 0  # between the last two whose times were told
         self._far_ticks = round(FAR_S / base)
         self._back_ticks = round(BACK_S / base)
         self.disordered = False
@@ -115,7 +160,14 @@ class FrameTimes:
             A frame, its presentation time in ticks, and the note.
         """
         told = self._told(frame)
-        time = self._next if told is None else told + self._moved
+        if told is not None:
+            time = told + self._moved
+            if self._shown is not None and time > self._shown:
+                self._step = min(time - self._shown, self._far_ticks)
+        elif self._shown is not None and self._step:
+            time = self._shown + self._step  # a decoder's last frames may come without
+        else:
+            time = self._next
         if self._held is not None:
             held, held_time, held_note = self._held
             self._held = None

@@ -17,7 +17,7 @@ from pathlib import Path
 from vidpipe.errors import MediaError
 from vidpipe.media import limits
 from vidpipe.media.options import ExtractOptions
-from vidpipe.media.parts import PIPE_BYTES, Part, PartReader, Refusal, Summary, VideoInfo
+from vidpipe.media.parts import PIPE_BYTES, Part, PartReader, Progress, Refusal, Summary, VideoInfo
 from vidpipe.reasons import REASONS
 
 COMMAND = (sys.executable, "-B", "-m", "vidpipe.media.worker")
@@ -111,9 +111,12 @@ class Decoder:
             if not content:
                 raise self._crash(process, limit_s)
             for part in reader.feed(content):
-                if isinstance(part, VideoInfo):
-                    told_s = min(part.duration_s, options.max_duration_s)
-                    limit_s = limits.decoding_limit_s(told_s)
+                match part:
+                    case VideoInfo(duration_s=told_s) | Progress(read_s=told_s):
+                        told_s = min(told_s, options.max_duration_s)
+                        limit_s = max(limit_s, limits.decoding_limit_s(told_s))
+                if isinstance(part, Progress):
+                    continue
                 yield part
                 if isinstance(part, Summary | Refusal):
                     return

@@ -17,7 +17,8 @@ from collections.abc import Sequence
 
 MEMORY_BYTES = 2 << 30
 # A decoder that is slower than this has lost its way, and one at the limit leaves the other videos
-# of its task their time, whatever its container tells.
+# of its task their time, whatever its container tells. Where that tells of less than there is, the
+# limit grows with what was read.
 BASE_S, S_PER_S, MOST_S = 60.0, 20.0, 4 * 3600.0
 _PR_SET_PDEATHSIG = 1
 

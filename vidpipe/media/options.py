@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from vidpipe.errors import UsageError
@@ -30,6 +31,7 @@ DETECTORS = {
     "hash": "cuts, by a perceptual hash",
     "threshold": "fades to black",
 }
+_LANGUAGE = re.compile("[a-z]{3}")
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,10 @@ class ExtractOptions:
         missing_frames: What stands for frames that do not decode; a word of `MISSING_FRAMES`.
         missing_audio: What stands for sound that is not there; a word of `MISSING_AUDIO`.
         max_missing_share: A video that lacks a larger share of its frames is not extracted.
+        video_track: Number of the video track, from 1; 0: the one that FFmpeg would take.
+        audio_track: As video_track, of the audio.
+        audio_language: The audio track of this language where there is one: an ISO 639-2 code of
+            three letters, such as `deu`; empty: of any language.
         max_duration_s: Longer videos are not extracted.
         max_pixels: Larger pictures are not extracted.
 
@@ -68,6 +74,9 @@ class ExtractOptions:
     missing_frames: str = "drop"
     missing_audio: str = "silence"
     max_missing_share: float = 0.2
+    video_track: int = 0
+    audio_track: int = 0
+    audio_language: str = ""
     max_duration_s: float = 6 * 3600.0
     max_pixels: int = 1 << 26
 
@@ -96,11 +105,19 @@ class ExtractOptions:
             ("height", 0, 16384),
             ("frames_per_shot", 1, 100),
             ("max_missing_share", 0, 1),
+            ("video_track", 0, 1000),
+            ("audio_track", 0, 1000),
         ):
             if not low <= getattr(self, name) <= high:
                 raise UsageError(
                     f"{name} must be from {low} to {high}. Received: {getattr(self, name)!r}"
                 )
+
+        if self.audio_language and not _LANGUAGE.fullmatch(self.audio_language):
+            raise UsageError(
+                "audio_language must be a code of three letters (ISO 639-2), such as eng, or be"
+                f" empty. Received: {self.audio_language!r}"
+            )
 
     @property
     def label(self) -> str:

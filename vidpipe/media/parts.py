@@ -24,8 +24,8 @@ class VideoInfo:
 
     Attributes:
         container: Its format, as FFmpeg names it.
-        video_codec: Codec of the first video stream that is no cover picture.
-        audio_codec: Codec of the first audio stream; None where there is none.
+        video_codec: Codec of the video track that is read.
+        audio_codec: Codec of the audio track that is read; None where there is none.
         width: Pixels as shown: rotation applied.
         height: As width.
         rotation_deg: By how much the stored picture is turned to be shown: 0, 90, 180 or 270.
@@ -33,6 +33,14 @@ class VideoInfo:
         frame_count: As the container states it; None where it does not.
         duration_s: Of the longest stream.
         bit_rate: Bits per second of all streams; None where unknown.
+        transfer: Transfer characteristics of the stored frames, such as `bt709` or `smpte2084`, as
+            FFmpeg names them; None where nothing tells. Kept frames are BT.709.
+        primaries: Colour primaries of the stored frames, such as `bt709` or `bt2020`; as before.
+        video_track: Which video track is read, from 1.
+        video_tracks: Of how many; cover pictures are none.
+        audio_track: Which audio track is read, from 1; None where there is none.
+        audio_tracks: Of how many.
+        audio_language: Of the audio track, as the container states it; None where it does not.
     """
 
     container: str
@@ -45,6 +53,13 @@ class VideoInfo:
     frame_count: int | None
     duration_s: float
     bit_rate: int | None
+    transfer: str | None
+    primaries: str | None
+    video_track: int
+    video_tracks: int
+    audio_track: int | None
+    audio_tracks: int
+    audio_language: str | None
 
 
 @dataclass(frozen=True)
@@ -107,6 +122,9 @@ class Summary:
         missing_audio_s: How much sound is not there: late starts, gaps, packets that do not decode.
         truncated: Whether the file ends before its end; how much is missing then, nothing may tell.
         told: What the decoder said first of what is wrong; None where nothing is.
+        fps: Average rate: the container's, unless what was read contradicts it.
+        frame_count: As `fps`.
+        duration_s: As `fps`; of the longer one of video and audio.
     """
 
     frames: int
@@ -119,6 +137,9 @@ class Summary:
     missing_audio_s: float
     truncated: bool
     told: str | None
+    fps: float | None
+    frame_count: int | None
+    duration_s: float
 
 
 @dataclass(frozen=True)
@@ -134,8 +155,21 @@ class Refusal:
     message: str
 
 
-Part = VideoInfo | Frame | AudioChunk | Summary | Refusal
-_KINDS = {kind.__name__: kind for kind in (VideoInfo, Frame, AudioChunk, Summary, Refusal)}
+@dataclass(frozen=True)
+class Progress:
+    """How far the decoder is, for those who wait for it: it stays between the two processes.
+
+    Attributes:
+        read_s: How much of the video was read.
+    """
+
+    read_s: float
+
+
+Part = VideoInfo | Frame | AudioChunk | Summary | Refusal | Progress
+_KINDS = {
+    kind.__name__: kind for kind in (VideoInfo, Frame, AudioChunk, Summary, Refusal, Progress)
+}
 _CONTENT = {"Frame": "jpeg", "AudioChunk": "samples"}
 
 

@@ -6,14 +6,17 @@ import math
 import struct
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import av
 import av.filter
 import numpy as np
 import simplejpeg
 
+from vidpipe.media.colour import Colour, sdr_table
+from vidpipe.media.crop import NO_CROP, Crop
 from vidpipe.media.options import ExtractOptions
+from vidpipe.media.side_data import display_matrix
 
 # What JPEG files hold, whatever the video did: full range, the matrix of BT.601 (JFIF 1.02).
 PIXELS = "yuvj420p"
@@ -52,13 +55,80 @@ class Turn:
 
         PyAV's own `rotation` is that of a mirrored picture only by chance.
         """
-        beside = frame.side_data.get("DISPLAYMATRIX")
-        if beside is None:
-            return cls()
-        a, b, _, c, d, *_ = struct.unpack("=9i", bytes(beside))
+        matrix = display_matrix(frame)
+        if matrix is None:
+            return UPRIGHT
+        a, b, _, c, d, *_ = struct.unpack("=9i", matrix)
         mirrored = a * d - b * c < 0
         angle = math.atan2(-b, -a) if mirrored else math.atan2(b, a)
         return cls(mirrored, round(angle / (math.pi / 2)) * 90 % 360)
+
+
+UPRIGHT = Turn()
+
+
+class _Graph:
+    """A chain of filters.
+
+    Args:
+        frame: It takes frames like this one.
+    """
+
+    def __init__(self, frame: av.VideoFrame):
+        self._graph = av.filter.Graph()
+        self._graph.threads = 1
+        self._source = self._last = self._graph.add(
+            "buffer",
+            video_size=f"{frame.width}x{frame.height}",
+            pix_fmt=frame.format.name,
+            time_base="1/1000",
+            colorspace=str(int(frame.colorspace)),
+            range=str(int(frame.color_range)),
+        )
+        self._table: tuple[Any, np.ndarray] | None = None
+        self._pushed = 0
+
+    def add(self, text: str) -> None:
+        """Adds a filter, as FFmpeg's command line describes one."""
+        name, _, arguments = text.partition("=")
+        node = self._graph.add(name, arguments or None)
+        self._last.link_to(node)
+        self._last = node
+
+    def look_up(self, table: np.ndarray) -> None:
+        """Adds the looking up of colours in a table.
+
+        Args:
+            table: A Hald image, `(side, side, 3)` of 16 bits.
+        """
+        self.add("format=rgb48le")
+        side = len(table)
+        source = self._graph.add(
+            "buffer", video_size=f"{side}x{side}", pix_fmt="rgb48le", time_base="1/1000"
+        )
+        node = self._graph.add("haldclut", "clut=first")
+        self._last.link_to(node)
+        source.link_to(node, 0, 1)
+        self._last = node
+        self._table = source, table
+
+    def close(self) -> None:
+        """Ends the chain, which is then ready."""
+        self.add("buffersink")
+        self._graph.configure()
+        if self._table is not None:
+            source, table = self._table
+            image = av.VideoFrame.from_ndarray(table, format="rgb48le")
+            image.pts = 0
+            source.push(image)
+            source.push(None)
+
+    def run(self, frame: av.VideoFrame) -> av.VideoFrame:
+        """Passes a frame through; its time is lost, for looking up wants each to be later."""
+        frame.pts = self._pushed
+        self._pushed += 1
+        self._source.push(frame)
+        return self._last.pull()
 
 
 class Pictures:
@@ -68,24 +138,31 @@ class Pictures:
         options: Size, fit and quality.
         turn: How a frame is turned to be shown.
         pixel_aspect: Width of a pixel by its height.
+        crop: What is cut off a stored frame, before all else.
     """
 
-    def __init__(self, options: ExtractOptions, turn: Turn, pixel_aspect: Fraction):
+    def __init__(
+        self, options: ExtractOptions, turn: Turn, pixel_aspect: Fraction, crop: Crop = NO_CROP
+    ):
         self._options = options
         self._turn = turn
         self._pixel_aspect = pixel_aspect
+        self._crop = crop
         self._size: tuple[int, int] | None = None
         self._layout: tuple | None = None
-        self._graph: av.filter.Graph | None = None
+        self._graph: _Graph | None = None
 
     def make(self, frame: av.VideoFrame) -> Picture:
         """Scales, turns, cuts or pads a frame."""
-        layout = (frame.width, frame.height, frame.format.name, frame.colorspace, frame.color_range)
+        colour = Colour.of(frame)
+        layout = (
+            *(frame.width, frame.height, frame.format.name),
+            *(frame.colorspace, frame.color_range, colour),
+        )
         if layout != self._layout:
-            self._graph = self._build(frame)
+            self._graph = self._build(frame, colour)
             self._layout = layout
-        self._graph.vpush(frame)
-        made = self._graph.vpull()
+        made = self._graph.run(frame)
         # Copies: the frame goes back to those that made it. Its lines are longer than they look.
         return Picture(
             *(
@@ -110,8 +187,9 @@ class Pictures:
             luma, picture.blue, picture.red, self._options.jpeg_quality
         )
 
-    def _build(self, frame: av.VideoFrame) -> av.filter.Graph:
-        width, height = frame.width * float(self._pixel_aspect), float(frame.height)
+    def _build(self, frame: av.VideoFrame, colour: Colour) -> _Graph:
+        stored, cropped = self._crop.size_within(frame.width, frame.height)
+        width, height = stored[0] * float(self._pixel_aspect), float(stored[1])
         turned = self._turn.clockwise_deg % 180 != 0
         shown = (height, width) if turned else (width, height)
         scaled, cut = self._fit(*shown)
@@ -122,38 +200,31 @@ class Pictures:
         # Averaging takes every pixel into account where a picture gets smaller.
         smaller = scaled[0] * scaled[1] < shown[0] * shown[1]
         before_turn = scaled[::-1] if turned else scaled
-        filters = [
-            f"scale={before_turn[0]}:{before_turn[1]}:flags={'area' if smaller else 'bicubic'}"
-            ":out_range=full:out_color_matrix=bt601",
-            f"format={PIXELS}",
-            "setsar=1",
-        ]
+        graph = _Graph(frame)
+        if cropped:
+            place = f"{self._crop.left}:{self._crop.top}"
+            graph.add(f"crop={stored[0]}:{stored[1]}:{place}:exact=1")
+        scale = f"scale={before_turn[0]}:{before_turn[1]}:flags={'area' if smaller else 'bicubic'}"
+        jpeg = "out_range=full:out_color_matrix=bt601"
+        if (table := sdr_table(colour)) is not None:
+            graph.add(scale)
+            graph.look_up(table)
+            graph.add(f"scale={jpeg}")
+        else:
+            graph.add(f"{scale}:{jpeg}")
+        graph.add(f"format={PIXELS}")
+        graph.add("setsar=1")
         if self._turn.mirrored:
-            filters.append("hflip")
+            graph.add("hflip")
         if self._turn.clockwise_deg:
-            filters += _TURNS[self._turn.clockwise_deg].split(",")
+            for text in _TURNS[self._turn.clockwise_deg].split(","):
+                graph.add(text)
         if cut and self._options.fit == "crop":
-            filters.append(f"crop={cut[0]}:{cut[1]}:exact=1")
+            graph.add(f"crop={cut[0]}:{cut[1]}:exact=1")
         elif cut:
-            filters.append(f"pad={cut[0]}:{cut[1]}:-1:-1")
-        filters.append("copy")  # lines may lie in memory from the last to the first
-        graph = av.filter.Graph()
-        graph.threads = 1
-        nodes = [
-            graph.add(
-                "buffer",
-                video_size=f"{frame.width}x{frame.height}",
-                pix_fmt=frame.format.name,
-                time_base="1/1000",
-                colorspace=str(int(frame.colorspace)),
-                range=str(int(frame.color_range)),
-            )
-        ]
-        for text in filters:
-            name, _, arguments = text.partition("=")
-            nodes.append(graph.add(name, arguments or None))
-        nodes.append(graph.add("buffersink"))
-        graph.link_nodes(*nodes).configure()
+            graph.add(f"pad={cut[0]}:{cut[1]}:-1:-1")
+        graph.add("copy")  # lines may lie in memory from the last to the first
+        graph.close()
         return graph
 
     def _fit(self, width: float, height: float) -> tuple[tuple[int, int], tuple[int, int] | None]:

@@ -12,7 +12,12 @@ from typing import Any
 import av
 
 from vidpipe.errors import MediaError
+from vidpipe.media.clock import OWN_CLOCK_S
+from vidpipe.media.colour import UNKNOWN_COLOUR, Colour
 from vidpipe.media.parts import VideoInfo
+from vidpipe.media.pictures import UPRIGHT, Turn
+from vidpipe.media.stills import still_image_kind
+from vidpipe.media.tracks import Tracks
 
 # Containers that hold what they hold themselves. Playlists and lists of images, which name other
 # files, are left out; so a video cannot make us read anything but itself.
@@ -33,10 +38,14 @@ def open_container(path: str) -> Any:
     """
     if os.path.getsize(path) == 0:
         raise MediaError("empty", "The object holds no bytes.")
-    options = {"protocol_whitelist": PROTOCOLS, "format_whitelist": FORMATS}
+    if kind := still_image_kind(path):
+        raise MediaError("no_video", f"It is a still image ({kind}).")
     try:
-        # Nobody asks for the tags, and they may be no text.
-        container = av.open(f"file:{path}", options=options, metadata_errors="replace")
+        container = _open(path)
+        if _begins_amid(container):
+            # libavformat then moves the times of an edit list by whole frames.
+            container.close()
+            container = _open(path, advanced_editlist="0")
     except MemoryError:
         raise
     except av.error.FFmpegError as error:
@@ -45,53 +54,59 @@ def open_container(path: str) -> Any:
         raise MediaError("unreadable", "It is no video, or too damaged to be opened.") from error
     if not container.streams and _lacks_index(path):
         raise MediaError("truncated", "It ends before its index.")
+    if container.format.name == "gif" and [s.frames for s in container.streams] == [1]:
+        raise MediaError("no_video", "It is a still image (GIF).")
     return container
 
 
-def choose_streams(container: Any) -> tuple[Any, Any]:
-    """The first video stream that is no still picture, and the first audio stream or None.
+def _open(path: str, **options: str) -> Any:
+    options |= {"protocol_whitelist": PROTOCOLS, "format_whitelist": FORMATS}
+    # Nobody asks for the tags, and they may be no text.
+    return av.open(f"file:{path}", options=options, metadata_errors="replace")
 
-    Raises:
-        MediaError: There is no video, or no decoder for it.
-    """
-    videos = [
-        stream
+
+def _begins_amid(container: Any) -> bool:
+    """Whether a video of the MP4 family has no key frame at its beginning."""
+    return container.format.name.startswith("mov") and any(
+        stream.index_entries and not stream.index_entries[0].is_keyframe
         for stream in container.streams.video
-        if not stream.disposition & av.stream.Disposition.attached_pic
-    ]
-    if not videos:
-        raise MediaError("no_video", "There is no video stream in it.")
-    # An animated picture (AVIF) begins with a still one, for those who show no other.
-    video = next((stream for stream in videos if stream.frames != 1), videos[0])
-    if video.codec_context is None:
-        raise MediaError("unsupported_codec", "There is no decoder for its video stream.")
-    audio = next((s for s in container.streams.audio if s.codec_context), None)
-    return video, audio
+    )
 
 
-def describe(container: Any, video: Any, audio: Any, rotation_deg: int) -> VideoInfo:
+def describe(
+    container: Any, tracks: Tracks, turn: Turn = UPRIGHT, colour: Colour = UNKNOWN_COLOUR
+) -> VideoInfo:
     """What the container tells.
 
     Args:
         container: As `open_container` opened it.
-        video: The video stream.
-        audio: The audio stream or None.
-        rotation_deg: Of the first frame, beside which it stands.
+        tracks: Those that are read.
+        turn: How the first frame is turned, beside which it stands.
+        colour: What the first frame says of its colours.
     """
+    video, audio = tracks.video, tracks.audio
     context = video.codec_context
-    shown = round(context.width * float(video.sample_aspect_ratio or 1)), context.height
-    width, height = shown if rotation_deg % 180 == 0 else shown[::-1]
+    stored, _ = tracks.crop.size_within(context.width, context.height)
+    shown = round(stored[0] * float(video.sample_aspect_ratio or 1)), stored[1]
+    width, height = shown if turn.clockwise_deg % 180 == 0 else shown[::-1]
     return VideoInfo(
         container=container.format.name,
         video_codec=context.codec.canonical_name,
         audio_codec=audio.codec_context.codec.canonical_name if audio else None,
         width=width,
         height=height,
-        rotation_deg=rotation_deg,
+        rotation_deg=turn.clockwise_deg,
         fps=float(video.average_rate) if video.average_rate else None,
         frame_count=video.frames or None,
         duration_s=duration_s(container, video),
         bit_rate=container.bit_rate or None,
+        transfer=colour.transfer_name,
+        primaries=colour.primaries_name,
+        video_track=tracks.video_track,
+        video_tracks=tracks.video_tracks,
+        audio_track=tracks.audio_track,
+        audio_tracks=tracks.audio_tracks,
+        audio_language=audio.language if audio else None,
     )
 
 
@@ -104,25 +119,47 @@ def tells_end(container: Any) -> bool:
 
 
 def told_end_s(container: Any, stream: Any) -> float:
-    """Where the picture ends as its header tells; 0 where it does not.
+    """Where the video ends as its header tells; 0 where it does not.
 
     libavformat tells less of an AVI that was cut: as long as what is there.
     """
     if stream.frames and stream.average_rate:
         return float(stream.frames / stream.average_rate)
-    if stream.duration:
-        return float(stream.duration * stream.time_base)
+    told_s = _stream_duration_s(stream) or _container_duration_s(container)
     # Some count it from zero, and some from where they start: the earlier of both.
-    return max(0.0, duration_s(container, stream) - (container.start_time or 0) / 1_000_000)
+    return max(0.0, told_s - max(0.0, start_s(container)))
 
 
 def duration_s(container: Any, stream: Any) -> float:
-    """How long the video is; 0 where nothing tells."""
-    if container.duration:
-        return max(0.0, container.duration / 1_000_000)
-    if stream.duration:
-        return max(0.0, float(stream.duration * stream.time_base))
-    return 0.0
+    """How long the video is as its header tells; 0 where it does not."""
+    told_s, of_stream_s = _container_duration_s(container), _stream_duration_s(stream)
+    if of_stream_s and told_s - of_stream_s > OWN_CLOCK_S:
+        return of_stream_s  # another stream has a clock of its own
+    if tells_end(container) and told_s > start_s(container) > OWN_CLOCK_S:
+        return told_s - start_s(container)  # it is counted from zero
+    return told_s or of_stream_s
+
+
+def header_durations_s(container: Any, stream: Any) -> tuple[float, ...]:
+    """What the header may mean by its duration: counted from zero, or from its start."""
+    return (
+        duration_s(container, stream),
+        _container_duration_s(container),
+        told_end_s(container, stream),
+    )
+
+
+def start_s(container: Any) -> float:
+    """When the container starts, on its own clock."""
+    return (container.start_time or 0) / 1_000_000
+
+
+def _container_duration_s(container: Any) -> float:
+    return max(0.0, (container.duration or 0) / 1_000_000)
+
+
+def _stream_duration_s(stream: Any) -> float:
+    return max(0.0, float((stream.duration or 0) * stream.time_base))
 
 
 def _lacks_index(path: str) -> bool:

@@ -21,13 +21,21 @@ import av.logging
 
 from vidpipe.errors import MediaError
 from vidpipe.media.bitstream import PacketKinds
-from vidpipe.media.clock import Clock, FrameTimes, may_jump
+from vidpipe.media.clock import Clock, FrameTimes, is_uncut, may_jump
+from vidpipe.media.colour import UNKNOWN_COLOUR, Colour
 from vidpipe.media.limits import memory_left_bytes
+from vidpipe.media.measuring import Measured, Measurement
 from vidpipe.media.missing import Expected, Imputer, Kept
 from vidpipe.media.options import ExtractOptions
-from vidpipe.media.parts import Frame, Part, Summary, VideoInfo
-from vidpipe.media.pictures import Pictures, Turn
-from vidpipe.media.probing import choose_streams, describe, open_container, tells_end, told_end_s
+from vidpipe.media.parts import Frame, Part, Progress, Summary, VideoInfo
+from vidpipe.media.pictures import UPRIGHT, Pictures, Turn
+from vidpipe.media.probing import (
+    describe,
+    header_durations_s,
+    open_container,
+    tells_end,
+    told_end_s,
+)
 from vidpipe.media.sampling import (
     ROUNDING_S,
     All,
@@ -37,6 +45,7 @@ from vidpipe.media.sampling import (
     Sampler,
 )
 from vidpipe.media.sound import Sound
+from vidpipe.media.tracks import Tracks, choose_tracks
 
 WORDS_KEPT = 5
 WORD_CHARS = 200
@@ -44,6 +53,12 @@ WORD_CHARS = 200
 PARTS_HELD = 10
 # A video that ends so much before the end that it tells of was cut; less is a matter of rounding.
 EARLY_S, EARLY_SHARE = 0.3, 0.05
+# Where packets were lost, so much time without any is told as a gap; the first few are.
+GAP_S, GAPS_TOLD = 0.3, 3
+# How far is looked for the frame that is shown first.
+LED_PACKETS, LED_BYTES = 256, 32 << 20
+# How often those who wait are told how much was read, in seconds of video.
+PROGRESS_S = 10.0
 _CUT = re.compile(r"partial file|File ended prematurely")
 _NO_MEMORY = "Cannot allocate memory"
 
@@ -61,7 +76,8 @@ def read(path: str, options: ExtractOptions) -> Iterator[Part]:
     words = _Words()
     with open_container(path) as container:
         words.demuxer = f"libav.{container.format.name}"
-        yield from _Reader(container, options, words).parts()
+        tracks = choose_tracks(container, options, lambda: open_container(path))
+        yield from _Reader(container, tracks, options, words).parts()
 
 
 class _Words(logging.Handler):
@@ -102,20 +118,23 @@ class _Words(logging.Handler):
 class _Reader:
     """The state of one reading."""
 
-    def __init__(self, container: Any, options: ExtractOptions, words: _Words):
+    def __init__(self, container: Any, tracks: Tracks, options: ExtractOptions, words: _Words):
         self._container = container
         self._options = options
         self._words = words
-        self._video, self._audio = choose_streams(container)
+        self._tracks = tracks
+        self._video, self._audio = tracks.video, tracks.audio
         for stream in filter(None, (self._video, self._audio)):
             stream.codec_context.thread_count = 1
         self._refuse_if_too_much()
         self._base: Fraction = self._video.time_base
         # As whole numbers, with which a time is as exact and many times as fast.
         self._ticks, self._ticks_per = self._base.numerator, self._base.denominator
-        self._clock = Clock(container)
+        self._clock = Clock(container, self._video, self._audio)
+        self._kinds = PacketKinds(self._video)
+        self._measurement = Measurement(in_fields=is_uncut(container))
         self._frame_times = FrameTimes(self._base, self._video.average_rate)
-        self._sampler = _make_sampler(options, self._video, self._hold)
+        self._sampler = _make_sampler(options, self._video, self._kinds, self._hold)
         self._expected = Expected(self._sampler.moments_between)
         # What a shot is without its frames nobody can tell.
         scenes = options.sampling == "scenes"
@@ -128,7 +147,9 @@ class _Reader:
         self._spoilt_s: float | None = None  # the last that did not decode, until a key frame
         self._missing_s: list[float] = []  # since the last kept frame
         self._errors = self._sound_errors = self._missing = self._good = self._frames = 0
-        self._seen_s = self._end_s = self._sound_seen_s = 0.0
+        self._seen_s = self._end_s = self._sound_seen_s = self._progress_s = 0.0
+        self._lost = False  # whether packets are missing
+        self._gaps: list[tuple[float, float]] = []
         self._encoded: tuple[Any, bytes] = (None, b"")
 
     def parts(self) -> Iterator[Part]:
@@ -138,7 +159,7 @@ class _Reader:
         for part in self._read():
             held.append(part)
             if self._info is None and (len(held) > PARTS_HELD or isinstance(part, Summary)):
-                self._describe(Turn())
+                self._describe(UPRIGHT, UNKNOWN_COLOUR)
             if self._info is not None:
                 if not begun:
                     begun = True
@@ -148,7 +169,7 @@ class _Reader:
 
     def _refuse_if_too_much(self) -> None:
         options = self._options
-        info = describe(self._container, self._video, self._audio, 0)
+        info = describe(self._container, self._tracks)
         # Of a clock that may jump, only the end tells how long it ran.
         if info.duration_s > options.max_duration_s and not may_jump(self._container):
             raise MediaError(
@@ -160,11 +181,10 @@ class _Reader:
         if width * height > self._options.max_pixels:
             raise MediaError("too_large", f"{width}×{height} are too many pixels.")
 
-    def _describe(self, turn: Turn) -> None:
-        self._info = describe(self._container, self._video, self._audio, turn.clockwise_deg)
-        self._pictures = Pictures(
-            self._options, turn, self._video.sample_aspect_ratio or Fraction(1)
-        )
+    def _describe(self, turn: Turn, colour: Colour) -> None:
+        self._info = describe(self._container, self._tracks, turn, colour)
+        pixel_aspect = self._video.sample_aspect_ratio or Fraction(1)
+        self._pictures = Pictures(self._options, turn, pixel_aspect, self._tracks.crop)
 
     def _read(self) -> Iterator[Part]:
         for packet in self._packets():
@@ -173,6 +193,9 @@ class _Reader:
                 yield from self._video_packet(packet)
             else:
                 yield from self._audio_packet(packet)
+            if self._info is not None and self._seen_s >= self._progress_s + PROGRESS_S:
+                self._progress_s = self._seen_s
+                yield Progress(self._seen_s)
         yield from self._decode(None)
         for shown in self._frame_times.end():
             yield from self._frame(*shown)
@@ -184,9 +207,9 @@ class _Reader:
 
     def _packets(self) -> Iterator[Any]:
         try:
-            for packet in self._demux(*filter(None, (self._video, self._audio))):
-                if self._words.lost:
-                    self._words.lost = False
+            for packet, lost in self._led(self._demux()):
+                if lost:
+                    self._lost = True
                     self._expected.spoil(self._seen_s, lost=True)
                 if packet.is_corrupt and not may_jump(self._container):
                     self._words.cut = self._words.cut or "It ends within a packet."
@@ -197,10 +220,41 @@ class _Reader:
         except av.error.FFmpegError as error:
             self._words.cut = self._words.cut or f"It cannot be read further: {error.strerror}"
 
-    def _demux(self, *streams: Any) -> Iterator[Any]:
+    def _led(self, packets: Iterator[tuple[Any, bool]]) -> Iterator[tuple[Any, bool]]:
+        """Starts the clock with the frame that is shown first, which need not come first."""
+        led: list[tuple[Any, bool]] = []
+        first: int | None = None
+        size = 0
+        error: Exception | None = None
+        try:
+            for packet, lost in packets:
+                led.append((packet, lost))
+                size += packet.size
+                if packet.stream_index != self._video.index:
+                    continue
+                if packet.pts is not None and not packet.is_discard:
+                    first = packet.pts if first is None else min(first, packet.pts)
+                # Nothing is shown before it is decoded.
+                reached = packet.dts is None or (first is not None and packet.dts >= first)
+                if reached or len(led) > LED_PACKETS or size > LED_BYTES:
+                    break
+        except (MemoryError, av.error.FFmpegError) as raised:
+            error = raised
+        if first is not None:
+            self._clock.start_by(float(first * self._base))
+        yield from led
+        if error is not None:
+            raise error
+        yield from packets
+
+    def _demux(self) -> Iterator[tuple[Any, bool]]:
+        """Yields the packets, each with whether the demuxer stumbled before it."""
+        streams = [stream for stream in (self._video, self._audio) if stream]
         while True:
             try:
-                yield from self._container.demux(*streams)
+                for packet in self._container.demux(*streams):
+                    lost, self._words.lost = self._words.lost, False
+                    yield packet, lost
                 return
             except IndexError:
                 continue  # PyAV stumbles over packets of streams that begin midway: none of ours
@@ -214,8 +268,10 @@ class _Reader:
             self._first_dts = packet.dts
         if packet.pts is not None:
             if self._shift is None and not packet.is_discard:
-                self._shift = min(packet.pts, 0)
+                self._shift = 0
             time_s = self._time_s(packet.pts)
+            if self._lost and time_s - self._end_s > GAP_S and self._seen_s:
+                self._gaps.append((self._end_s, time_s))
             self._seen_s = max(self._seen_s, time_s)
             end = packet.pts + (packet.duration or 0)
             self._end_s = max(self._end_s, self._time_s(end))
@@ -223,7 +279,10 @@ class _Reader:
                 moment = self._sampler.moment(packet, time_s)
                 if moment is not None:
                     self._expected.promise(moment, time_s)
+        if not packet.is_discard and self._kinds.is_shown(packet):
+            self._measurement.add_packet(time_s, float((packet.duration or 0) * self._base))
         if packet.is_corrupt:
+            self._lost = True
             self._expected.spoil(self._seen_s if time_s is None else time_s, lost=True)
         for waiting, skip in self._sampler.feed(packet, time_s, self._expected.spoilt):
             self._video.codec_context.skip_frame = skip
@@ -241,7 +300,7 @@ class _Reader:
             return
         for frame in frames:
             if self._info is None:
-                self._describe(Turn.of(frame))
+                self._describe(Turn.of(frame), Colour.of(frame))
             self._refuse_if_too_large(frame.width, frame.height)
             for shown in self._frame_times.add(frame, self._spoilt_s):
                 yield from self._frame(*shown)
@@ -252,8 +311,11 @@ class _Reader:
             self._shift = pts if self._first_dts is None else pts - self._first_dts
         time_s = self._time_s(pts)
         self._require_end(time_s)
+        if time_s < -ROUNDING_S:
+            return  # an edit list begins after it
         self._seen_s = max(self._seen_s, time_s)
         self._end_s = max(self._end_s, time_s)
+        self._measurement.add_frame(time_s)
         if frame.is_corrupt:
             self._spoil(time_s)
             return
@@ -312,6 +374,7 @@ class _Reader:
         if packet.pts is not None:
             end = packet.pts + (packet.duration or 0)
             self._sound_seen_s = max(self._sound_seen_s, float(end * packet.time_base))
+            self._measurement.add_audio(self._sound_seen_s)
         try:
             frames = self._audio.codec_context.decode(packet)
         except MemoryError:
@@ -324,6 +387,8 @@ class _Reader:
         for frame in frames:
             self._require_end(frame.time or 0.0)
             yield from self._sound.add(frame, frame.time)
+            if self._sound.complaint is not None:
+                self._words.note(self._sound.complaint)
 
     def _require_end(self, time_s: float) -> None:
         # The container may have told of less.
@@ -341,6 +406,7 @@ class _Reader:
         if self._errors or not self._good:
             self._require_memory()
         self._compare_with_told_end()
+        self._note_gaps()
         end_s = self._seen_s
         sound_end_s = self._sound_seen_s if self._sound_errors else 0.0
         if self._words.cut:
@@ -363,7 +429,30 @@ class _Reader:
             missing_audio_s=round(self._sound.missing_s, 3),
             truncated=self._words.cut is not None,
             told=self._words.told,
+            **self._measured()._asdict(),
         )
+
+    def _measured(self) -> Measured:
+        damaged = self._errors > self._sound_errors or self._missing
+        return self._measurement.result(
+            self._info,
+            header_durations_s(self._container, self._video),
+            whole=not (damaged or self._lost or self._words.cut),
+            cut=self._words.cut is not None,
+        )
+
+    def _note_gaps(self) -> None:
+        if self._clock.audio_ahead_s:
+            ahead_s = self._clock.audio_ahead_s
+            self._words.note(
+                f"The clock of its audio is {ahead_s:.0f} s ahead of the video's; both are taken to"
+                " start together."
+            )
+        for start_s, end_s in self._gaps[:GAPS_TOLD]:
+            self._words.note(
+                f"There are no frames from {start_s:.2f} to {end_s:.2f} s"
+                f" ({end_s - start_s:.2f} s)."
+            )
 
     def _compare_with_told_end(self) -> None:
         chosen = [stream for stream in (self._video, self._audio) if stream]
@@ -396,16 +485,18 @@ class _Reader:
         return f"It lacks {share:.0%} of its frames, more than {limit:.0%}"
 
 
-def _make_sampler(options: ExtractOptions, stream: Any, hold: Any) -> Sampler:
+def _make_sampler(options: ExtractOptions, stream: Any, kinds: PacketKinds, hold: Any) -> Sampler:
     """The sampler that the options ask for.
 
     Args:
         options: What is kept.
         stream: A video stream, as PyAV opens it.
+        kinds: Tells which of its packets others need.
         hold: Turns a decoded frame into its picture, which takes less memory.
     """
-    told = stream.average_rate or stream.guessed_rate
-    rate = float(told) if told else None
+    # Each may be far too high, where it is the rate of the clock.
+    told = [float(rate) for rate in (stream.average_rate, stream.guessed_rate) if rate]
+    rate = min(told, default=None)
     match options.sampling:
         case "all":
             return All(rate)
@@ -415,4 +506,4 @@ def _make_sampler(options: ExtractOptions, stream: Any, hold: Any) -> Sampler:
             from vidpipe.media.scenes import Scenes  # OpenCV, which only this one needs
 
             return Scenes(rate, options.detector, options.frames_per_shot, hold)
-    return Grid(options.fps, PacketKinds(stream), references_only=options.sampling == "reference")
+    return Grid(options.fps, kinds, references_only=options.sampling == "reference")

@@ -113,7 +113,8 @@ class Grid:
 
     def _wants(self, packet: Any, time_s: float, reference: bool | None) -> bool:
         # An edit list may cut off frames that others refer to.
-        if packet.is_discard or (self._references_only and reference is False):
+        hidden = packet.is_discard or time_s < -ROUNDING_S
+        if hidden or (self._references_only and reference is False):
             return False
         cell = self.cell(time_s)
         if time_s >= self._first_s.get(cell, math.inf):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import av
+import numpy as np
 
 from vidpipe.media.parts import SAMPLE_RATE_HZ, AudioChunk
 
@@ -19,12 +20,18 @@ class Sound:
 
     Args:
         fill: Whether silence stands where there is no sound.
+
+    Attributes:
+        missing_s: How much sound is not there.
+        length_s: How much came.
+        complaint: What is unusual about it; None where nothing is.
     """
 
     def __init__(self, *, fill: bool):
         self._fill = fill
         self._resampler: av.AudioResampler | None = None
         self._layout: tuple | None = None
+        self._averages = False
         self._fed_s = 0.0  # of the stretch at hand
         self._stretch_start_s = 0.0
         self._start = 0  # sample with which the buffer begins
@@ -33,6 +40,7 @@ class Sound:
         self._begun = False
         self.missing_s = 0.0
         self.length_s = 0.0
+        self.complaint: str | None = None
 
     def add(self, frame: av.AudioFrame, time_s: float | None) -> Iterator[AudioChunk]:
         """Takes the next decoded sound; yields what became complete."""
@@ -45,9 +53,22 @@ class Sound:
             yield from self._move(time_s)
             self._begun, self._layout = True, layout
             self._resampler = av.AudioResampler("s16", "mono", SAMPLE_RATE_HZ)
+            self._averages = False
         self._fed_s += frame.samples / frame.sample_rate
         frame.pts = None
-        yield from self._take(self._resampler.resample(frame))
+        yield from self._take(self._resample(frame))
+
+    def _resample(self, frame: av.AudioFrame) -> list[av.AudioFrame]:
+        """Mixes a frame to mono: as FFmpeg does, or else the mean of its channels."""
+        if not self._averages:
+            try:
+                return self._resampler.resample(frame)
+            except av.error.FFmpegError:
+                # It knows no mix of channels that stand nowhere, or of too many.
+                self._averages = True
+                self._resampler = av.AudioResampler("s16", "mono", SAMPLE_RATE_HZ)
+        self.complaint = f"The {frame.layout.nb_channels} channels of its audio are averaged."
+        return self._resampler.resample(_average(frame))
 
     def end(self, end_s: float) -> Iterator[AudioChunk]:
         """Ends the sound; it should have gone on until `end_s`."""
@@ -107,3 +128,18 @@ class Sound:
         self._start += len(samples) // SAMPLE_BYTES
         self.length_s += len(samples) / SAMPLE_BYTES / SAMPLE_RATE_HZ
         return AudioChunk(start_s, self._start / SAMPLE_RATE_HZ, imputed_by, samples)
+
+
+def _average(frame: av.AudioFrame) -> av.AudioFrame:
+    """The mean of the channels of a frame, as one channel."""
+    samples = frame.to_ndarray()
+    if not frame.format.is_planar:
+        samples = samples.reshape(-1, frame.layout.nb_channels).T
+    mean = samples.mean(axis=0, dtype=np.float64)
+    if samples.dtype.kind == "u":
+        mean -= 128
+    if samples.dtype.kind in "iu":
+        mean /= 2.0 ** (8 * samples.dtype.itemsize - 1)
+    made = av.AudioFrame.from_ndarray(mean[None].astype(np.float32), format="flt", layout="mono")
+    made.sample_rate = frame.sample_rate
+    return made

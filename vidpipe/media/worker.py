@@ -17,7 +17,7 @@ from typing import BinaryIO, NoReturn
 from vidpipe.errors import MediaError
 from vidpipe.media import limits
 from vidpipe.media.options import ExtractOptions
-from vidpipe.media.parts import PIPE_BYTES, Refusal, VideoInfo, write_part
+from vidpipe.media.parts import PIPE_BYTES, Progress, Refusal, VideoInfo, write_part
 from vidpipe.media.reading import read
 
 
@@ -51,13 +51,16 @@ def _work(parent: int, job: dict) -> NoReturn:
 
 def _write_parts(pipe: BinaryIO, path: str, options: ExtractOptions) -> Refusal | None:
     """Writes what comes of a video; returns why it cannot be used, if so."""
+    limit_s = 0.0
     try:
         for part in read(path, options):
             write_part(pipe, part)
-            if isinstance(part, VideoInfo):
-                pipe.flush()  # it tells how long the rest may take
-                told_s = min(part.duration_s, options.max_duration_s)
-                limits.limit_cpu(limits.decoding_limit_s(told_s))
+            match part:
+                case VideoInfo(duration_s=read_s) | Progress(read_s=read_s):
+                    pipe.flush()  # it tells how long the rest may take
+                    read_s = min(read_s, options.max_duration_s)
+                    limit_s = max(limit_s, limits.decoding_limit_s(read_s))
+                    limits.limit_cpu(limit_s)
     except MediaError as error:
         return Refusal(error.reason, str(error))
     except MemoryError:

@@ -95,6 +95,29 @@ def extraction_params(defaults: ExtractSettings) -> dict[str, Param]:
             0,
             1,
         ),
+        number(
+            "video_track",
+            "Video track",
+            "Number of the video track, from 1. Videos without such a track are quarantined. The"
+            " default, 0, takes the track that FFmpeg would take.",
+            0,
+            1000,
+        ),
+        number("audio_track", "Audio track", "The same for audio.", 0, 1000),
+        (
+            "audio_language",
+            Param(
+                defaults.audio_language,
+                type="string",
+                pattern="^([a-z]{3})?$",
+                title="Audio language",
+                description=(
+                    "Takes the audio track of this language where there is one: an ISO 639-2 code"
+                    " such as eng or deu. Empty, the default, takes any language."
+                ),
+                section="Extraction",
+            ),
+        ),
     ]
     return dict(fields)
 

@@ -249,7 +249,8 @@ class Extraction:
                             columns["decoder_words"] = columns.pop("told")
                             for name in ("source_uri", "source_version", "size_bytes"):
                                 columns[name] = item[name]
-                            columns |= info
+                            # What was read knows better than the header.
+                            columns = info | columns
                     rows.write(table, [columns | common])
         finally:
             self._idle.put(decoder)

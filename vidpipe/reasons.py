@@ -18,6 +18,7 @@ REASONS = {
     "no_track": "quarantined",  # no track of the number that was asked for
     "no_frames": "quarantined",  # a video stream of which nothing could be decoded
     "unsupported_codec": "quarantined",
+    "decoder_failed": "quarantined",  # with an error that nobody knew of
     "too_long": "quarantined",
     "too_large": "quarantined",
     "out_of_memory": "quarantined",

@@ -63,6 +63,9 @@ def test_ingest_hands_on_what_was_planned_and_audited(airflow_home: Path, stages
         "missing_frames": "drop",
         "missing_audio": "silence",
         "max_missing_share": 0.2,
+        "video_track": 0,
+        "audio_track": 0,
+        "audio_language": "",
     }
     assert audit["plan"].endswith("/reports/discover/plan/A.json")
     assert audit["max_failed_share"] == 0.5

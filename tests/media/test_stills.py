@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from tests.decoded import Decoded, reason_of
+from tests.decoded import EVERY_FRAME, Decoded, reason_of
 from tests.media_files import make_clip, run_ffmpeg
 from vidpipe.errors import MediaError
 from vidpipe.media import Decoder
@@ -42,14 +42,8 @@ def photos(tmp_path_factory):
 @pytest.mark.parametrize("name", [*STILL, "photo.heic"])
 def test_a_photo_is_no_video(photos, name):
     with Decoder() as decoder, pytest.raises(MediaError, match="still image") as caught:
-        list(decoder.decode(photos / name, decoder_options()))
+        list(decoder.decode(photos / name, EVERY_FRAME))
     assert caught.value.reason == "no_video"
-
-
-def decoder_options():
-    from vidpipe.media import ExtractOptions
-
-    return ExtractOptions()
 
 
 def test_an_animated_avif_is_a_video(tmp_path):

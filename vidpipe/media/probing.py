@@ -133,10 +133,12 @@ def told_end_s(container: Any, stream: Any) -> float:
 def duration_s(container: Any, stream: Any) -> float:
     """How long the video is as its header tells; 0 where it does not."""
     told_s, of_stream_s = _container_duration_s(container), _stream_duration_s(stream)
-    if of_stream_s and told_s - of_stream_s > OWN_CLOCK_S:
+    zero_s = start_s(container)
+    starts_s = [s.start_time * s.time_base for s in container.streams if s.start_time is not None]
+    if any(abs(start - zero_s) > OWN_CLOCK_S for start in map(float, starts_s)):
         return of_stream_s  # another stream has a clock of its own
-    if tells_end(container) and told_s > start_s(container) > OWN_CLOCK_S:
-        return told_s - start_s(container)  # it is counted from zero
+    if told_s > zero_s > OWN_CLOCK_S:
+        return told_s - zero_s  # it may be counted from zero; what is read will tell
     return told_s or of_stream_s
 
 

@@ -443,10 +443,10 @@ class _Reader:
 
     def _note_gaps(self) -> None:
         if self._clock.audio_ahead_s:
-            ahead_s = self._clock.audio_ahead_s
+            side = "after" if self._clock.audio_ahead_s > 0 else "before"
             self._words.note(
-                f"The clock of its audio is {ahead_s:.0f} s ahead of the video's; both are taken to"
-                " start together."
+                f"By the clocks, its audio starts {abs(self._clock.audio_ahead_s):.0f} s {side} the"
+                " video; both are taken to start together."
             )
         for start_s, end_s in self._gaps[:GAPS_TOLD]:
             self._words.note(

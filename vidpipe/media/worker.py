@@ -14,6 +14,8 @@ import signal
 import sys
 from typing import BinaryIO, NoReturn
 
+import av
+
 from vidpipe.errors import MediaError
 from vidpipe.media import limits
 from vidpipe.media.options import ExtractOptions
@@ -69,7 +71,10 @@ def _write_parts(pipe: BinaryIO, path: str, options: ExtractOptions) -> Refusal 
     except BrokenPipeError:
         raise
     except Exception as error:
-        return Refusal("internal", f"{type(error).__name__}: {error}")
+        # The same bytes do it again, whatever the machine: but for files that it cannot read.
+        machine = isinstance(error, OSError) and not isinstance(error, av.error.FFmpegError)
+        reason = "internal" if machine else "decoder_failed"
+        return Refusal(reason, f"The decoder failed on it: {type(error).__name__}: {error}")
     return None
 
 

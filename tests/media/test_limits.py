@@ -15,6 +15,7 @@ import pytest
 from tests.media_files import decoders, make_clip, run_ffmpeg
 from vidpipe.errors import MediaError
 from vidpipe.media import Decoder, ExtractOptions, decode, decoding, limits
+from vidpipe.reasons import REASONS
 
 OPTIONS = ExtractOptions(fps=100, short_side=0, jpeg_quality=90)
 
@@ -67,6 +68,17 @@ def test_a_decoder_that_cannot_start_says_why(tmp_path, monkeypatch):
     with pytest.raises(MediaError, match="libavcodec is not what it was") as caught:
         list(decode(tmp_path / "a.mp4", OPTIONS))
     assert caught.value.reason == "internal"
+
+
+def test_what_a_file_does_to_the_decoder_is_its_own_fault(tmp_path, monkeypatch):
+    (tmp_path / "simplejpeg.py").write_text(
+        "def encode_jpeg_yuv_planes(*_): raise ValueError('31 is not a valid Type')"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    clip = make_clip(tmp_path / "a.mp4", tone_hz=None)
+    with pytest.raises(MediaError, match="ValueError: 31 is not a valid Type") as caught:
+        list(decode(clip, OPTIONS))
+    assert REASONS[caught.value.reason] == "quarantined"
 
 
 def test_stop_ends_a_program_with_its_children_and_may_be_called_twice():

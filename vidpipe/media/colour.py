@@ -19,6 +19,7 @@ from av.video.reformatter import ColorPrimaries, ColorTrc
 REFERENCE_WHITE_NITS, PEAK_NITS = 203.0, 1000.0
 KNEE = 0.95
 GAMMA = 2.4
+UNSPECIFIED = 2  # ITU-T H.273, of transfer, primaries and matrix alike
 # Of the table: its image has LEVEL ** 3 pixels a side, and LEVEL ** 2 steps of each colour.
 LEVEL = 7
 # ITU-R BT.2087: from BT.2020.
@@ -63,15 +64,15 @@ class Colour(NamedTuple):
     @property
     def is_wide(self) -> bool:
         """Whether its primaries are those of BT.2020: HDR has them where nothing tells."""
-        unknown = self.primaries == ColorPrimaries.UNSPECIFIED
+        unknown = self.primaries == UNSPECIFIED
         return self.primaries == ColorPrimaries.BT2020 or (self.is_hdr and unknown)
 
 
-UNKNOWN_COLOUR = Colour(int(ColorTrc.UNSPECIFIED), int(ColorPrimaries.UNSPECIFIED))
+UNKNOWN_COLOUR = Colour(UNSPECIFIED, UNSPECIFIED)
 
 
 def _name(kind: type, value: int) -> str | None:
-    if value == kind.UNSPECIFIED:
+    if value == UNSPECIFIED:
         return None
     try:
         return kind(value).name.lower()

@@ -13,7 +13,7 @@ import av.filter
 import numpy as np
 import simplejpeg
 
-from vidpipe.media.colour import Colour, sdr_table
+from vidpipe.media.colour import UNSPECIFIED, Colour, sdr_table
 from vidpipe.media.crop import NO_CROP, Crop
 from vidpipe.media.options import ExtractOptions
 from vidpipe.media.side_data import display_matrix
@@ -207,7 +207,8 @@ class Pictures:
         scale = f"scale={before_turn[0]}:{before_turn[1]}:flags={'area' if smaller else 'bicubic'}"
         jpeg = "out_range=full:out_color_matrix=bt601"
         if (table := sdr_table(colour)) is not None:
-            graph.add(scale)
+            untold = int(frame.colorspace) == UNSPECIFIED
+            graph.add(f"{scale}:in_color_matrix=bt2020" if untold else scale)
             graph.look_up(table)
             graph.add(f"scale={jpeg}")
         else:

@@ -230,13 +230,14 @@ class _Reader:
             for packet, lost in packets:
                 led.append((packet, lost))
                 size += packet.size
+                if len(led) > LED_PACKETS or size > LED_BYTES:
+                    break
                 if packet.stream_index != self._video.index:
                     continue
                 if packet.pts is not None and not packet.is_discard:
                     first = packet.pts if first is None else min(first, packet.pts)
                 # Nothing is shown before it is decoded.
-                reached = packet.dts is None or (first is not None and packet.dts >= first)
-                if reached or len(led) > LED_PACKETS or size > LED_BYTES:
+                if packet.dts is None or (first is not None and packet.dts >= first):
                     break
         except (MemoryError, av.error.FFmpegError) as raised:
             error = raised
@@ -264,22 +265,23 @@ class _Reader:
             # It would decode to noise, or not at all.
             raise MediaError("unsupported_codec", "It is encrypted.")
         time_s = None
+        hidden = packet.is_discard
         if self._first_dts is None:
             self._first_dts = packet.dts
         if packet.pts is not None:
-            if self._shift is None and not packet.is_discard:
+            if self._shift is None and not hidden:
                 self._shift = 0
             time_s = self._time_s(packet.pts)
-            if self._lost and time_s - self._end_s > GAP_S and self._seen_s:
-                self._gaps.append((self._end_s, time_s))
+            hidden = hidden or time_s < -ROUNDING_S
+            self._look_for_gap(time_s)
             self._seen_s = max(self._seen_s, time_s)
             end = packet.pts + (packet.duration or 0)
             self._end_s = max(self._end_s, self._time_s(end))
-            if not packet.is_discard:
+            if not hidden:
                 moment = self._sampler.moment(packet, time_s)
                 if moment is not None:
                     self._expected.promise(moment, time_s)
-        if not packet.is_discard and self._kinds.is_shown(packet):
+        if not hidden and self._kinds.is_shown(packet):
             self._measurement.add_packet(time_s, float((packet.duration or 0) * self._base))
         if packet.is_corrupt:
             self._lost = True
@@ -287,6 +289,12 @@ class _Reader:
         for waiting, skip in self._sampler.feed(packet, time_s, self._expected.spoilt):
             self._video.codec_context.skip_frame = skip
             yield from self._decode(waiting)
+
+    def _look_for_gap(self, time_s: float) -> None:
+        """Notes where nothing is before a packet, in a video of which packets were lost."""
+        is_gap = self._lost and self._seen_s and time_s - self._end_s > GAP_S
+        if is_gap and len(self._gaps) < GAPS_TOLD:
+            self._gaps.append((self._end_s, time_s))
 
     def _decode(self, packet: Any) -> Iterator[Part]:
         try:
@@ -448,7 +456,7 @@ class _Reader:
                 f"By the clocks, its audio starts {abs(self._clock.audio_ahead_s):.0f} s {side} the"
                 " video; both are taken to start together."
             )
-        for start_s, end_s in self._gaps[:GAPS_TOLD]:
+        for start_s, end_s in self._gaps:
             self._words.note(
                 f"There are no frames from {start_s:.2f} to {end_s:.2f} s"
                 f" ({end_s - start_s:.2f} s)."

@@ -33,7 +33,13 @@ from vidpipe.orchestration.common import (
     shard_settings,
 )
 from vidpipe.orchestration.operator import StageOperator
-from vidpipe.orchestration.params import budget_params, form, runtime_params, text_param
+from vidpipe.orchestration.params import (
+    budget_params,
+    form,
+    prediction_params,
+    runtime_params,
+    text_param,
+)
 
 PARAMS = {
     "task": text_param(
@@ -70,7 +76,7 @@ with DAG(
     description="Labels every video that has no label yet, by the champion.",
     doc_md=__doc__,
     schedule="@daily",
-    params=form(PARAMS, runtime_params()),
+    params=form(PARAMS, prediction_params(), runtime_params()),
     tags=["vidpipe", "scheduled"],
     **dag_settings(),
 ) as dag:

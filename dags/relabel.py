@@ -35,7 +35,13 @@ from vidpipe.orchestration.common import (
     shard_settings,
 )
 from vidpipe.orchestration.operator import StageOperator
-from vidpipe.orchestration.params import budget_params, form, runtime_params, task_param
+from vidpipe.orchestration.params import (
+    budget_params,
+    form,
+    prediction_params,
+    runtime_params,
+    task_param,
+)
 
 PARAMS = {
     "task": task_param(),
@@ -57,7 +63,7 @@ with DAG(
     description="Labels by a new champion what has labels of others; first it only tells.",
     doc_md=__doc__,
     schedule=None,
-    params=form(PARAMS, runtime_params()),
+    params=form(PARAMS, prediction_params(), runtime_params()),
     tags=["vidpipe"],
     **dag_settings(),
 ) as dag:

@@ -41,7 +41,7 @@ from airflow.sdk import DAG, Param
 
 from vidpipe.orchestration.common import audit_and_publish, dag_settings
 from vidpipe.orchestration.operator import StageOperator
-from vidpipe.orchestration.params import form, runtime_params, task_param
+from vidpipe.orchestration.params import form, prediction_params, runtime_params, task_param
 
 PARAMS = {
     "task": task_param(),
@@ -94,7 +94,7 @@ with DAG(
     description="Picks videos that are worth a person's minute, for Label Studio and CVAT.",
     doc_md=__doc__,
     schedule=None,
-    params=form(PARAMS, runtime_params()),
+    params=form(PARAMS, prediction_params(), runtime_params()),
     tags=["vidpipe"],
     **dag_settings(),
 ) as dag:

@@ -54,7 +54,13 @@ from vidpipe.orchestration.common import (
 from vidpipe.orchestration.dataset_params import dataset_params
 from vidpipe.orchestration.offer import ApprovePromotionOperator
 from vidpipe.orchestration.operator import StageOperator
-from vidpipe.orchestration.params import form, pod_params, runtime_params, task_param
+from vidpipe.orchestration.params import (
+    form,
+    pod_params,
+    prediction_params,
+    runtime_params,
+    task_param,
+)
 from vidpipe.orchestration.training_params import (
     architectures_param,
     gate_params,
@@ -78,7 +84,7 @@ with DAG(
     description="Trains a model, compares it with the champion, promotes what is better.",
     doc_md=__doc__,
     schedule=None,
-    params=form(PARAMS, runtime_params(), POD),
+    params=form(PARAMS, prediction_params(), runtime_params(), POD),
     tags=["vidpipe"],
     **dag_settings(several=True),
 ) as dag:

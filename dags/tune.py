@@ -41,7 +41,13 @@ from vidpipe.orchestration.common import audit_what_is_done, dag_settings, train
 from vidpipe.orchestration.dataset_params import dataset_params
 from vidpipe.orchestration.offer import OfferOperator
 from vidpipe.orchestration.operator import StageOperator
-from vidpipe.orchestration.params import form, pod_params, runtime_params, task_param
+from vidpipe.orchestration.params import (
+    form,
+    pod_params,
+    prediction_params,
+    runtime_params,
+    task_param,
+)
 from vidpipe.orchestration.training_params import (
     architectures_param,
     network_params,
@@ -65,7 +71,7 @@ with DAG(
     description="Searches the best way to train by many short trainings.",
     doc_md=__doc__,
     schedule=None,
-    params=form(PARAMS, runtime_params(), POD),
+    params=form(PARAMS, prediction_params(), runtime_params(), POD),
     tags=["vidpipe"],
     **dag_settings(several=True),
 ) as dag:

@@ -1,9 +1,11 @@
 """Stands in for `vidpipe STAGE …`: does what a script says, and tells what it was given.
 
 The script is a JSON file: for a stage, or for `STAGE/SHARD`, how to end (`exits`: one code a call,
-the last for all further ones), what to say, what result to report, how many shards to plan, which
-of them tasks are mapped over (`mapped`, by their numbers; the last comes after these), which of
-them is the preview, and whether to leave a child behind or to be stopped by the parent.
+the last for all further ones), in which calls to be at work on which items and to take 2 GB of
+memory (`eats`: for each a list of numbers, or null), what to say, what result to report, how many
+shards to plan, which of them tasks are mapped over (`mapped`, by their numbers; the last comes after
+these), which of them is the preview, and whether to leave a child behind or to be stopped by the
+parent.
 """
 
 from __future__ import annotations
@@ -44,9 +46,11 @@ def run(folder: Path, arguments: Sequence[str]) -> int:
     script = json.loads((folder / "script.json").read_text())
     told = script.get(name, script.get(stage, {}))
     calls = folder / "calls.jsonl"
+    environment = {name: value for name, value in os.environ.items() if name.startswith("VIDPIPE_")}
     before = [c for c in map(json.loads, calls.open()) if c["name"] == name]
     with calls.open("a") as file:
-        file.write(json.dumps({"name": name, "config": manifest.config, "pid": os.getpid()}) + "\n")
+        call = {"name": name, "config": manifest.config, "pid": os.getpid()}
+        file.write(json.dumps({**call, "environment": environment}) + "\n")
     print(told.get("say", f"{name} says hello"), flush=True)
     if told.get("stopped"):
         _leave_child(folder)
@@ -55,6 +59,12 @@ def run(folder: Path, arguments: Sequence[str]) -> int:
             # Python sees a signal that comes in the very moment before a read after that read.
             time.sleep(1)
             print("still here", flush=True)
+    eats = dict(enumerate(told.get("eats", [])))
+    if (items := eats.get(len(before))) is not None:
+        Path(os.environ["VIDPIPE_WORKING_FILE"]).write_text(json.dumps(items))
+        eaten = bytearray(2_000_000_000)
+        while eaten:
+            time.sleep(1)
     exits = told.get("exits", [0])
     code = exits[min(len(before), len(exits) - 1)]
     if code == 0:

@@ -152,6 +152,23 @@ class TrainSettings:
 
 
 @dataclass(frozen=True)
+class MemorySettings:
+    """How much memory is taken.
+
+    Attributes:
+        batch_gb: A batch that goes through a network takes at most so much beside the network,
+            unless a single frame (behind a backbone) or clip takes more.
+        stage_share: On one machine a stage, with its children, may take this share of the memory
+            that is free when it starts; one that takes more is ended.
+        stage_gb: It may take so much in place of that share; 0: the share.
+    """
+
+    batch_gb: float = 1.0
+    stage_share: float = 0.8
+    stage_gb: float = 0.0
+
+
+@dataclass(frozen=True)
 class NotifySettings:
     """Whom Airflow tells of failures and waiting promotions. Empty: nobody.
 
@@ -229,6 +246,7 @@ class Settings:
     sources: SourceSettings = SourceSettings()
     extract: ExtractSettings = ExtractSettings()
     train: TrainSettings = TrainSettings()
+    memory: MemorySettings = MemorySettings()
     notify: NotifySettings = NotifySettings()
     kubernetes: KubernetesSettings = KubernetesSettings()
 

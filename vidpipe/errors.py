@@ -8,6 +8,7 @@
     │   ├── NotFoundError   65   there is no such object
     │   ├── ArchivedError   65   the object must be restored before it can be read
     │   ├── DivergedError   65   the loss of a training is no number any more
+    │   ├── OutOfMemoryError 65  it takes more memory than there is
     │   └── MediaError      65   one video cannot be used; carries the reason of its outcome
     ├── NothingToDoError    99   there is no work here, and that is fine (Airflow: skipped)
     └── TemporaryError      75   a service is away: the same command may work later
@@ -61,6 +62,10 @@ class ArchivedError(BadInputError):
 
 class DivergedError(BadInputError):
     """The loss of a training is no number any more."""
+
+
+class OutOfMemoryError(BadInputError):
+    """It takes more memory than there is, or than it may."""
 
 
 class MediaError(BadInputError):

@@ -166,10 +166,10 @@ def test_memory_that_runs_out_is_doubled(airflow_home: Path, pod_stages: PodStag
     assert [call["limit_bytes"] >> 20 for call in calls] == [128, 256, 512, 512, 512]
     told = [
         tuple(call["environment"].get(f"VIDPIPE_{name}") for name in names)
-        for names in [("EXTRACT_WORKERS", "OUT_OF_MEMORY")]
+        for names in [("ONE_AT_A_TIME", "OUT_OF_MEMORY")]
         for call in calls
     ]
-    assert told == [("2", None)] * 3 + [("1", None), ("1", "0")]
+    assert told == [(None, None)] * 3 + [("1", None), ("1", "0")]
 
 
 def test_child_killed_for_memory(airflow_home: Path, pod_stages: PodStages):

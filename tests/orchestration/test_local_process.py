@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.airflow_runs import wait_for_end
+from vidpipe import memory
 from vidpipe.orchestration import local_process
 from vidpipe.orchestration.local_process import LocalProcess
 from vidpipe.version import code_version
@@ -143,3 +144,47 @@ def test_stop_before_the_start_and_after_the_end(program):
     process.stop()
     assert process.run(["extract"], LOG)[0] == 0
     process.stop()
+
+
+def take_memory(size_bytes: int, held: str = "[]") -> str:
+    """A script that is at work on items and takes so much memory, in a child."""
+    code = f"x = bytearray({size_bytes}); import time; time.sleep(600)"
+    return f"echo '{held}' > $VIDPIPE_WORKING_FILE; echo hello; {sys.executable} -c '{code}'; true"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is measured on Linux")
+def test_too_much_memory_ends_it_with_its_children(program):
+    program(take_memory(800_000_000, held="[3, 17]"))
+    process = LocalProcess(limit_bytes=300e6)
+
+    assert process.run(["label"], LOG) == (-signal.SIGKILL, "hello")
+
+    assert process.memory.over_limit and process.working == [3, 17]
+    assert "GB of memory, more than the 0.3 GB that it may" in process.memory.why
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is measured on Linux")
+def test_the_largest_stage_ends_where_the_machine_has_no_memory_left(
+    program, monkeypatch: pytest.MonkeyPatch
+):
+    program(take_memory(200_000_000))
+    monkeypatch.setattr(memory, "free_bytes", lambda: 1e6)
+    process = LocalProcess()
+    others = {1: 100_000_000}
+    monkeypatch.setattr(
+        memory, "used_by_stages", lambda: {**others, process.pid: memory.used_by_tree(process.pid)}
+    )
+
+    assert process.run(["label"], LOG)[0] == -signal.SIGKILL
+
+    assert not process.memory.over_limit
+    assert "of its stages this one took most" in process.memory.why
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is measured on Linux")
+def test_the_kernel_takes_stages_first(program):
+    """And is told what a stage may take, to keep within it."""
+    program("sleep 1; cat /proc/$$/oom_score_adj; echo $VIDPIPE_MEMORY_STAGE_GB")
+    assert LocalProcess(limit_bytes=5e9).run(["label"], LOG) == (0, "5.000")
+    program("sleep 1; cat /proc/self/oom_score_adj")
+    assert LocalProcess().run(["label"], LOG) == (0, str(memory.STAGE_OOM_SCORE))

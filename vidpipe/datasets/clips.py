@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import io
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +21,11 @@ from vidpipe.datasets.scanning import scan_rows
 from vidpipe.datasets.spectrogram import read_sound
 from vidpipe.datasets.windows import Window, windows_of
 from vidpipe.errors import BadInputError
+from vidpipe.memory import release_pages
 from vidpipe.models.architectures import Sampling
+
+READ_BYTES = 512_000_000  # of decoded clips that are on local disk at a time, where some will do
+WRITTEN_BYTES = 128_000_000  # of them in memory at a time
 
 
 class Clips(NamedTuple):
@@ -100,7 +105,7 @@ def read_clips(
     if not windows:
         return Clips(np.empty(shape, np.uint8), [], [], sound)
     array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-    done, of = 0, len(windows) * read
+    done, of, written_bytes = 0, len(windows) * read, 0
     for video_id, frame_index, jpeg in scan_rows(frames, extractions, ["frame_index", "jpeg"]):
         places = wanted[video_id].get(frame_index)
         if not places:
@@ -109,9 +114,36 @@ def read_clips(
         for row, moment in places:
             array[row, moment] = pictures[windows[row].crop]
         done += len(places)
+        written_bytes += len(places) * array[0, 0].nbytes
+        if written_bytes > WRITTEN_BYTES:
+            release_pages(array)
+            written_bytes = 0
         if progress:
             progress(done, of)
     return Clips(array, video_ids, windows, sound)
+
+
+def cut_by_size(
+    durations_s: Mapping[str, float], sampling: Sampling, at_most_bytes: int = READ_BYTES
+) -> Iterator[list[str]]:
+    """Yields videos, in order, so many at a time that their decoded clips are not too large.
+
+    Args:
+        durations_s: Of each video.
+        sampling: What is seen of it.
+        at_most_bytes: Their clips take at most so much, unless those of one video take more.
+    """
+    group: list[str] = []
+    left_bytes = at_most_bytes
+    for video_id, duration_s in durations_s.items():
+        size_bytes = len(windows_of(sampling, 0.0, duration_s)) * math.prod(sampling.shape)
+        if group and size_bytes > left_bytes:
+            yield group
+            group, left_bytes = [], at_most_bytes
+        group.append(video_id)
+        left_bytes -= size_bytes
+    if group:
+        yield group
 
 
 def choose_frames(

@@ -13,7 +13,7 @@ used for long are removed by the stage maintain.
 from __future__ import annotations
 
 import io
-import math
+import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -22,16 +22,15 @@ from zipfile import BadZipFile
 import keras
 import numpy as np
 
-from vidpipe.datasets.clips import Clips
+from vidpipe.datasets.clips import Clips, cut_by_size
 from vidpipe.datasets.labelled import Dataset, LabelledVideo
 from vidpipe.datasets.windows import Window
 from vidpipe.errors import BadInputError, TemporaryError
 from vidpipe.lake import layout
 from vidpipe.lake.tables import Lake
 from vidpipe.models.architectures import Sampling
+from vidpipe.models.prediction import Predictor
 
-BATCH_VIDEOS = 64  # whose clips are on local disk at a time
-BATCH_PIXELS = 4_000_000  # that the backbone is given at a time
 LOOK_EVERY_S = 2.0
 WITHOUT_NEWS_S = 1_800.0
 _LARGEST = np.finfo(np.float16).max
@@ -116,15 +115,19 @@ def read_features(
         memory-mapped.
 
     Raises:
+        OutOfMemoryError: The backbone does not fit in the memory, not even for one frame.
         TemporaryError: The other workers bring nothing.
     """
     cache.note_use()
     missing = cache.missing(videos)
     own, done = missing[worker::workers], len(videos) - len(missing)
-    for start in range(0, len(own), BATCH_VIDEOS):
-        batch = own[start : start + BATCH_VIDEOS]
+    predictor = Predictor(encoder) if own else None
+    own_by_id = {video.video_id: video for video in own}
+    durations_s = {video_id: video.duration_s for video_id, video in own_by_id.items()}
+    for video_ids in cut_by_size(durations_s, sampling):
+        batch = [own_by_id[video_id] for video_id in video_ids]
         clips = dataset.read_clips(lake, batch, sampling, scratch / "batch.npy")
-        for video, features, windows in _encode(encoder, batch, clips):
+        for video, features, windows in _encode(predictor, batch, clips):
             cache.put(video, features, windows)
             done += 1
             progress(done, len(videos))
@@ -135,20 +138,17 @@ def read_features(
 
 
 def _encode(
-    encoder: keras.Model, videos: Sequence[LabelledVideo], clips: Clips
+    predictor: Predictor, videos: Sequence[LabelledVideo], clips: Clips
 ) -> Iterator[tuple[LabelledVideo, np.ndarray, list[Window]]]:
     """Yields the features of each video with its windows."""
     video_of = {video.video_id: video for video in videos}
-    size = max(1, BATCH_PIXELS // math.prod(clips.array.shape[1:-1]))
     found: list[np.ndarray] = []
-    for first in range(0, len(clips.array), size):
-        batch = encoder.predict_on_batch(clips.array[first : first + size])
-        for row, features in enumerate(batch, first):
-            found.append(features)
-            if clips.video_ids[row + 1 : row + 2] != clips.video_ids[row : row + 1]:
-                windows = clips.windows[row + 1 - len(found) : row + 1]
-                yield video_of[clips.video_ids[row]], np.stack(found), windows
-                found = []
+    for row, features in enumerate(itertools.chain.from_iterable(predictor.stream((clips.array,)))):
+        found.append(features)
+        if clips.video_ids[row + 1 : row + 2] != clips.video_ids[row : row + 1]:
+            windows = clips.windows[row + 1 - len(found) : row + 1]
+            yield video_of[clips.video_ids[row]], np.stack(found), windows
+            found = []
 
 
 def _gather(

@@ -19,6 +19,7 @@ AnyEvaluation = Evaluation | SeveralLabels
 LABEL_CHARS = 28
 SHEET_CLIPS = 12
 SHEET_FRAMES = 8
+SHEET_PIXELS = 240  # of the longer side of a frame, or a little less than twice as many
 CURVES = 10  # classes that a picture of curves can tell apart
 WIDEST, NARROWEST = 7.0, 1.5  # of curves, in points
 
@@ -121,6 +122,12 @@ def draw_pairs(pairs: Sequence[tuple[np.ndarray, np.ndarray]], captions: Sequenc
     return _draw_strips(clips, captions, "Near duplicates: each frame above its pair", "No pairs.")
 
 
+def shrink(pictures: np.ndarray) -> np.ndarray:
+    """Pictures `(…, height, width, 3)` as a film strip shows them, in memory of their own."""
+    step = max(1, max(pictures.shape[-3:-1]) // SHEET_PIXELS)
+    return np.array(pictures[..., ::step, ::step, :])
+
+
 def _captions(evaluation: AnyEvaluation, names: Sequence[str], shown: np.ndarray) -> list[str]:
     told = [evaluation.told(number) for number in shown]
     return [
@@ -143,7 +150,7 @@ def _draw_strips(
     grid = figure.subplots(len(clips), columns, squeeze=False)
     for row, clip, caption in zip(grid, clips, captions, strict=True):
         for axes, moment in zip(row, moments, strict=True):
-            axes.imshow(clip[moment])
+            axes.imshow(shrink(clip[moment]))
             axes.set_xticks([])
             axes.set_yticks([])
             axes.spines[:].set_visible(False)

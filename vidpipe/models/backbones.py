@@ -8,6 +8,8 @@ from keras import layers, ops
 from vidpipe.models.architectures import Sampling, find_backbone
 from vidpipe.models.layers import GridPooling
 
+BACKBONE = "backbone"  # the name of that layer
+
 # Means of ImageNet's pixels, as each family of weights wants them taken away.
 _CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
 _TORCH_MEAN, _TORCH_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -31,13 +33,22 @@ def build_encoder(backbone: str, sampling: Sampling, grid: int) -> keras.Model:
     network = getattr(keras.applications, spec.application)(
         weights=None, include_top=False, input_shape=(sampling.height, sampling.width, 3)
     )
-    network.name = "backbone"
+    network.name = BACKBONE
     clips = keras.Input(sampling.shape, name="clips")
     x = ops.reshape(clips, (-1, *sampling.shape[1:]))
     x = network(_preprocess(x, spec.preprocessing))
     x = GridPooling(grid)(x)
     x = ops.reshape(x, (-1, sampling.frames, *x.shape[1:]))
     return keras.Model(clips, x, name="encoder")
+
+
+def per_frame(encoder: keras.Model) -> keras.Model:
+    """The same encoder with the same weights, for frames in place of clips.
+
+    Frames `(batch, height, width, 3)` to features `(batch, rows, columns, features)`.
+    """
+    _, to_frames, *_, to_clips = encoder.operations
+    return keras.Model(to_frames.output, to_clips.input, name="backbone_of_a_frame")
 
 
 def keep_statistics(network: keras.Model) -> None:

@@ -12,6 +12,7 @@ model from a registry can do no more than compute.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import sys
@@ -33,6 +34,7 @@ import vidpipe.models.layers  # noqa: F401  (registers them for loading)
 from vidpipe import tracking
 from vidpipe.errors import BadInputError
 from vidpipe.models.architectures import SOUND_SHAPE, Sampling
+from vidpipe.models.prediction import Predictor
 from vidpipe.version import code_version
 
 # Pictures; where a model hears, these as `clips` and what is heard as `sound`.
@@ -42,7 +44,6 @@ FLAVOR = "vidpipe"
 CANARY_CLIPS = 4
 SQUARE = 8  # pixels of a side
 TOLERANCE = 1e-3  # of a score: processors differ in the last digits, not in these
-BATCH_CLIPS = 32
 
 
 @dataclass
@@ -119,13 +120,18 @@ class Bundle:
 
         Returns:
             float32 `(clips, classes)`; each row adds up to one, unless there may be several labels.
+
+        Raises:
+            OutOfMemoryError: The network does not fit in the memory, not even for one clip.
         """
         inputs = (clips["clips"], clips["sound"]) if self.sampling.sound else (clips,)
-        scores = []
-        for start in range(0, len(inputs[0]), BATCH_CLIPS):
-            batch = tuple(of[start : start + BATCH_CLIPS] for of in inputs)
-            scores.append(self.model.predict_on_batch(batch if self.sampling.sound else batch[0]))
-        return np.concatenate([np.empty((0, len(self.labels)), np.float32), *scores])
+        if not len(inputs[0]):
+            return np.empty((0, len(self.labels)), np.float32)
+        return self._predictor.predict(inputs)
+
+    @functools.cached_property
+    def _predictor(self) -> Predictor:
+        return Predictor(self.model)
 
     def check_canary(self) -> None:
         """Makes sure that the model computes here what it did where it was trained.

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from logging import Logger
 
 from vidpipe.orchestration.last_words import LastWords
+from vidpipe.orchestration.memory_watch import MemoryWatch
 from vidpipe.orchestration.startup_lines import is_startup_line
+from vidpipe.stages.working import FILE, read_working
 from vidpipe.version import code_version
 
 STOP_WITHIN_S = 20
@@ -20,25 +24,56 @@ LINE_CHARS = 8192
 
 
 class LocalProcess:
-    """Runs `vidpipe …` in a process group of its own, of which nothing survives."""
+    """Runs `vidpipe …` in a process group of its own, of which nothing survives.
 
-    def __init__(self) -> None:
+    Args:
+        limit_bytes: The memory that it may take, together with its children.
+
+    Attributes:
+        memory: What watches its memory; tells why it was ended, where it took too much.
+        working: Then the numbers of the items that it was at work on.
+    """
+
+    def __init__(self, limit_bytes: float = math.inf) -> None:
+        self._limit_bytes = limit_bytes
         self._process: subprocess.Popen[str] | None = None
         self._stopped = False
+        self.memory: MemoryWatch | None = None
+        self.working: list[int] = []
 
-    def run(self, arguments: Sequence[str], log: Logger) -> tuple[int, str]:
+    def run(
+        self, arguments: Sequence[str], log: Logger, environment: Mapping[str, str] | None = None
+    ) -> tuple[int, str]:
         """Runs a command to its end; its lines go to the log as they come, without those that
         TensorFlow writes when it starts.
 
         Args:
             arguments: What follows `vidpipe`.
             log: The log of the task.
+            environment: What it is told beside the environment of this process.
 
         Returns:
             Exit code (minus the signal where one ended it) and last line of output, with the
             indented lines that belong to it, at most 500 characters.
         """
         self._stopped = False
+        with tempfile.NamedTemporaryFile(prefix="vidpipe-working-") as working:
+            told = {
+                "PYTHONUNBUFFERED": "1",
+                "VIDPIPE_CODE_VERSION": code_version(),
+                FILE: working.name,
+                **(environment or {}),
+            }
+            if math.isfinite(self._limit_bytes):
+                told["VIDPIPE_MEMORY_STAGE_GB"] = f"{self._limit_bytes / 1e9:.3f}"
+            end = self._run(arguments, log, told)
+            if self.memory.why:
+                self.working = read_working(working.name)
+            return end
+
+    def _run(
+        self, arguments: Sequence[str], log: Logger, environment: Mapping[str, str]
+    ) -> tuple[int, str]:
         self._process = process = subprocess.Popen(
             [sys.executable, "-m", "vidpipe", *arguments],
             stdout=subprocess.PIPE,
@@ -46,9 +81,10 @@ class LocalProcess:
             stdin=subprocess.DEVNULL,
             text=True,
             errors="replace",
-            env=os.environ | {"PYTHONUNBUFFERED": "1", "VIDPIPE_CODE_VERSION": code_version()},
+            env={**os.environ, **environment},
             start_new_session=True,
         )
+        self.memory = MemoryWatch(process, self._limit_bytes)
         # A child of the stage that outlived it would keep the pipe open, and this task waiting.
         threading.Thread(target=self._end_group_with_leader, daemon=True).start()
         last = LastWords()
@@ -63,7 +99,13 @@ class LocalProcess:
             return process.wait(), str(last)
         finally:
             self.stop()
+            self.memory.close()
             process.stdout.close()
+
+    @property
+    def pid(self) -> int:
+        """Of the process that runs, or ran."""
+        return self._process.pid
 
     def stop(self) -> None:
         """Asks the stage to end, and kills what is left of it after 20 s."""

@@ -27,6 +27,7 @@ from vidpipe.errors import (
     EXIT_NOTHING_TO_DO,
     EXIT_USAGE,
     CeilingError,
+    OutOfMemoryError,
     TemporaryError,
     UsageError,
     VidpipeError,
@@ -51,6 +52,13 @@ _T = TypeVar("_T")
 
 # Of a pod whose task has no timeout.
 DEADLINE = timedelta(hours=24)
+
+# What to do where a stage by itself takes too much memory.
+_LESS_MEMORY = dict.fromkeys(
+    ("train", "trial"),
+    "Set accumulation higher, which learns from a batch in pieces, or batch_size lower, or choose"
+    " smaller or fewer frames.",
+)
 
 # What other exit codes stand for may be better next time: Airflow's retries decide.
 _EXCEPTIONS = {
@@ -123,9 +131,7 @@ class StageOperator(BaseOperator):
             work = self._work(context)
             if work.runtime == "kubernetes":
                 self._start_pod(context, work)
-            self._process = LocalProcess()
-            exit_code, last_line = self._process.run(work.arguments, self.log)
-            return self._finish(context, work, exit_code, last_line)
+            return self._run_here(context, work)
 
     def on_kill(self) -> None:
         if self._process is not None:
@@ -161,7 +167,11 @@ class StageOperator(BaseOperator):
         with contextlib.suppress(VidpipeError):
             settings = load_settings()
             store = open_store(settings)
-            give_up(store, settings.lake.uri, Manifest.read(store, self.shard), reason, why)
+            manifest = Manifest.read(store, self.shard)
+            # Of several items it is not known which one is at fault.
+            if isinstance(error, OutOfMemoryError) and len(manifest.items) == 1:
+                reason = "out_of_memory"
+            give_up(store, settings.lake.uri, manifest, reason, why)
 
     def _work(self, context: Context, version: str = "") -> _Work:
         # The object store's client, which DAG files must not import.
@@ -217,6 +227,34 @@ class StageOperator(BaseOperator):
                 context["ti"].xcom_push(key=name, value=uri)
         self.mlflow_url = report.result.get("mlflow_url")
         return report.result.get("mapped", report.result.get("shards", report.result))
+
+    # --- Processes --------------------------------------------------------------------------------
+
+    def _run_here(self, context: Context, work: _Work) -> Any:
+        """Runs the stage on this machine; without an item, where that takes too much memory."""
+        from vidpipe.orchestration.memory_watch import stage_limit_bytes
+        from vidpipe.orchestration.pod_course import Course
+        from vidpipe.orchestration.pod_end import OUT_OF_MEMORY, PodEnd
+
+        course, environment = Course(until=""), _memory_of_batches(context)
+        while True:
+            limit_bytes = stage_limit_bytes(work.settings.memory)
+            self._process = process = LocalProcess(limit_bytes)
+            told = {**environment, **course.environment}
+            exit_code, last_line = process.run(work.arguments, self.log, told)
+            if not process.memory.why:
+                return self._finish(context, work, exit_code, last_line)
+            why = f"{process.memory.why} It said last: {last_line}"
+            if not process.memory.over_limit:
+                # Others took the memory, too: later there may be enough.
+                raise TemporaryError(f"{self.stage} ran out of memory. {why}")
+            end = PodEnd(OUT_OF_MEMORY, exit_code, why, process.working)
+            following = course.without_what_is_too_large(end, f"{limit_bytes / 1e9:.1f} GB")
+            if following is None:
+                advice = _LESS_MEMORY.get(self.stage, "Give it more, or run fewer stages at once.")
+                raise OutOfMemoryError(f"{self.stage} ran out of memory. {why} {advice}")
+            course, next_step = following
+            self.log.warning("%s %s", process.memory.why, next_step)
 
     # --- Pods -------------------------------------------------------------------------------------
 
@@ -356,7 +394,11 @@ class StageOperator(BaseOperator):
                 "vidpipe.io/try": str(ti.try_number),
                 "vidpipe.io/run-key": work.manifest.run_key,
             },
-            environment={"VIDPIPE_EXTRACT_WORKERS": str(workers), **course.environment},
+            environment={
+                "VIDPIPE_EXTRACT_WORKERS": str(workers),
+                **_memory_of_batches(context),
+                **course.environment,
+            },
         )
 
     def _cluster(self, settings: Settings) -> Any:
@@ -374,6 +416,12 @@ def _shard_name(manifest: Manifest) -> str:
         if slash:
             return model
     return f"{manifest.shard}: {len(items)} items"
+
+
+def _memory_of_batches(context: Context) -> dict[str, str]:
+    """What a stage is told where the run chose how much memory a batch may take."""
+    chosen_gb = context["params"].get("batch_memory_gb")
+    return {"VIDPIPE_MEMORY_BATCH_GB": str(chosen_gb)} if chosen_gb else {}
 
 
 def _patiently(read: Callable[[], _T]) -> _T:

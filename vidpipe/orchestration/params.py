@@ -43,6 +43,21 @@ def form(*groups: dict[str, Param]) -> dict[str, Param]:
     return fields
 
 
+def prediction_params() -> dict[str, Param]:
+    """How much memory predictions take."""
+    return {
+        "batch_memory_gb": number_param(
+            "Batch memory (GB)",
+            "Memory that a batch of clips or frames may take beside the model: the batch is as"
+            " large as that allows. Lower it where memory is short. Empty: as configured, 1 GB.",
+            "number",
+            "Where it runs",
+            minimum=0.05,
+            maximum=1000,
+        )
+    }
+
+
 def runtime_params() -> dict[str, Param]:
     """Where the stages of a run are at work."""
     settings = load_settings()

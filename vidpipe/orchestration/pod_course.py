@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from vidpipe.orchestration.pod_end import LOST, OUT_OF_MEMORY, PodEnd
 from vidpipe.orchestration.resources import Resources
+from vidpipe.stages.working import ALONE, TOO_LARGE
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,9 @@ class Course:
         """What the stage is told of it."""
         told = {"VIDPIPE_CODE_VERSION": self.code_version} if self.code_version else {}
         if self.alone:
-            told["VIDPIPE_EXTRACT_WORKERS"] = "1"
+            told[ALONE] = "1"
         if self.out_of_memory:
-            told["VIDPIPE_OUT_OF_MEMORY"] = ",".join(map(str, self.out_of_memory))
+            told[TOO_LARGE] = ",".join(map(str, self.out_of_memory))
         return told
 
     def after(self, end: PodEnd, resources: Resources, max_lost: int) -> tuple[Course, str] | None:
@@ -67,11 +68,20 @@ class Course:
             gib = int(more.memory) / 2**30
             why = f"Its memory of {resources.memory} ran out: started again with {gib:g} GiB."
             return dataclasses.replace(self, memory=more.memory), why
+        return self.without_what_is_too_large(end, str(resources.memory))
+
+    def without_what_is_too_large(self, end: PodEnd, memory: str) -> tuple[Course, str] | None:
+        """How it goes on with no more memory: one item at a time, then without the one.
+
+        Args:
+            end: Of a process or pod whose memory ran out.
+            memory: So much it had.
+        """
         match end.working:
             case [number]:
                 again = dataclasses.replace(self, out_of_memory=[*self.out_of_memory, number])
-                return again, f"Item {number} alone takes more than {resources.memory}: without it."
+                return again, f"Item {number} alone takes more than {memory}: without it."
             case [_, *_] if not self.alone:
-                why = f"Its memory of {resources.memory} ran out: one item at a time."
+                why = f"Its memory of {memory} ran out: one item at a time."
                 return dataclasses.replace(self, alone=True), why
         return None

@@ -116,6 +116,8 @@ class Attempt:
         except (VidpipeError, OSError):
             rows.clear()
             raise
+        except MemoryError as error:
+            rows.end("quarantined", "out_of_memory", f"It takes more memory than there is: {error}")
         except Exception as error:
             # A defect of ours must not take the other items of the shard with it.
             traceback.print_exc()
@@ -124,12 +126,31 @@ class Attempt:
             rows.clear()
         self._keep(rows)
 
-    def working(self, item: dict[str, Any]) -> AbstractContextManager[None]:
-        """Notes that an item is what takes memory now, should this process not survive it.
+    def require_fits(self, item: dict[str, Any]) -> None:
+        """Raises a MediaError where an item took more memory than there is; see `working.py`."""
+        self._working.require_fits(item["item"])
 
-        Entering it raises a MediaError where the item did so before; see `working.py`.
-        """
-        return self._working.holding(item["item"])
+    def fits(self, item: dict[str, Any]) -> bool:
+        """Whether `require_fits` has nothing against an item."""
+        try:
+            self.require_fits(item)
+        except MediaError:
+            return False
+        return True
+
+    def working(self, *items: dict[str, Any]) -> AbstractContextManager[None]:
+        """Notes that items are what takes memory now, should this process not survive it."""
+        return self._working.holding(*(item["item"] for item in items))
+
+    @property
+    def ended(self) -> int:
+        """How many items have an outcome."""
+        return len(self._outcomes)
+
+    @property
+    def alone(self) -> bool:
+        """Whether to work on one item at a time, as several took too much memory."""
+        return self._working.alone
 
     def outcome(
         self,

@@ -68,6 +68,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
             lacks_needed |= shard.stage == manifest.config.get("needed")
             if status == "failed":
                 lost += len(given_up)
+            if status != "skipped":
                 first_failure = first_failure or f" {shard.stage} {shard.shard}: {why['message']}"
             continue
         checked = _check(lake, report, {item["item"] for item in shard.items})

@@ -71,7 +71,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     from vidpipe.lake.tombstones import read_forgotten, tombstone_row
 
     seen: list[dict[str, Any]] = []
-    workers = lake.settings.extract.workers
+    workers = 1 if attempt.alone else lake.settings.extract.workers
     with Extraction(manifest, attempt, fetch, workers, stopped, read_forgotten(lake)) as extraction:
         attempt.result["canary_problems"] = extraction.check()
         for number, (item, outcome) in enumerate(extraction.work(), 1):
@@ -222,6 +222,7 @@ class Extraction:
     def _decode(
         self, item: dict[str, Any], path: Path, common: dict[str, Any], rows: ItemRows
     ) -> None:
+        self._attempt.require_fits(item)
         info: dict[str, Any] = {}
         decoder = self._idle.get()
         try:

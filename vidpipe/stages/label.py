@@ -14,7 +14,7 @@ import pyarrow.dataset as ds
 from pyiceberg.expressions import In
 
 from vidpipe import tracking
-from vidpipe.datasets.clips import read_clips
+from vidpipe.datasets.clips import READ_BYTES, cut_by_size, read_clips
 from vidpipe.datasets.windows import Segment, Window
 from vidpipe.errors import MediaError, NothingToDoError
 from vidpipe.evaluation.several import decisions
@@ -172,26 +172,43 @@ def _label(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     config = manifest.config
     bundle = Bundle.load(config["model_uri"])
     bundle.check_canary()
+    item_of = {item["video_id"]: item for item in manifest.items}
+    durations_s = {video_id: item["duration_s"] for video_id, item in item_of.items()}
+    at_most_bytes = 0 if attempt.alone else READ_BYTES
+    for video_ids in cut_by_size(durations_s, bundle.sampling, at_most_bytes):
+        items = [item_of[video_id] for video_id in video_ids]
+        with attempt.working(*items):
+            _label_group(manifest, items, bundle, attempt, lake)
+
+
+def _label_group(
+    manifest: Manifest,
+    items: list[dict[str, Any]],
+    bundle: Bundle,
+    attempt: Attempt,
+    lake: Lake,
+) -> None:
+    """Labels videos whose clips are on local disk together."""
+    config, path = manifest.config, attempt.scratch / "clips.npy"
     clips = read_clips(
-        _rows(lake, "frames", config, manifest.items),
-        {item["video_id"]: item["extraction"] for item in manifest.items},
+        _rows(lake, "frames", config, items),
+        {item["video_id"]: item["extraction"] for item in items if attempt.fits(item)},
         bundle.sampling,
-        attempt.scratch / "clips.npy",
-        audio=_rows(lake, "audio", config, manifest.items) if bundle.sampling.sound else None,
+        path,
+        audio=_rows(lake, "audio", config, items) if bundle.sampling.sound else None,
     )
     rows_of: dict[str, list[int]] = {}
     for row, video_id in enumerate(clips.video_ids):
         rows_of.setdefault(video_id, []).append(row)
     deadline = config["deadline"]
-    total = len(manifest.items)
-    for start in range(0, total, BATCH_VIDEOS):
-        items = manifest.items[start : start + BATCH_VIDEOS]
+    for start in range(0, len(items), BATCH_VIDEOS):
+        batch = items[start : start + BATCH_VIDEOS]
         over = bool(deadline) and now() > datetime.fromisoformat(deadline)
         # The clips of videos that follow each other do so, too.
-        found = [row for item in items for row in rows_of.get(item["video_id"], [])]
+        found = [row for item in batch for row in rows_of.get(item["video_id"], [])]
         first, end = (found[0], found[-1] + 1) if found and not over else (0, 0)
         scores = bundle.predict(clips.inputs(slice(first, end)))
-        for item in items:
+        for item in batch:
             with attempt.item(item) as rows:
                 if over:
                     rows.skip("out_of_budget", f"The run was to begin nothing after {deadline}.")
@@ -199,8 +216,9 @@ def _label(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
                 clip_rows = rows_of.get(item["video_id"], [])
                 windows = [clips.windows[row] for row in clip_rows]
                 of_video = scores[[row - first for row in clip_rows]]
-                _keep(manifest, item, bundle, windows, of_video, rows)
-        attempt.progress(min(start + BATCH_VIDEOS, total), total)
+                _keep(manifest, item, bundle, windows, of_video, rows, attempt)
+        attempt.progress(attempt.ended, len(manifest.items))
+    path.unlink(missing_ok=True)
 
 
 def _rows(
@@ -221,12 +239,14 @@ def _keep(
     windows: list[Window],
     scores: np.ndarray,
     rows: ItemRows,
+    attempt: Attempt,
 ) -> None:
     config = manifest.config
     work_key = label_work_key(
         item["video_id"], config["task"], config["model_version"], item["extraction"]
     )
     rows.identify(work_key, item["video_id"])
+    attempt.require_fits(item)
     if not windows:
         raise MediaError("no_frames", "The table frames has no row of this video.")
     facts = {

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow.dataset as ds
 
 from vidpipe import tracking
-from vidpipe.evaluation.figures import SHEET_CLIPS, draw_flips
+from vidpipe.evaluation.figures import SHEET_CLIPS, draw_flips, shrink
 from vidpipe.evaluation.ranking import show_ranking
 from vidpipe.evaluation.reviews import Labels, best_scores, draw
 from vidpipe.lake.tables import Lake
@@ -88,7 +88,7 @@ class _Flips:
         looked_at: At how many videos the model looked.
         labels: Of each video that flips, what it was and what it becomes.
         shown: The first clip of those of which the model is surest, uint8 `(frames, height, width,
-            3)`, the surest first.
+            3)` as a film strip shows it, the surest first.
     """
 
     def __init__(self, said: Mapping[str, Labels]):
@@ -103,7 +103,7 @@ class _Flips:
         if after.keys() == self._said[video_id].keys():
             return
         self.labels[video_id] = self._said[video_id], after
-        self.shown[video_id] = np.array(clip)
+        self.shown[video_id] = shrink(clip)
         surest = sorted(self.shown, key=lambda video: (-self._score(video), video))[:SHEET_CLIPS]
         self.shown = {video: self.shown[video] for video in surest}
 

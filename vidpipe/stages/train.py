@@ -35,6 +35,7 @@ from vidpipe.models.backbones import keep_statistics
 from vidpipe.models.bundle import Bundle
 from vidpipe.models.classification import build_model, standardise
 from vidpipe.models.complexity import count_flops
+from vidpipe.models.prediction import Predictor
 from vidpipe.models.weights import fetch_weights, load_weights
 from vidpipe.stages.attempt import Attempt
 from vidpipe.stages.manifest import Manifest
@@ -254,12 +255,11 @@ def learn(
             replicas=replicas,
         )
     # What no validation video speaks of, none is accepted of.
-    scores = [
-        learner.predict_on_batch(
-            plain_clips(clips.array, np.array([row]), sampling.frames, clips.sound)
-        )
-        for row in validation
-    ]
+    predictor = Predictor(learner) if len(validation) else None
+    scores = []
+    for row in validation:
+        seen = plain_clips(clips.array, np.array([row]), sampling.frames, clips.sound)
+        scores.append(predictor.predict(seen if clips.sound is not None else (seen,)))
     thresholds, best = dict.fromkeys(labels, NEVER), {}
     if scores:
         result = judge(

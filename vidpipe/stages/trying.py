@@ -10,11 +10,11 @@ import numpy as np
 from pyiceberg.expressions import In
 
 from vidpipe import tracking
-from vidpipe.datasets.clips import read_clips
+from vidpipe.datasets.clips import cut_by_size, read_clips
 from vidpipe.datasets.windows import Segment
 from vidpipe.lake.tables import Lake
 from vidpipe.stages.attempt import Attempt
-from vidpipe.stages.label import BATCH_VIDEOS, say
+from vidpipe.stages.label import say
 
 
 def try_model(
@@ -42,9 +42,10 @@ def try_model(
 
     bundle = Bundle.load(version.uri)
     bundle.check_canary()
-    path, ids = attempt.scratch / "tried.npy", list(videos)
-    for start in range(0, len(ids), BATCH_VIDEOS):
-        rows = {video: videos[video] for video in ids[start : start + BATCH_VIDEOS]}
+    path, done = attempt.scratch / "tried.npy", 0
+    durations_s = {video: row["duration_s"] for video, row in videos.items()}
+    for ids in cut_by_size(durations_s, bundle.sampling):
+        rows = {video: videos[video] for video in ids}
         of_runs = {
             "where": In("run_key", {row["run_key"] for row in rows.values()}),
             "snapshots": snapshots,
@@ -62,5 +63,5 @@ def try_model(
             said = say(bundle, windows, scores[of], rows[video]["duration_s"])
             yield video, said, clips.array[of[0]]
         path.unlink(missing_ok=True)
-        done = min(start + BATCH_VIDEOS, len(ids))
-        attempt.progress(done, len(ids), f"looked at by version {version.version}")
+        done += len(ids)
+        attempt.progress(done, len(videos), f"looked at by version {version.version}")

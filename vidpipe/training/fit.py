@@ -28,13 +28,16 @@ from vidpipe.datasets.pipeline import (
     training_batches,
 )
 from vidpipe.datasets.presets import Augmentation
-from vidpipe.errors import DivergedError, StoppedError, TemporaryError
+from vidpipe.errors import DivergedError, OutOfMemoryError, StoppedError, TemporaryError
+from vidpipe.models.complexity import kept_bytes
+from vidpipe.models.prediction import most_bytes
 from vidpipe.training.checkpoints import Checkpoint, Checkpoints
 from vidpipe.training.distribution import Replicas, copy_variables
 from vidpipe.training.optimizing import balanced_weights, make_loss, make_optimizer, repeats
 from vidpipe.training.settings import FitSettings
 
 CLIPS_NAMED = 8  # in a message
+LEAST_KEPT = 1 / 3  # of what is computed of a batch: so much is in memory in any case
 _POLICIES = {"bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 
@@ -112,10 +115,12 @@ def fit(
         BadInputError: A streamed frame is no JPEG.
         DivergedError: The loss is NaN or infinite: says since which step. The last checkpoint that
             was kept is from before it.
+        OutOfMemoryError: A batch does not fit in the memory: says how to make it smaller.
         StoppedError: `stopping` said so.
         TemporaryError: Workers cannot go on from the same checkpoint.
     """
     replicas = replicas or Replicas()
+    _require_memory(model, settings, replicas)
     learner = replicas.replicate(model)
     # Features were made of pictures as they are.
     augmentation = settings.of_clips if clips.dtype == np.uint8 else Augmentation()
@@ -161,7 +166,8 @@ def fit(
             validation,
             labels[validation],
             weights[validation],
-            batch_size=size,
+            # As many as are learnt from at a time.
+            batch_size=math.ceil(size / settings.accumulation),
             frames=frames,
             sound=sound,
             part=part,
@@ -169,12 +175,46 @@ def fit(
         for part in parts
         if len(validation)
     ]
-    with failures_of(clips):
+    with failures_of(clips), _memory_for(settings):
         for epoch in loop.run(batches, validation_batches):
             loop.ended = bool(on_epoch(epoch))
     if learner is not model:
         copy_variables(learner, model)
     return loop.state.history
+
+
+def _require_memory(model: keras.Model, settings: FitSettings, replicas: Replicas) -> None:
+    """Refuses a batch that cannot fit, before the machine suffers from it."""
+    if tf.config.list_physical_devices("GPU"):
+        return  # a GPU says so itself, and nothing else suffers
+    rows = math.ceil(settings.batch_size / settings.accumulation / replicas.count)
+    if LEAST_KEPT * rows * kept_bytes(model) > most_bytes():
+        raise OutOfMemoryError(_too_large_a_batch(settings))
+
+
+@contextlib.contextmanager
+def _memory_for(settings: FitSettings) -> Iterator[None]:
+    """Within it batches are learnt from: says what to do where one does not fit in the memory."""
+    try:
+        yield
+    except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+        raise OutOfMemoryError(_too_large_a_batch(settings)) from error
+
+
+def _too_large_a_batch(settings: FitSettings) -> str:
+    """What is wrong where a training takes too much memory, and what to do."""
+    rows = math.ceil(settings.batch_size / settings.accumulation)
+    told = f"A batch of {settings.batch_size} clips"
+    if settings.accumulation > 1:
+        told += f", learnt from in {settings.accumulation} pieces,"
+    advice = "Set batch_size lower, or choose smaller or fewer frames."
+    if rows > 1:
+        pieces = 2 * settings.accumulation
+        advice = (
+            f"Set accumulation to {pieces}, which learns from the same batch in pieces of"
+            f" {math.ceil(settings.batch_size / pieces)}, or choose smaller or fewer frames."
+        )
+    return f"{told} does not fit in the memory of this training. {advice}"
 
 
 class _State:

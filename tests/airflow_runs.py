@@ -13,7 +13,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from logging import Logger
@@ -163,7 +163,9 @@ def stages(
     """Stages that do what the test says, in place of the real ones; within this process."""
     pretended = PretendStages(tmp_path / "pretend")
 
-    def run(_: LocalProcess, arguments: Sequence[str], log: Logger) -> tuple[int, str]:
+    def run(
+        _: LocalProcess, arguments: Sequence[str], log: Logger, environment: Mapping[str, str]
+    ) -> tuple[int, str]:
         with contextlib.redirect_stdout(io.StringIO()) as said:
             exit_code = pretend_stage.run(pretended.folder, arguments)
         last = LastWords()

@@ -3,9 +3,9 @@
 The script is a JSON file: for a stage, or for `STAGE/SHARD`, how to end (`exits`: one code a call,
 the last for all further ones), in which calls to be at work on which items and to take 2 GB of
 memory (`eats`: for each a list of numbers, or null), what to say, what result to report, how many
-shards to plan, which of them tasks are mapped over (`mapped`, by their numbers; the last comes after
-these), which of them is the preview, and whether to leave a child behind or to be stopped by the
-parent.
+shards to plan, which of them tasks are mapped over (`mapped`, by their numbers; the last comes
+after these), which of them is the preview, and whether to leave a child behind or to be stopped by
+the parent.
 """
 
 from __future__ import annotations

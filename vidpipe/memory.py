@@ -13,11 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vidpipe.config import MemorySettings
+
 if TYPE_CHECKING:
     import numpy as np  # which Airflow's tasks do without
 
 PROC = Path("/proc")
 CGROUPS = Path("/sys/fs/cgroup")
+LEAST_LIMIT_BYTES = 1e9  # Python, Arrow and TensorFlow take so much before there is any work
 # Of a process that the kernel is to take first, and all of its children, where memory runs out.
 STAGE_OOM_SCORE = 600
 
@@ -30,6 +33,13 @@ def free_bytes() -> float:
 def total_bytes() -> float:
     """The memory of the machine; inf: not known."""
     return _fields(PROC / "meminfo").get("MemTotal", math.inf)
+
+
+def stage_limit_bytes(settings: MemorySettings) -> float:
+    """What a stage that starts now may take on this machine."""
+    if settings.stage_gb:
+        return settings.stage_gb * 1e9
+    return max(settings.stage_share * free_bytes(), LEAST_LIMIT_BYTES)
 
 
 def used_bytes(pid: int | str = "self") -> int:

@@ -118,10 +118,10 @@ def test_store_that_is_away_is_tried_again(
 
 
 def test_shard_goes_on_without_the_item_that_takes_too_much_memory(
-    airflow_home: Path, stages: PretendStages, monkeypatch: pytest.MonkeyPatch
+    airflow_home: Path, stage_processes: PretendStages, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("VIDPIPE_MEMORY_STAGE_GB", "0.8")
-    stages.tell(
+    stage_processes.tell(
         discover={"shards": ["extract", "extract"]},
         **{"extract/00001": {"eats": [[0, 1], [1], None]}},
     )
@@ -131,22 +131,25 @@ def test_shard_goes_on_without_the_item_that_takes_too_much_memory(
     assert (run.tasks["work[1]"], run.tries["work[1]"]) == ("success", 1)
     told = [
         tuple(call["environment"].get(f"VIDPIPE_{n}") for n in ("ONE_AT_A_TIME", "OUT_OF_MEMORY"))
-        for call in stages.calls
+        for call in stage_processes.calls
         if call["name"] == "extract/00001"
     ]
     assert told == [(None, None), ("1", None), ("1", "1")]
 
 
 def test_item_that_takes_all_of_its_stage_is_out_of_memory(
-    airflow_home: Path, stages: PretendStages, configured: Lake, monkeypatch: pytest.MonkeyPatch
+    airflow_home: Path,
+    stage_processes: PretendStages,
+    configured: Lake,
+    monkeypatch: pytest.MonkeyPatch,
 ):
     """Without a retry, which would end the same."""
     monkeypatch.setenv("VIDPIPE_MEMORY_STAGE_GB", "0.8")
-    stages.tell(discover={"shards": ["extract"]}, extract={"eats": [[], [], []]})
+    stage_processes.tell(discover={"shards": ["extract"]}, extract={"eats": [[], [], []]})
 
     run = run_dag(airflow_home, "probe")
 
-    assert (run.tasks["work[0]"], len(stages.calls)) == ("failed", 2)
+    assert (run.tasks["work[0]"], len(stage_processes.calls)) == ("failed", 2)
     store = configured.store
     given_up = find_given_up(store, configured.uri, Manifest.read(store, run.xcoms["plan"][0]))
     assert given_up["reason"] == "out_of_memory"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import importlib.metadata
+import math
 import os
 import shutil
 import subprocess
@@ -35,6 +36,7 @@ from vidpipe.local.parts import (
     write_files,
 )
 from vidpipe.local.state import SERVERS, StackState, free_ports, is_free, load_running
+from vidpipe.memory import stage_limit_bytes
 from vidpipe.stages.backlog import ingest_backlog, label_backlog
 
 DAGS_FOLDER = CHECKOUT / "dags"
@@ -402,7 +404,8 @@ def doctor(root: Path) -> list[Check]:
         Check(
             "memory",
             memory_bytes >= NEEDED_MEMORY_BYTES,
-            f"{memory_bytes / 1e9:.1f} GB free of {NEEDED_MEMORY_BYTES / 1e9:.0f} GB needed",
+            f"{memory_bytes / 1e9:.1f} GB free of {NEEDED_MEMORY_BYTES / 1e9:.0f} GB needed"
+            + _told_of_limit(),
         )
     )
     return [*checks, *_check_parts(root), *_check_services(root)]
@@ -420,6 +423,15 @@ def print_doctor(root: Path, console: Console | None = None) -> bool:
         mark = Text("ok  ", style="green") if check.ok else Text("look", style="red")
         console.print(mark, f"{check.name}: {check.found}", markup=False, soft_wrap=True)
     return all(check.ok for check in checks)
+
+
+def _told_of_limit() -> str:
+    """How much memory a stage that starts now may take."""
+    try:
+        limit_bytes = stage_limit_bytes(load_settings().memory)
+    except VidpipeError:
+        return ""  # the configuration is told of by itself
+    return f"; a stage may take {limit_bytes / 1e9:.1f} GB" if math.isfinite(limit_bytes) else ""
 
 
 def _check_python() -> Check:

@@ -30,8 +30,8 @@ class LocalProcess:
         limit_bytes: The memory that it may take, together with its children.
 
     Attributes:
-        memory: What watches its memory; tells why it was ended, where it took too much.
-        working: Then the numbers of the items that it was at work on.
+        memory: What watches its memory, once it runs.
+        working: The numbers of the items that it was at work on, where it was ended for its memory.
     """
 
     def __init__(self, limit_bytes: float = math.inf) -> None:
@@ -67,7 +67,7 @@ class LocalProcess:
             if math.isfinite(self._limit_bytes):
                 told["VIDPIPE_MEMORY_STAGE_GB"] = f"{self._limit_bytes / 1e9:.3f}"
             end = self._run(arguments, log, told)
-            if self.memory.why:
+            if self.out_of_memory:
                 self.working = read_working(working.name)
             return end
 
@@ -101,6 +101,11 @@ class LocalProcess:
             self.stop()
             self.memory.close()
             process.stdout.close()
+
+    @property
+    def out_of_memory(self) -> str:
+        """Why it was ended for its memory, in words; empty: it was not."""
+        return self.memory.why if self.memory else ""
 
     @property
     def pid(self) -> int:

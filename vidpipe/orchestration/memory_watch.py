@@ -14,10 +14,8 @@ import subprocess
 import threading
 
 from vidpipe import memory
-from vidpipe.config import MemorySettings
 
 LOOK_EVERY_S = 0.25
-LEAST_LIMIT_BYTES = 1e9  # Python, Arrow and TensorFlow take so much before there is any work
 # Of the machine: with less than the larger of these left, the largest of its stages ends.
 RESERVE_SHARE, RESERVE_BYTES = 0.03, 300e6
 
@@ -80,10 +78,3 @@ class MemoryWatch:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._ended.set()
-
-
-def stage_limit_bytes(settings: MemorySettings) -> float:
-    """What a stage that starts now may take on this machine."""
-    if settings.stage_gb:
-        return settings.stage_gb * 1e9
-    return max(settings.stage_share * memory.free_bytes(), LEAST_LIMIT_BYTES)

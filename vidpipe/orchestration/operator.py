@@ -33,6 +33,7 @@ from vidpipe.errors import (
     VidpipeError,
 )
 from vidpipe.lake.layout import make_run_key
+from vidpipe.memory import stage_limit_bytes
 from vidpipe.orchestration.links import MlflowRunLink
 from vidpipe.orchestration.local_process import LocalProcess
 from vidpipe.version import code_version
@@ -232,7 +233,6 @@ class StageOperator(BaseOperator):
 
     def _run_here(self, context: Context, work: _Work) -> Any:
         """Runs the stage on this machine; without an item, where that takes too much memory."""
-        from vidpipe.orchestration.memory_watch import stage_limit_bytes
         from vidpipe.orchestration.pod_course import Course
         from vidpipe.orchestration.pod_end import OUT_OF_MEMORY, PodEnd
 
@@ -242,9 +242,9 @@ class StageOperator(BaseOperator):
             self._process = process = LocalProcess(limit_bytes)
             told = {**environment, **course.environment}
             exit_code, last_line = process.run(work.arguments, self.log, told)
-            if not process.memory.why:
+            if not process.out_of_memory:
                 return self._finish(context, work, exit_code, last_line)
-            why = f"{process.memory.why} It said last: {last_line}"
+            why = f"{process.out_of_memory} It said last: {last_line}"
             if not process.memory.over_limit:
                 # Others took the memory, too: later there may be enough.
                 raise TemporaryError(f"{self.stage} ran out of memory. {why}")
@@ -254,7 +254,7 @@ class StageOperator(BaseOperator):
                 advice = _LESS_MEMORY.get(self.stage, "Give it more, or run fewer stages at once.")
                 raise OutOfMemoryError(f"{self.stage} ran out of memory. {why} {advice}")
             course, next_step = following
-            self.log.warning("%s %s", process.memory.why, next_step)
+            self.log.warning("%s %s", process.out_of_memory, next_step)
 
     # --- Pods -------------------------------------------------------------------------------------
 

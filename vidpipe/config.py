@@ -88,7 +88,8 @@ class ExtractSettings:
     Attributes:
         ffmpeg_path: The ffmpeg that makes canaries and the demo's clips; empty: the one that the
             imageio-ffmpeg wheel carries. (Videos are decoded by the libraries in PyAV's wheel.)
-        workers: Videos that one task decodes at a time; 0: as many as there are cores.
+        workers: Videos that one task decodes at a time; 0: as many as there are cores, each of
+            which needs 0.5 GB of free memory.
         sampling: Which frames are kept: fps, reference, keyframes, scenes or all.
         fps: Frames kept per second of video, for the samplings fps and reference.
         detector: What finds the shots of the sampling scenes.

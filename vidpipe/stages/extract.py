@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vidpipe import memory
 from vidpipe.errors import (
     ArchivedError,
     DeniedError,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
 # One object that breaks off is no reason to begin its whole shard anew.
 DOWNLOAD_AGAIN_S = (1.0, 4.0)
+DECODER_BYTES = 500_000_000  # of memory, which a decoder of large pictures takes
 SPARE_BYTES = 200_000_000  # left free on the local disk beside the video
 
 # Gives an item as a local file, together with the hash of its bytes.
@@ -100,7 +102,8 @@ class Extraction:
         manifest: What is to be done.
         attempt: Takes the rows and the outcomes.
         fetch: Gives an item as a local file.
-        workers: How many videos are decoded at a time; 0: as many as there are cores.
+        workers: How many videos are decoded at a time; 0: as many as there are cores, or as many
+            as memory allows.
         stopped: Set when the work is given up, for those who fetch.
         not_again: Ids of videos that are never to be ingested again.
 
@@ -125,7 +128,7 @@ class Extraction:
         self.forgotten: dict[str, str] = {}
         self._options = ExtractOptions(**manifest.config["options"])
         self._done: set[str] = set()
-        self._decoders = [Decoder() for _ in range(workers or _cores())]
+        self._decoders = [Decoder() for _ in range(workers or _most_workers())]
         self._idle: queue.SimpleQueue[Decoder] = queue.SimpleQueue()
         for decoder in self._decoders:
             self._idle.put(decoder)
@@ -255,6 +258,11 @@ class Extraction:
                     rows.write(table, [columns | common])
         finally:
             self._idle.put(decoder)
+
+
+def _most_workers() -> int:
+    """One for each core, unless their memory would be too little."""
+    return int(max(1, min(_cores(), memory.free_bytes() // DECODER_BYTES)))
 
 
 def _cores() -> int:

@@ -20,6 +20,8 @@ def scan_rows(
         extractions: For each video the work key of the extraction that is meant.
         columns: Their names.
     """
+    if not extractions:
+        return
     batches = table.to_batches(
         columns=["video_id", *columns],
         # The first prunes row groups, sorted by video as they are; the second says which rows.

@@ -5,12 +5,13 @@ Removes pods that nobody waits for, checkpoints that no training goes on from, a
 videos that no training uses. Unpause it, and it does so every hour; or trigger it by hand.
 
 **Tasks.** `sweep` looks for pods and Jobs of this deployment in the cluster, and removes those
-whose task is over or is not known any more; it is skipped where no pods are configured.
+whose task is over or is not known any more; it is skipped where no pods are configured. Most are
+gone within a minute: a process beside the scheduler looks for them all the time.
 `maintain` removes the checkpoints of trainings whose run left nothing new for some days, and what
 frozen backbones made of videos, where no training used it for some weeks: the next makes it anew.
 
-**What it leaves alone**: what a task waits for or may go on with, what is younger than ten minutes,
-and what belongs to another deployment. Two that share a namespace need names of their own
+**What it leaves alone**: what a task waits for or may go on with, and what belongs to another
+deployment. Two that share a namespace need names of their own
 (`deployment` in `vidpipe.toml`).
 
 **Running it again** is always safe. A failed training that is cleared later begins anew.

@@ -5,12 +5,13 @@ from __future__ import annotations
 from airflow.plugins_manager import AirflowPlugin
 
 from vidpipe.config import load_settings
-from vidpipe.orchestration import links
+from vidpipe.orchestration import links, pod_watch
 
 
 class VidpipePlugin(AirflowPlugin):
-    """Links to MLflow, from tasks and from the menu."""
+    """Links to MLflow, from tasks and from the menu, and what removes pods beside the scheduler."""
 
     name = "vidpipe"
     operator_extra_links = [links.MlflowRunLink()]
+    listeners = [pod_watch]
     external_views = links.external_views(load_settings())

@@ -97,6 +97,16 @@ class TestCluster:
             assert time.monotonic() < deadline, pods
             time.sleep(0.3)
 
+    def remove_all(self, within_s: float = 120) -> None:
+        """Removes what tests started, and waits until it is gone."""
+        at_once = {"grace_period_seconds": 0}
+        self.batch.delete_collection_namespaced_job(self.namespace, propagation_policy="Background")
+        deadline = time.monotonic() + within_s
+        while self.pods():
+            assert time.monotonic() < deadline, self.pods()
+            self.core.delete_collection_namespaced_pod(self.namespace, **at_once)
+            time.sleep(0.3)
+
     def create_waiting_pod(
         self, name: str, labels: dict[str, str], annotations: dict[str, str]
     ) -> None:

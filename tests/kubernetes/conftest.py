@@ -27,6 +27,7 @@ from tests.mlflow_server import serve_mlflow
 from tests.servers import S3Server, new_lake, serve_s3
 from vidpipe.config import load_settings
 from vidpipe.lake.tables import Lake
+from vidpipe.local import airflow_api
 
 
 @pytest.fixture(scope="session")
@@ -143,15 +144,31 @@ class RunningAirflow:
     cluster: TestCluster
     stages: PodStages
 
+    def end_all(self) -> None:
+        """Ends the runs that a test left, and removes their pods."""
+        client = airflow_api.connect(self.root)
+        for state in ("running", "queued"):
+            for run in client._pages(f"/dags/~/dagRuns?state={state}", "dag_runs"):
+                path = airflow_api._run_path(run["dag_id"], run["dag_run_id"])
+                client._call("PATCH", path, json={"state": "failed"})
+        self.cluster.remove_all()
+
+
+@pytest.fixture
+def airflow(running_airflow: RunningAirflow) -> Iterator[RunningAirflow]:
+    """A running Airflow without runs and pods; what a test leaves is no matter to the next."""
+    yield running_airflow
+    running_airflow.end_all()
+
 
 @pytest.fixture(scope="module")
-def airflow(
+def running_airflow(
     cluster: TestCluster,
     stage_image: str,
     s3_for_pods: S3Server,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[RunningAirflow]:
-    """A running Airflow, with scheduler and triggerer."""
+    """The scheduler, the triggerer and the other parts of one."""
     from vidpipe.local import stack
 
     folder = tmp_path_factory.mktemp("airflow-pods")

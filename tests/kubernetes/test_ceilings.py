@@ -138,7 +138,11 @@ def test_gpu_hours_are_a_matter_of_pods_with_gpus(
 
     assert run.tasks["work[0]"] == "success"
     spent_by_run = took(ledger, "probe", run)
-    assert spent_by_run.gpu_hours > 4 / 3600
+    uses = ledger.of_run(layout.make_run_key("tests", "probe", run.run_id))
+    (discover,) = (use for use in uses if use.gpus and use.ended)
+    seconds = discover.until_s - discover.since_s
+    assert spent_by_run.gpu_hours == pytest.approx(2 * seconds / 3600)
+    assert spent_by_run.gpu_hours > TINY
 
     configure(gpus={"discover": 2, "extract": 1})
     again = run_dag(airflow_home, "probe")

@@ -367,7 +367,7 @@ class StageOperator(BaseOperator):
         max_wait_s: float,
     ) -> PodRequest:
         from vidpipe.orchestration.ceilings import NEVER_REFUSED, Ceilings
-        from vidpipe.orchestration.pods import PodRequest, label
+        from vidpipe.orchestration.pods import MAX_TRIES, PodRequest, label
         from vidpipe.stages.manifest import now
 
         ti = context["ti"]
@@ -392,6 +392,7 @@ class StageOperator(BaseOperator):
                 "vidpipe.io/run": ti.run_id,
                 "vidpipe.io/task": f"{ti.task_id}[{ti.map_index}]",
                 "vidpipe.io/try": str(ti.try_number),
+                MAX_TRIES: str(ti.max_tries),
                 "vidpipe.io/run-key": work.manifest.run_key,
             },
             environment={

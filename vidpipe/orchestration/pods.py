@@ -14,7 +14,6 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 import urllib3
@@ -25,7 +24,6 @@ from kubernetes.config import ConfigException
 from vidpipe.config import KubernetesSettings, Settings
 from vidpipe.errors import TemporaryError, UsageError, VidpipeError
 from vidpipe.lake.usage import Use
-from vidpipe.orchestration import accounts
 from vidpipe.orchestration.accounts import Accounts
 from vidpipe.orchestration.ceilings import Ceilings
 from vidpipe.orchestration.pod_end import CONTAINER
@@ -49,6 +47,10 @@ GRACE_S = 25
 UNREACHABLE_S = 30
 TASK, WORK = "vidpipe.io/task", "vidpipe.io/work"
 DEPLOYMENT = "vidpipe.io/deployment"
+# What a pod says of its task: DAG, run, task with its index; and how often that may be tried, which
+# changes when somebody clears it.
+ANNOTATIONS = ("vidpipe.io/dag", "vidpipe.io/run", "vidpipe.io/task")
+MAX_TRIES = "vidpipe.io/max-tries"
 MANAGED_BY = {"app.kubernetes.io/managed-by": "vidpipe"}
 # Autoscalers take no node away from it while it works.
 _LET_WORK = {
@@ -234,7 +236,11 @@ class Cluster:
             if meta.get("deletionTimestamp"):
                 self._accounts.end(self._pods_of(workload))
                 continue  # it would take with it whoever relied on it
-            is_same = meta["labels"].get(WORK) == request.work
+            of_request = request.annotations.get(MAX_TRIES)
+            # A task that was cleared since begins anew.
+            is_same = meta["labels"].get(WORK) == request.work and of_request == (
+                meta.get("annotations") or {}
+            ).get(MAX_TRIES, of_request)
             if found is None and is_same and is_well(workload, now()):
                 found = workload
             else:
@@ -261,11 +267,16 @@ class Cluster:
             self._remove(workload)
 
     def sweep(self, is_over: Callable[[dict[str, str]], bool]) -> dict[str, int]:
+        """As `remove_left`, and notes the ends of pods that nobody saw."""
+        removed = self.remove_left(is_over)
+        self._accounts.settle()
+        return removed
+
+    def remove_left(self, is_over: Callable[[dict[str, str]], bool]) -> dict[str, int]:
         """Removes what was started for tasks that do not wait for it any longer.
 
         Args:
-            is_over: Whether the task that annotations tell of is over. Nobody is asked about what
-                began some minutes ago.
+            is_over: Whether the task that annotations tell of is over.
 
         Returns:
             How many of each kind are removed.
@@ -273,14 +284,12 @@ class Cluster:
         removed = {"pods": 0, "Jobs": 0}
         for workload in self._workloads(self._ours):
             meta = workload["metadata"]
-            age = now() - datetime.fromisoformat(meta["creationTimestamp"])
-            if meta.get("deletionTimestamp") or age < accounts.LEFT_AFTER:
+            if meta.get("deletionTimestamp"):
                 continue
             if is_over(meta.get("annotations") or {}):
                 log.info("%s is removed: its task is over", meta["name"])
                 self._remove(workload)
                 removed["pods" if workers_of(workload) == 1 else "Jobs"] += 1
-        self._accounts.settle()
         return removed
 
     def _start(self, request: PodRequest, resources: Resources) -> dict[str, Any]:

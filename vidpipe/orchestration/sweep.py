@@ -1,7 +1,8 @@
 """Removes from the cluster what is left over: pods and Jobs of tasks that are over.
 
-Most are removed by the task itself when it ends. Left over are those whose task was marked or whose
-run was deleted while Airflow's triggerer was away, and those of workers that died in between.
+Most are removed by the task itself when it ends, and those whose task was marked or cleared by the
+scheduler (`pod_watch.py`). Left over are those that no scheduler saw, such as where it may not talk
+to Kubernetes.
 
 It looks for the label of this deployment, and asks Airflow for the state of the task that each
 thing names: in Airflow's own worker, because pods may not talk to Kubernetes, nor to Airflow.
@@ -36,7 +37,7 @@ class SweepOperator(BaseOperator):
                 "No pods are configured: [kubernetes] worker_image is empty."
             )
         # Importing the provider takes seconds, which DAG files do not have.
-        from vidpipe.orchestration.pods import Cluster
+        from vidpipe.orchestration.pods import ANNOTATIONS, Cluster
 
         ti = context["ti"]
 
@@ -45,7 +46,7 @@ class SweepOperator(BaseOperator):
             return ti.get_task_states(dag_id, run_ids=[run_id]).get(run_id, {})
 
         def is_over(told: dict[str, str]) -> bool:
-            names = [told.get(f"vidpipe.io/{name}") for name in ("dag", "run", "task")]
+            names = [told.get(name) for name in ANNOTATIONS]
             if not all(names):
                 return False  # nobody knows whose it is
             dag_id, run_id, task = names

@@ -79,6 +79,7 @@ def children(client: MlflowClient, parent_id: str, task: str = "tuned") -> list:
     return client.search_runs([experiment], f"tags.`{tracking.PARENT}` = '{parent_id}'")
 
 
+@pytest.mark.long
 def test_trials_lead_to_a_configuration_of_train(lake, mlflow):
     plan = tune(lake)
     assert plan.result["shards"] == [*plan.result["mapped"], plan.result["last"]]

@@ -31,8 +31,10 @@ FILES := --dist loadfile --no-loadscope-reorder
 test: $(STAMP)  ## the tests, but for the long ones
 	@$(BIN)/python -m pytest -m "not long" --numprocesses 3 $(FILES)
 
-test-all: $(STAMP)  ## all tests
-	@$(BIN)/python -m pytest --numprocesses 3 $(FILES)
+test-long: $(STAMP)  ## only the long ones
+	@$(BIN)/python -m pytest -m long --numprocesses 3 $(FILES)
+
+test-all: test test-long  ## all tests
 
 # One at a time where nodes are drained and stopped.
 test-kubernetes: $(STAMP)  ## those that need the cluster of KUBECONFIG, and docker; QUICK=1: but the slow ones
@@ -66,4 +68,4 @@ clean:  ## stop the stack, remove it with all its data, and .venv
 	@test ! -x $(BIN)/vidpipe || test ! -d .vidpipe || $(BIN)/vidpipe down
 	@rm -rf .vidpipe .venv build vidpipe.egg-info demo.png
 
-.PHONY: help setup demo test test-all test-kubernetes lint lock up down status images clean
+.PHONY: help setup demo test test-long test-all test-kubernetes lint lock up down status images clean

@@ -84,8 +84,8 @@ def serve_mlflow(
         server.stop()
 
 
-def register(task: str, alias: str) -> tracking.Version:
-    """Registers a version of a task's model that has no model, and gives it an alias."""
+def register(task: str, alias: str | None) -> tracking.Version:
+    """Registers a version of a task's model that has no model, and gives it an alias or none."""
     from vidpipe import tracking  # MLflow takes seconds, which most tests need not wait for
 
     client, name = tracking.connect(), tracking.model_name(task)
@@ -95,5 +95,6 @@ def register(task: str, alias: str) -> tracking.Version:
         client.create_registered_model(name)
     client.create_model_version(name, f"runs:/{run.id}/model", run.id)
     version = tracking.version_of_run(task, run.id)
-    tracking.set_alias(version, alias)
+    if alias:
+        tracking.set_alias(version, alias)
     return version

@@ -122,6 +122,9 @@ def test_query_takes_times_as_changes_does(lake, tmp_path):
         ("annotate", "labels.csv", "--task", "motion"),
         ("forget", "s3://videos/a.mp4"),
         ("run", "ingest"),
+        ("run", "ingest", "--params"),
+        ("run", "ingest", "--params", "prefix"),
+        ("promote", "motion", "1"),
         ("retry", "--reason", "truncated"),
     ],
 )

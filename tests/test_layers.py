@@ -19,7 +19,7 @@ LAYERS = (
     {"stages"},
     {"datasets", "models", "training", "evaluation"},
     {"media", "lake", "tracking"},
-    {"config", "errors", "memory", "reasons", "schemas", "text", "version"},
+    {"config", "errors", "memory", "mlflow_pages", "reasons", "schemas", "text", "version"},
 )
 FILES = sorted(PACKAGE.rglob("*.py"))
 

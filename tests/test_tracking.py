@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import secrets
 
 import pytest
@@ -110,10 +112,65 @@ def test_versions_are_listed_with_their_metrics(task, client, capsys):
     ]
     assert {m["task"] for m in tracking.list_models()} >= {task}
     tracking.print_models(task)
-    shown = capsys.readouterr().out
-    assert "champion" in shown and "0.750" in shown and "cnn" in shown
-    assert shown.splitlines()[0].split()[-3:] == ["test", "videos", "created"]
-    assert shown.splitlines()[2].split()[5] == "17"
+    second, result, first, *_ = capsys.readouterr().out.splitlines()
+    assert second.startswith(f"{task} version 2: cnn, 20")
+    assert result == "  accuracy 0.500, 17 test videos"
+    assert first.startswith(f"{task} version 1 (champion): cnn, 20")
+
+
+def test_interval_decision_and_reason_are_legible_on_a_narrow_terminal(
+    task, client, capsys, monkeypatch
+):
+    version = register(task, client, 0.75)
+    tracking.open_run(version.run_id).log_metrics(
+        {"test_accuracy_low": 0.41, "test_accuracy_high": 0.93, "test_macro_f1": 0.741}
+    )
+    why = "Its accuracy is 0.750, that of version 2 is 0.625, on the same 8 test videos: +0.125."
+    tracking.describe_decision(version, "not promoted", why)
+    tracking.print_models(task)
+    _, result, decision = capsys.readouterr().out.splitlines()
+    assert result == "  accuracy 0.750 (0.410 to 0.930), macro F1 0.741, 17 test videos"
+    assert decision == f"  Not promoted. {why}", "whole in a pipe"
+
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    tracking.print_models(task)
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", of) for of in capsys.readouterr().out.splitlines()]
+    assert max(map(len, lines)) <= 80 and all(line.startswith("  ") for line in lines[1:])
+    assert " ".join(" ".join(lines[2:]).split()) == f"Not promoted. {why}"
+
+
+def test_pages_of_mlflow_say_what_they_show(task, client):
+    name = tracking.model_name(task)
+    with tracking.training_run(task, "a run", "work", TAGS) as run:
+        experiment = client.get_experiment(run.experiment_id)
+        assert f"the task **{task}**" in experiment.tags["mlflow.note.content"]
+        assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+        client.set_experiment_tag(run.experiment_id, "mlflow.note.content", "Ours.")
+        for _ in range(2):  # as in a second attempt
+            run.describe("Data", "2 videos.")
+            run.log_dataset(task, "abc", "s3://lake/d.json", "s3://lake", {"videos": {"train": 2}})
+    client.create_registered_model(name)
+    client.create_model_version(name, f"runs:/{run.id}/model", run.id)
+    version = tracking.version_of_run(task, run.id)
+    tracking.describe_model(task)
+    tracking.describe_version(version, "Result", "accuracy 0.5")
+    tracking.describe_decision(version, "not promoted", "It guesses.")
+    tracking.describe_decision(version, "promoted by hand", "We need one.")
+
+    described = "**Data.** 2 videos.\n\n**Result.** accuracy 0.5\n\n**Decision.** Promoted by hand."
+    assert client.get_run(run.id).data.tags["mlflow.note.content"] == f"{described} We need one."
+    assert client.get_model_version(name, "1").description == f"{described} We need one."
+    assert f"Models of the task **{task}**" in client.get_registered_model(name).description
+    (noted,) = client.get_run(run.id).inputs.dataset_inputs
+    assert (noted.dataset.name, noted.dataset.digest) == (task, "abc")
+    assert json.loads(noted.dataset.source) == {"uri": "s3://lake/d.json", "lake": "s3://lake"}
+    assert json.loads(noted.dataset.profile) == {"videos": {"train": 2}}
+    assert [(tag.key, tag.value) for tag in noted.tags] == [("mlflow.data.context", "training")]
+    with tracking.training_run(task, "another", "other", TAGS):
+        pass
+    kept = client.get_experiment(run.experiment_id).tags["mlflow.note.content"]
+    assert kept == "Ours.", "what people wrote stays"
 
 
 def test_no_model_is_told(mlflow, capsys):

@@ -194,8 +194,15 @@ def demo(videos: Path | None, labels: Path | None, task: str | None, clips: int,
 @cli.command()
 @click.argument("dag")
 @click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="A parameter of it.")
-@click.option("--params", "lists", is_flag=True, help="Only list its parameters.")
-def run(dag: str, params: tuple[str, ...], lists: bool) -> None:
+@click.option(
+    "--params",
+    "listed",
+    metavar="[NAME]",
+    is_flag=False,
+    flag_value="",
+    help="Only list its parameters, or explain the one that is named.",
+)
+def run(dag: str, params: tuple[str, ...], listed: str | None) -> None:
     """Trigger a DAG and show its progress.
 
     Ends with 0 when the run succeeded, with 75 when it waits for people, else with 1.
@@ -206,12 +213,13 @@ def run(dag: str, params: tuple[str, ...], lists: bool) -> None:
     \b
     Example:
         vidpipe run train --params
+        vidpipe run train --params augmentation
         vidpipe run train --param task=motion --param architectures=cnn,attention
     """
     from vidpipe.local import airflow_api
 
-    if lists:
-        airflow_api.print_params(dag, root=find_stack())
+    if listed is not None:
+        airflow_api.print_params(dag, listed, root=find_stack())
         return
     state = airflow_api.run_dag(dag, params, root=find_stack())
     sys.exit({"success": 0, airflow_api.ASKS: EXIT_TEMPORARY}.get(state, 1))
@@ -387,7 +395,7 @@ def reviews(task: str, save: Path | None) -> None:
 @cli.command()
 @click.option("--task", help="Only the models of this task.")
 def models(task: str | None) -> None:
-    """List the registered models with their metrics; the champion is marked.
+    """List the registered models: how good each is, what became of it, and why.
 
     \b
     Example:
@@ -420,6 +428,32 @@ def fetch_weights(backbone: str | None) -> None:
         return
     _require_parts("s3")
     by_hand.fetch_weights(backbone)
+
+
+@cli.command()
+@click.argument("task", required=False)
+@click.argument("version", required=False)
+@click.option("--why", default="", help="A reason, kept in the table promotions.")
+@click.option("--shard", metavar="URI", help="As a task of a DAG: the shard to work on.")
+def promote(task: str | None, version: str | None, why: str, shard: str | None) -> None:
+    """Make a version of a task's model the champion, at once.
+
+    vidpipe models lists the versions, with what became of each and why. New videos are labelled
+    by the new champion; relabel labels those that have a label already.
+
+    \b
+    Example:
+        vidpipe promote motion 3 --why "the best on our own videos"
+    """
+    if shard:
+        _run_stage("promote", shard, None, "{}")
+        return
+    if not task or not version:
+        raise UsageError("Name a task and a version: vidpipe promote motion 3")
+    from vidpipe.stages import by_hand
+
+    _require_parts("s3", "mlflow")
+    by_hand.promote(task, version, why)
 
 
 @cli.command()
@@ -479,7 +513,6 @@ STAGES = (
     ("train", "Train the model of a shard.", None),
     ("evaluate", "Evaluate a trained model beside the champion.", None),
     ("preview", "Show what would change if a model became the champion.", None),
-    ("promote", "Make the best of the models the champion if it is better.", None),
     (
         "tune",
         "Pin a dataset and plan a tuning.",

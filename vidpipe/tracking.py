@@ -1,12 +1,14 @@
 """MLflow: runs, metrics, and the registry in which each task has its champion.
 
 A model of a task is registered as `vidpipe-TASK`; the alias `champion` says which version labels,
-`challenger` which one was trained last and not promoted: it waits for somebody's decision.
+`challenger` which one is the best of those that were not promoted: it waits for somebody's
+decision. Experiments, runs, models and versions say on their pages what they are.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import time
@@ -31,17 +33,32 @@ os.environ.setdefault("MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD", "false")
 
 import mlflow  # noqa: E402
 import requests  # noqa: E402
-from mlflow.entities import LifecycleStage, Metric, Param, RunTag, ViewType  # noqa: E402
+from mlflow.entities import (  # noqa: E402
+    Dataset,
+    DatasetInput,
+    InputTag,
+    LifecycleStage,
+    Metric,
+    Param,
+    RunTag,
+    ViewType,
+)
 from mlflow.exceptions import MlflowException  # noqa: E402
 from mlflow.store.artifact.artifact_repository_registry import (  # noqa: E402
     get_artifact_repository,
 )
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID  # noqa: E402
+from mlflow.utils.mlflow_tags import (  # noqa: E402
+    MLFLOW_DATASET_CONTEXT,
+    MLFLOW_PARENT_RUN_ID,
+    MLFLOW_RUN_NOTE,
+)
 from rich.console import Console  # noqa: E402
-from rich.table import Table  # noqa: E402
+from rich.padding import Padding  # noqa: E402
+from rich.text import Text  # noqa: E402
 
 from vidpipe.config import load_settings, no_setting  # noqa: E402
 from vidpipe.errors import BadInputError, StoppedError, TemporaryError, UsageError  # noqa: E402
+from vidpipe.mlflow_pages import run_page  # noqa: E402
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 WORK = "vidpipe.work"
@@ -51,6 +68,10 @@ PICTURES = {MISCLASSIFIED, SUSPECTED, FLIPS}
 SHOWN = "vidpipe.shown_videos"
 PARENT = MLFLOW_PARENT_RUN_ID  # the tag that shows a run below another
 _PREFIX = "vidpipe-"
+_DECISION, _WHY = "vidpipe.decision", "vidpipe.why"
+_TAG_CHARS = 4_000  # the registry allows 5,000
+# How a test metric is named in MLflow, and what people call it.
+_TEST_METRICS = {"test_accuracy": "accuracy", "test_map": "mAP", "test_macro_f1": "macro F1"}
 _MISSING = {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}
 _TEMPORARY = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"}
 
@@ -133,8 +154,8 @@ class Run:
         self._client = client
         self.id, self.experiment_id = run_id, experiment_id
         self._noted: dict[str, set[int]] = {}
-        server = load_settings().mlflow.public_uri.rstrip("/") or mlflow.get_tracking_uri()
-        self.url = f"{_without_password(server)}/#/experiments/{experiment_id}/runs/{run_id}"
+        server = load_settings().mlflow.public_uri or mlflow.get_tracking_uri()
+        self.url = run_page(_without_password(server), experiment_id, run_id)
 
     def params(self) -> dict[str, str]:
         """All parameters that were noted."""
@@ -155,6 +176,38 @@ class Run:
         """Notes what may be otherwise in the next attempt."""
         with answering():
             self._client.log_batch(self.id, tags=[RunTag(k, str(v)) for k, v in tags.items()])
+
+    def describe(self, heading: str, text: str) -> str:
+        """Says something of the run on its page, in place of what was said under this heading.
+
+        Returns:
+            The whole description, Markdown.
+        """
+        with answering():
+            described = self._client.get_run(self.id).data.tags.get(MLFLOW_RUN_NOTE, "")
+            mark = f"**{heading}.** "
+            parts = [of for of in described.split("\n\n") if of and not of.startswith(mark)]
+            described = "\n\n".join([*parts, mark + " ".join(text.split())])
+            self._client.set_tag(self.id, MLFLOW_RUN_NOTE, described)
+        return described
+
+    def log_dataset(
+        self, name: str, version: str, uri: str, lake_uri: str, facts: Mapping[str, Any]
+    ) -> None:
+        """Notes the dataset that the run learns from; the same again is harmless.
+
+        Args:
+            name: The task.
+            version: Hash of what is in it.
+            uri: The pinned dataset, a JSON file in the lake.
+            lake_uri: The lake.
+            facts: Counts, and the snapshot of each table.
+        """
+        source = json.dumps({"uri": uri, "lake": lake_uri})
+        dataset = Dataset(name, version, "s3", source, profile=json.dumps(facts))
+        tags = [InputTag(MLFLOW_DATASET_CONTEXT, "training")]
+        with answering():
+            self._client.log_inputs(self.id, [DatasetInput(dataset, tags)])
 
     def log_metrics(
         self, metrics: Mapping[str, float], step: int = 0, *, once: bool = False
@@ -191,6 +244,15 @@ class Run:
         """Keeps a document as the file `name`."""
         with answering():
             self._client.log_dict(self.id, document, name)
+
+    def read_json(self, name: str) -> Any:
+        """Returns the document that the file `name` holds.
+
+        Raises:
+            BadInputError: There is no such file.
+        """
+        with answering():
+            return mlflow.artifacts.load_dict(f"runs:/{self.id}/{name}")
 
     def log_pictures(self, figures: Mapping[str, Any], video_ids: Iterable[str]) -> None:
         """Keeps figures that show videos; which, it says first, so that none is missed.
@@ -261,7 +323,7 @@ def begin_run(task: str, name: str, work: str, tags: Mapping[str, str]) -> Run:
     """
     client = connect()
     with answering():
-        experiment_id = _experiment(client, model_name(task))
+        experiment_id = _experiment(client, task)
         begun = client.search_runs([experiment_id], f"tags.`{WORK}` = '{work}'")
         if begun:
             run_id = begun[0].info.run_id
@@ -273,16 +335,28 @@ def begin_run(task: str, name: str, work: str, tags: Mapping[str, str]) -> Run:
     return Run(client, run_id, experiment_id)
 
 
-def _experiment(client: mlflow.MlflowClient, name: str) -> str:
-    found = client.get_experiment_by_name(name)
-    if found is not None:
-        return found.experiment_id
-    try:
-        return client.create_experiment(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-        return client.get_experiment_by_name(name).experiment_id
+def _experiment(client: mlflow.MlflowClient, task: str) -> str:
+    name = model_name(task)
+    if (found := client.get_experiment_by_name(name)) is None:
+        try:
+            client.create_experiment(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        found = client.get_experiment_by_name(name)
+    tags = {
+        MLFLOW_RUN_NOTE: (
+            f"Trainings (DAG `train`) and tunings (DAG `tune`) of the task **{task}**. Each run"
+            " says which dataset it learnt from, how good its model is on the test videos, and"
+            f" whether it was promoted. The models are registered as `{name}`."
+        ),
+        # Opens as "Model training", not as "GenAI".
+        "mlflow.experimentKind": "custom_model_development",
+    }
+    for key, value in tags.items():
+        if key not in found.tags:  # people may have changed it
+            client.set_experiment_tag(found.experiment_id, key, value)
+    return found.experiment_id
 
 
 def runs_showing(video_ids: Iterable[str]) -> list[Run]:
@@ -351,11 +425,20 @@ def _aliased(task: str, alias: str) -> Version | None:
 
 def champions() -> dict[str, Version]:
     """The version that labels, for each task that has one."""
+    return _all_aliased(CHAMPION)
+
+
+def challengers() -> dict[str, Version]:
+    """The version that waits for somebody's decision, for each task that has one."""
+    return _all_aliased(CHALLENGER)
+
+
+def _all_aliased(alias: str) -> dict[str, Version]:
     client = connect()
     with answering():
         names = [found.name for found in _all(client.search_registered_models)]
     tasks = sorted(name.removeprefix(_PREFIX) for name in names if name.startswith(_PREFIX))
-    found = {task: champion(task) for task in tasks}
+    found = {task: _aliased(task, alias) for task in tasks}
     return {task: version for task, version in found.items() if version}
 
 
@@ -397,6 +480,37 @@ def set_alias(version: Version, alias: str) -> None:
             client.delete_registered_model_alias(version.name, CHALLENGER)
 
 
+def describe_model(task: str) -> None:
+    """Says on the page of a task's registered model what it is, where nobody has said it yet."""
+    client, name = connect(), model_name(task)
+    with answering():
+        if not client.get_registered_model(name).description:
+            client.update_registered_model(
+                name,
+                f"Models of the task **{task}**, trained and promoted by vidpipe. The version with"
+                f" the alias `{CHAMPION}` labels new videos; `{CHALLENGER}` is the best of those"
+                f" that were not promoted. `vidpipe models --task {task}` lists them,"
+                f" `vidpipe promote {task} VERSION` changes the champion.",
+            )
+
+
+def describe_version(version: Version, heading: str, text: str) -> None:
+    """Says something of a version, on its own page and on that of its run; see `Run.describe`."""
+    described = open_run(version.run_id).describe(heading, text)
+    client = connect()
+    with answering():
+        client.update_model_version(version.name, version.version, described)
+
+
+def describe_decision(version: Version, decision: str, why: str) -> None:
+    """Notes what became of a version, in a few words, and why; `list_models` reads it."""
+    client = connect()
+    with answering():
+        for key, value in ((_DECISION, decision), (_WHY, why)):
+            client.set_model_version_tag(version.name, version.version, key, value[:_TAG_CHARS])
+    describe_version(version, "Decision", f"{decision.capitalize()}. {why}")
+
+
 def _version(found: Any) -> Version:
     return Version(found.name, str(found.version), found.run_id)
 
@@ -409,8 +523,8 @@ def list_models(task: str | None = None) -> list[dict[str, Any]]:
 
     Returns:
         For each: task, version, alias, architecture, hears (whether it does), test_videos (how
-        many; empty where nobody noted it), metrics (by name), created_at (seconds since 1970),
-        run_id.
+        many; empty where nobody noted it), metrics (by name), decision and why (empty where nobody
+        decided), created_at (seconds since 1970), run_id.
     """
     client = connect()
     models = []
@@ -432,6 +546,8 @@ def list_models(task: str | None = None) -> list[dict[str, Any]]:
                         "hears": run.params.get("sound") == "True",
                         "test_videos": run.params.get("test_videos", ""),
                         "metrics": dict(run.metrics),
+                        "decision": found.tags.get(_DECISION, ""),
+                        "why": found.tags.get(_WHY, ""),
                         "created_at": found.creation_timestamp / 1000,
                         "run_id": found.run_id,
                     }
@@ -458,23 +574,36 @@ def print_models(task: str | None = None) -> None:
         if task and (others := sorted({model["task"] for model in list_models()})):
             print(f"There are models of: {', '.join(others)}.")
         return
-    table = Table(box=None, pad_edge=False)
-    metrics = {"accuracy": "test_accuracy", "mAP": "test_map", "macro F1": "test_macro_f1"}
-    for heading in ("task", "version", "alias", "architecture", *metrics, "test videos", "created"):
-        table.add_column(heading, no_wrap=True)
+    console = Console(highlight=False)
     for model in models:
-        shown = (model["metrics"].get(name) for name in metrics.values())
-        table.add_row(
-            model["task"],
-            model["version"],
-            model["alias"],
-            model["architecture"] + ", hears" * model["hears"],
-            *("" if value is None else f"{value:.3f}" for value in shown),
-            model["test_videos"],
-            time.strftime("%F %H:%M", time.localtime(model["created_at"])),
-            style="bold" if model["alias"] == CHAMPION else None,
-        )
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=200)  # in a pipe or a file nothing is cut off
-    console.print(table)
+        heading, *lines = _model_lines(model)
+        style = "bold" if model["alias"] == CHAMPION else ""
+        console.print(Text(heading, style), soft_wrap=True)
+        for line in lines:
+            if console.is_terminal:
+                console.print(Padding(Text(line), (0, 0, 0, 2), expand=False))
+            else:  # in a pipe or a file a line stays a line
+                print(f"  {line}")
+
+
+def _model_lines(model: Mapping[str, Any]) -> list[str]:
+    """What a version is, how good it is, and what became of it, each a line."""
+    alias = f" ({model['alias']})" if model["alias"] else ""
+    created = time.strftime("%F %H:%M", time.localtime(model["created_at"]))
+    metrics, results = model["metrics"], []
+    for name, shown in _TEST_METRICS.items():
+        if name in metrics:
+            ends = [metrics.get(f"{name}_{end}") for end in ("low", "high")]
+            interval = f" ({ends[0]:.3f} to {ends[1]:.3f})" if None not in ends else ""
+            results.append(f"{shown} {metrics[name]:.3f}{interval}")
+    if results and model["test_videos"]:
+        results.append(f"{model['test_videos']} test videos")
+    lines = [
+        f"{model['task']} version {model['version']}{alias}: {model['architecture']}"
+        + " + audio" * model["hears"]
+        + f", {created}",
+        ", ".join(results) or "not evaluated",
+    ]
+    if model["decision"]:
+        lines.append(f"{model['decision'].capitalize()}. {model['why']}")
+    return lines

@@ -19,13 +19,58 @@ from vidpipe.local.airflow_api import (
     _asks,
     _steps,
     connect,
-    parse_params,
     print_params,
     run_dag,
     summarize,
     watch,
 )
+from vidpipe.local.dag_params import parse_params, show_params
 from vidpipe.local.state import load_running
+
+CHOICE = {
+    "value": "light",
+    "description": "mix: How clips change. Second sentence.",
+    "schema": {
+        "type": "string",
+        "title": "Mix",
+        "enum": ["light", "none"],
+        "values_display": {"light": "light: a few changes", "none": "none: nothing"},
+        "section": "Training",
+    },
+}
+
+
+def shown_at(width: int, params: dict, name: str = "") -> str:
+    console = Console(record=True, width=width)
+    console.print(show_params(params, "train", name))
+    return "\n".join(line.rstrip() for line in console.export_text().splitlines())
+
+
+def test_all_parameters_are_shown_wrapped_with_whole_descriptions():
+    number = {"value": 3, "schema": {"type": ["null", "integer"], "minimum": 1, "maximum": 9}}
+    given = {"value": None, "description": "task: Its name.", "schema": {"type": "string"}}
+    assert shown_at(40, {"task": given, "n": number, "mix": CHOICE}) == (
+        "task  (must be given)\n"
+        "    Its name.\n"
+        "n  (default 3)\n"
+        "\n"
+        "    A whole number, or null for nothing\n"
+        "    (at least 1, at most 9).\n"
+        "\n"
+        "Training\n"
+        "mix  (default light)\n"
+        "    Mix. How clips change. Second\n"
+        "    sentence.\n"
+        "    One of light, none."
+    )
+
+
+def test_one_parameter_is_shown_with_what_its_choices_mean():
+    shown = shown_at(40, {"n": {"value": 1, "schema": {"type": "integer"}}, "mix": CHOICE}, "mix")
+    assert shown.startswith("mix  (default light)\n    Mix. How clips")
+    assert shown.endswith("    light  a few changes\n    none   nothing")
+    with pytest.raises(UsageError, match="no such parameter; the nearest: mix.*Received: mxi"):
+        shown_at(40, {"mix": CHOICE}, "mxi")
 
 
 def known(**types) -> dict:
@@ -174,6 +219,7 @@ def test_a_run_that_only_asks_people_is_watched_no_longer(states, asks):
         ("success", set(), False),
         ("running", set(), False),
         ("failed", set(), True),
+        ("skipped", set(), False),
         ("awaiting_input", {"approval"}, True),
         ("success", {"approval"}, True),
     ],
@@ -216,6 +262,22 @@ def test_what_a_stage_said_is_wrong_is_told_once(stack):
     assert shown.endswith("\nwork[1] failed: a failure on request\n")
 
 
+def test_a_refused_run_is_one_line(stack):
+    console = Console(record=True, width=200)
+    params = ["task=motion", "backbone=resnet50", "weights=s3://lake/none/model.json"]
+    assert run_dag("train", params, root=stack.root, console=console) == "failed"
+    lines = console.export_text().splitlines()
+    assert not any("upstream_failed" in line for line in lines)
+    assert [line.split()[:2] for line in lines] == [
+        ["train:", lines[0].split()[1]],
+        *[["snapshot:", "running"]] * ("  snapshot: running" in lines),
+        ["snapshot:", "failed"],
+        ["train:", "failed"],
+        ["snapshot", "failed:"],
+    ]
+    assert lines[-1] == ("snapshot failed: There is no weights file 's3://lake/none/model.json'.")
+
+
 def test_a_task_that_is_tried_again_tells_why(stack):
     console = Console(record=True, width=200)
     assert run_dag("tiny", ["retry=true"], root=stack.root, console=console) == "success"
@@ -238,15 +300,24 @@ def test_what_airflow_does_not_know_is_one_clear_line(stack, dag, params, messag
     assert "\n" not in str(error.value)
 
 
-def test_parameters_are_listed_with_defaults_and_what_they_mean(stack):
-    console = Console(record=True, width=200)
+def test_parameters_are_listed_by_section_with_defaults_and_choices(stack):
+    console = Console(record=True, width=80)
     print_params("train", root=stack.root, console=console)
-    lines = {line.split()[0]: " ".join(line.split()) for line in console.export_text().splitlines()}
-    assert lines["task"].startswith("task must be given Task. What the labels tell")
-    assert lines["architectures"].startswith("architectures attention Architectures. The kinds")
-    assert lines["sound"] == (
-        "sound false It also hears. What is heard while a clip lasts is told beside what is seen"
-    )
+    shown = console.export_text()
+    assert all(len(line) <= 80 for line in shown.splitlines())
+    for heading in ("Network", "Training", "Promotion"):
+        assert f"\n{heading}" in shown
+    words = " ".join(shown.split())
+    assert "task (must be given) Task. What the labels tell" in words
+    assert "sound (default false) " in words
+    assert "of cnn, cnn_rnn, attention" in words
+
+    console = Console(record=True, width=80)
+    print_params("train", "augmentation", root=stack.root, console=console)
+    shown = console.export_text()
+    assert shown.startswith("augmentation  (default ") and "epochs" not in shown.split()
+    with pytest.raises(UsageError, match="nearest: augmentation"):
+        print_params("train", "augmentatoin", root=stack.root)
 
 
 def test_a_run_begins_once_though_airflow_answers_500_at_first(stack):

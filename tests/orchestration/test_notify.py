@@ -156,7 +156,7 @@ def test_waiting_promotion_is_told(
             "shards": ["train", "evaluate", "promote"],
             "mapped": [{"train": 0, "evaluate": 1}],
         },
-        promote={"result": {"promoted": promoted, "why": "It is no better."}},
+        promote={"result": {"promoted": promoted, "why": "It is no better.", "model_version": "2"}},
         audit={"result": {"publication": "s3://lake/p.json"}},
     )
 
@@ -166,7 +166,7 @@ def test_waiting_promotion_is_told(
         []
         if promoted
         else [
-            "A model of motion waits as challenger. It is no better. "
-            "Move the alias champion in MLflow to promote it."
+            "A model of motion was not promoted. It is no better. "
+            "To promote it: vidpipe promote motion 2"
         ]
     )

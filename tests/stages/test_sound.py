@@ -103,7 +103,7 @@ def test_what_only_sound_tells_apart_is_learnt_and_mute_videos_are_shown_apart(
     assert "version 1, which hears, is the champion" in promoted.result["summary"]
     capsys.readouterr()
     tracking.print_models(task)
-    assert "cnn, hears" in capsys.readouterr().out
+    assert "cnn + audio" in capsys.readouterr().out
     slices = {
         (of["name"], of["value"]): of for of in load_dict(f"runs:/{run.info.run_id}/slices.json")
     }

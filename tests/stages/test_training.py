@@ -79,6 +79,14 @@ def annotate(lake: Lake, folder: Path, task: str, labels: list[tuple]) -> None:
     audit_and_publish(lake, run_key, plan)
 
 
+def by_hand(lake: Lake, task: str, version: str, why: str = ""):
+    """Promotes a version as `vidpipe promote` does."""
+    run_key = f"promote-{secrets.token_hex(4)}"
+    plan = stage(lake, run_key, "promote", task=task, version=version, why=why)
+    audit_and_publish(lake, run_key, plan)
+    return plan
+
+
 def two_classes(videos: dict[str, str]) -> list[tuple]:
     return [(name, "ab"[n % 2], "", "") for n, name in enumerate(sorted(videos))]
 
@@ -118,17 +126,25 @@ def test_a_training_is_pinned_run_measured_promoted_and_published(videos, task, 
 
     assert evaluate.result["classes"] == 2
     assert evaluate.result["test_videos"] == sum(row["split"] == "test" for row in splits)
-    assert promote.result["promoted"] and "no champion" in promote.result["why"]
     # The labels are of every other video, whatever it shows.
-    assert "It may have learnt nothing" in promote.result["why"]
+    assert not promote.result["promoted"] and "no champion" in promote.result["why"]
+    assert "It may be guessing, which reaches 0." in promote.result["why"]
+    assert promote.result["summary"].endswith(f"all the same: vidpipe promote {task} 1")
+    assert tracking.champion(task) is None and tracking.challenger(task).version == "1"
+    (waiting,) = tracking.list_models(task)
+    assert waiting["decision"] == "not promoted" and waiting["why"] == promote.result["why"]
+
+    by_hand(lake, task, "1", why="good enough to begin with")
     champion = tracking.champion(task)
     assert champion.version == promote.result["model_version"] == "1"
+    assert tracking.challenger(task) is None
     (promotion,) = (row for row in rows(lake, "promotions") if row["task"] == task)
     assert promotion["model_version"] == "1" and promotion["replaced_version"] is None
+    assert promotion["why"] == "good enough to begin with"
     evaluated_at = next(
         row["finished_at"]
         for row in rows(lake, "outcomes")
-        if row["run_key"] == promotion["run_key"] and row["stage"] == "evaluate"
+        if row["run_key"] == plan.run_key and row["stage"] == "evaluate"
     )
     assert promotion["promoted_at"] >= evaluated_at
     bundle = Bundle.load(champion.uri)
@@ -185,6 +201,27 @@ def test_a_training_is_pinned_run_measured_promoted_and_published(videos, task, 
     assert all(row["accepted"] == (row["score"] >= thresholds[row["label"]]) for row in labels)
 
 
+def test_a_person_promotes_a_version_that_is_registered_and_not_the_champion(task, mlflow, lake):
+    one, two = (register(task, alias) for alias in ("champion", "challenger"))
+    for wrong in ("3", "x"):
+        with pytest.raises(UsageError, match=f"no such model version. Received: '{wrong}'. There"):
+            by_hand(lake, task, wrong)
+    with pytest.raises(UsageError, match="None is registered: train one first"):
+        by_hand(lake, "never_trained", "1")
+    with pytest.raises(NothingToDoError, match="Version 1 is the champion"):
+        by_hand(lake, task, one.version)
+    assert rows(lake, "promotions") == []
+
+    report = by_hand(lake, task, two.version)
+    assert "version 2 is the champion, in place of version 1." in report.result["summary"]
+    assert (tracking.champion(task), tracking.challenger(task)) == (two, None)
+    (row,) = rows(lake, "promotions")
+    assert (row["model_version"], row["replaced_version"]) == ("2", "1")
+    assert row["why"] == "Promoted by hand."
+    (newest, _) = tracking.list_models(task)
+    assert (newest["decision"], newest["why"]) == ("promoted by hand", "Promoted by hand.")
+
+
 def test_families_are_ranked_and_one_that_failed_takes_none_with_it(videos, task, mlflow, tmp_path):
     lake, named = videos
     annotate(lake, tmp_path, task, two_classes(named))
@@ -200,9 +237,9 @@ def test_families_are_ranked_and_one_that_failed_takes_none_with_it(videos, task
     audit_and_publish(lake, plan.run_key, plan, needed="promote")
 
     client = MlflowClient(mlflow.uri)
-    version = tracking.champion(task)
+    version = tracking.challenger(task)
     assert version.version == promoted.result["model_version"]
-    assert client.get_registered_model(version.name).aliases == {"champion": version.version}
+    assert client.get_registered_model(version.name).aliases == {"challenger": version.version}
     assert len(client.search_model_versions(f"name = '{version.name}'")) == 2
     files = {file.path for file in client.list_artifacts(version.run_id)}
     assert {"ranking.json", "ranking.png"} <= files
@@ -224,12 +261,12 @@ def test_families_are_ranked_and_one_that_failed_takes_none_with_it(videos, task
         assert of["parameters"] == logged["parameters"] > 0
     assert ranking["failed"] == {"cnn": "train ended with 65: no luck"}
     told = promoted.result["summary"].splitlines()
-    assert told[0].endswith("is the champion. " + promoted.result["why"])
+    assert told[0].endswith("is the challenger. " + promoted.result["why"])
     assert [line.split()[0] for line in told[2:4]] == [
         first["architecture"],
         second["architecture"],
     ]
-    assert told[-1] == "cnn failed: train ended with 65: no luck"
+    assert told[-2] == "cnn failed: train ended with 65: no luck"
     table, failed = shown.split("\n\n")[-2:]
     assert [[cell.strip() for cell in line.split("|")][1] for line in table.splitlines()[2:]] == [
         first["architecture"],
@@ -245,8 +282,11 @@ def test_families_are_ranked_and_one_that_failed_takes_none_with_it(videos, task
     assert outcomes["train", f"{task}/cnn"] == "failed"
     assert outcomes["evaluate", f"{task}/attention"] == "done"
     assert outcomes["promote", f"{task}/cnn+cnn_rnn+attention"] == "done"
-    (promotion,) = (row for row in rows(lake, "promotions") if row["task"] == task)
-    assert f"{first['architecture']} is the best of 2" in promotion["why"]
+    assert f"{first['architecture']} is the best of 2" in promoted.result["why"]
+    other, chosen = sorted(tracking.list_models(task), key=lambda m: m["decision"])
+    assert chosen["decision"] == "not promoted" and chosen["version"] == version.version
+    assert other["decision"] == "not compared"
+    assert other["why"].startswith(f"{first['architecture']}, of the same training, was better")
 
 
 @pytest.mark.long
@@ -403,6 +443,9 @@ def test_what_is_mirrored_must_not_be_told_apart_by_its_labels(videos, task, tmp
         ({"weights": "s3://b/model.json"}, "Weights are for a backbone"),
         ({"backbone": "vgg19"}, "A backbone is one of mobilenet_v2, .*'vgg19'"),
         ({"backbone": "resnet50", "fine_tune": False}, "has chance weights, which must learn"),
+        ({"backbone": "resnet50", "weights": "s3://lake/no.h5"}, "no weights file 's3://lake/no.h"),
+        ({"backbone": "resnet50", "weights": "/no/model.json"}, "'/no/model.json' on this machine"),
+        ({"backbone": "resnet50", "weights": "s3://lake/no.pt"}, "or an .h5 file of Keras"),
     ],
 )
 def test_choices_that_contradict_each_other_are_refused(videos, task, choice, told):

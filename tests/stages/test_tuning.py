@@ -25,7 +25,7 @@ from vidpipe.lake import layout
 from vidpipe.lake.tables import Lake
 from vidpipe.local.demo_data import DemoData
 from vidpipe.stages.by_hand import upload_annotations
-from vidpipe.stages.manifest import Manifest
+from vidpipe.stages.manifest import Manifest, Report
 from vidpipe.stages.runner import run_stage
 from vidpipe.training.settings import complete
 from vidpipe.training.study import COMPLETE, DIVERGED, HALVED, RUNNING, Study
@@ -74,6 +74,11 @@ def study_of(lake: Lake, plan) -> Study:
     return Study(lake.store, config["study"])
 
 
+def run_id_of(report: Report) -> str:
+    """The run whose page a report names."""
+    return report.result["mlflow_url"].partition("?")[0].rpartition("/")[2]
+
+
 def children(client: MlflowClient, parent_id: str, task: str = "tuned") -> list:
     experiment = client.get_experiment_by_name(tracking.model_name(task)).experiment_id
     return client.search_runs([experiment], f"tags.`{tracking.PARENT}` = '{parent_id}'")
@@ -99,10 +104,10 @@ def test_trials_lead_to_a_configuration_of_train(lake, mlflow):
     assert winner == max((t for t in of_study if t.state == COMPLETE), key=lambda t: t.score)
 
     client = MlflowClient(mlflow.uri)
-    parent = client.get_run(best.result["mlflow_url"].rpartition("/")[2])
+    parent = client.get_run(run_id_of(best))
     assert (parent.info.status, parent.info.run_id) == (
         "FINISHED",
-        plan.result["mlflow_url"].rpartition("/")[2],
+        run_id_of(plan),
     )
     assert parent.data.params["best_learning_rate"] == str(winner.params["learning_rate"])
     assert parent.data.metrics["best_validation_accuracy"] == winner.value
@@ -166,7 +171,7 @@ def test_trials_of_several_labels_are_judged_by_mean_average_precision(
     assert best.result["trial"] == winner.number
     assert f"validation map {winner.value:.3f}" in best.result["summary"]
     client = MlflowClient(mlflow.uri)
-    run_id = best.result["mlflow_url"].rpartition("/")[2]
+    run_id = run_id_of(best)
     assert client.get_run(run_id).data.metrics["best_validation_map"] == winner.value
     table = load_dict(f"runs:/{run_id}/trials.json")
     assert [row["validation_map"] for row in table] == sorted(
@@ -219,11 +224,9 @@ def test_a_killed_trial_goes_on_with_what_was_chosen_for_it(lake, mlflow):
     assert list(lake.store.list(checkpoints)) == []
     client = MlflowClient(mlflow.uri)
     (run,) = (
-        run
-        for run in children(client, plan.result["mlflow_url"].rpartition("/")[2])
-        if run.info.run_name.startswith("trial 2")
+        run for run in children(client, run_id_of(plan)) if run.info.run_name.startswith("trial 2")
     )
-    assert report.result["mlflow_url"].endswith(run.info.run_id)
+    assert run_id_of(report) == run.info.run_id
     history = client.get_metric_history(run.info.run_id, "validation_loss")
     assert [metric.step for metric in history] == list(range(1, 61))
     assert json.dumps(killed.params["learning_rate"]) in told

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
-import json
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -26,6 +24,7 @@ from vidpipe.errors import TemporaryError, UsageError
 from vidpipe.lake.layout import make_run_key
 from vidpipe.lake.store import open_store
 from vidpipe.lake.usage import Ledger, spent
+from vidpipe.local.dag_params import parse_params, show_params
 from vidpipe.local.state import load_running, require_running
 from vidpipe.stages.manifest import Progress, now, read_progress
 
@@ -36,7 +35,6 @@ POLL_S = 2.0
 PAGE = 100
 LOG_TAIL_LINES = 15
 FAILURES_SHOWN = 3
-NAMES_SHOWN = 3
 TRIES_WHILE_AWAY = 40
 # On SQLite two requests that write at the same time can block each other, until one gets 500.
 RETRIES = Retry(
@@ -51,15 +49,6 @@ RETRIES = Retry(
 
 Items = dict[str, Progress]
 
-# JSON schema's types, in words.
-_KINDS = {
-    "array": "a JSON list",
-    "boolean": "true or false",
-    "integer": "a whole number",
-    "null": "null for nothing",
-    "number": "a number",
-    "object": "a JSON object",
-}
 _STYLES = {
     "success": "green",
     ASKS: "yellow",
@@ -288,102 +277,24 @@ def run_dag(
     return watch(client, dag_id, run_id, console=console)
 
 
-def print_params(dag_id: str, *, root: Path, console: Console | None = None) -> None:
-    """Lists the parameters of a DAG in the running stack: names, defaults, and what they mean.
+def print_params(
+    dag_id: str, name: str = "", *, root: Path, console: Console | None = None
+) -> None:
+    """Lists the parameters of a DAG in the running stack, by the sections of its form.
+
+    Args:
+        dag_id: The DAG.
+        name: Only this parameter, with its choices explained; empty: all.
+        root: Folder of the stack.
+        console: Where to show it, wrapped to its width.
 
     Raises:
-        UsageError: There is no such DAG.
+        UsageError: There is no such DAG or parameter.
         TemporaryError: The stack does not run.
     """
     require_running(root)
-    table = Table(box=None, pad_edge=False)
-    for heading in ("name", "default", "what it means"):
-        table.add_column(heading, overflow="fold")
-    for name, param in connect(root).params(dag_id).items():
-        default = "must be given" if _is_required(param) else _as_typed(param["value"])
-        first = _description(name, param).partition(". ")[0].removesuffix(".")
-        title = (param.get("schema") or {}).get("title")
-        table.add_row(Text(name), Text(default), Text(". ".join(filter(None, (title, first)))))
-    (console or Console(highlight=False)).print(table)
-
-
-def _as_typed(value: Any) -> str:
-    """A value as `parse_params` reads it."""
-    if isinstance(value, list) and value and all(isinstance(word, str) for word in value):
-        return ",".join(value)
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def parse_params(
-    params: Iterable[str], known: dict[str, dict[str, Any]], dag_id: str
-) -> dict[str, Any]:
-    """Reads `NAME=VALUE` by the types that the DAG's parameters have.
-
-    Args:
-        params: As they were given.
-        known: The parameters of the DAG, as `AirflowClient.params` has them.
-        dag_id: The DAG.
-
-    Raises:
-        UsageError: No `=`, a name that the DAG does not have, a value that is no JSON where the
-            parameter is no string, or none of a parameter that has no default.
-    """
-    conf = {}
-    for param in params:
-        name, equals, text = param.partition("=")
-        if not (name and equals):
-            raise UsageError(f"A parameter is given as NAME=VALUE. Received: {param!r}")
-        if name not in known:
-            near = ", ".join(_nearest(name, known))
-            raise UsageError(
-                "There is no such parameter"
-                + (f"; the nearest: {near}" if near else "")
-                + f". All are listed by: vidpipe run {dag_id} --params. Received: {name}"
-            )
-        conf[name] = _parse_value(name, text, known[name].get("schema") or {})
-    if missing := [n for n, of in known.items() if n not in conf and _is_required(of)]:
-        told = (f"{n}: {_description(n, known[n]) or 'no description'}" for n in missing)
-        raise UsageError(
-            f"A parameter is missing: add {' '.join(f'--param {n}=VALUE' for n in missing)}"
-            f" ({' '.join(' '.join(told).split())})"
-        )
-    return conf
-
-
-def _nearest(name: str, known: Iterable[str]) -> list[str]:
-    """Names that are like it, else those that it is a part of."""
-    near = difflib.get_close_matches(name.lower(), known, NAMES_SHOWN)
-    return near or [of for of in sorted(known) if name.lower() in of][:NAMES_SHOWN]
-
-
-def _description(name: str, param: dict[str, Any]) -> str:
-    """What is said of it, without its name, with which it begins in a form."""
-    return (param.get("description") or "").removeprefix(f"{name}: ")
-
-
-def _is_required(param: dict[str, Any]) -> bool:
-    """Whether it has no default: Airflow has null for that, too, which its type does not allow."""
-    types = (param.get("schema") or {}).get("type")
-    return param["value"] is None and types is not None and "null" not in types
-
-
-def _parse_value(name: str, text: str, schema: dict[str, Any]) -> Any:
-    types = schema.get("type", [])
-    types = [types] if isinstance(types, str) else types
-    if not set(types) - {"string", "null"}:
-        return None if text == "null" and "null" in types else text
-    if "boolean" in types and text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        if "string" in types:
-            return text
-        if "array" in types and "enum" in (schema.get("items") or {}):
-            return [word.strip() for word in text.split(",")]
-        # Nothing comes last.
-        kinds = ", or ".join(_KINDS.get(t, t) for t in sorted(types, key="null".__eq__))
-        raise UsageError(f"{name} must be {kinds}. Received: {text!r}") from error
+    known = connect(root).params(dag_id)
+    (console or Console(highlight=False)).print(show_params(known, dag_id, name))
 
 
 def watch(
@@ -531,9 +442,17 @@ def _poll(client: AirflowClient, dag_id: str, run_id: str, show: Show) -> str:
 
 
 def _steps(tasks: list[TaskProgress], asked: set[str]) -> list[TaskProgress]:
-    """The tasks without questions that nobody is asked, which are no steps of a run."""
-    silent = ("running", "success")
-    return [t for t in tasks if not t.asks or t.name in asked or t.state not in silent]
+    """The tasks that are steps of a run, for people.
+
+    Questions that nobody is asked are none, nor are tasks that only follow one that failed.
+    """
+    silent = ("running", "success", "skipped")
+    return [
+        task
+        for task in tasks
+        if task.state != "upstream_failed"
+        and (not task.asks or task.name in asked or task.state not in silent)
+    ]
 
 
 def _asks(instances: list[dict[str, Any]]) -> bool:
@@ -631,8 +550,13 @@ def _print_spent(dag_id: str, run_id: str, console: Console) -> None:
 
 
 def _print_failures(client: AirflowClient, dag_id: str, run_id: str, console: Console) -> None:
-    """How the logs of what failed end, and last of all, where people look, why it failed."""
-    failed = [ti for ti in client.task_instances(dag_id, run_id) if ti["state"] == "failed"]
+    """How the logs of what failed end, and last of all, where people look, why it failed.
+
+    Of a run that its first task refused, in words of its own, no log is shown.
+    """
+    instances = client.task_instances(dag_id, run_id)
+    failed = [ti for ti in instances if ti["state"] == "failed"]
+    refused = sum(ti["state"] not in (None, "upstream_failed", "skipped") for ti in instances) == 1
     failed.sort(key=lambda ti: ti["end_date"] or "9999")
     if (more := len(failed) - FAILURES_SHOWN) > 0:
         console.print(f"{more} more task instances failed before these.")
@@ -640,8 +564,11 @@ def _print_failures(client: AirflowClient, dag_id: str, run_id: str, console: Co
     for ti in failed[-FAILURES_SHOWN:]:
         name = ti["task_id"] + (f"[{ti['map_index']}]" if ti["map_index"] >= 0 else "")
         lines = [line for line in client.task_log(ti) if not line.startswith("::")]
+        is_told = any(line.startswith("vidpipe: ") for line in lines)
         lines, reason = _without_reason(lines, client.task_error(ti))
         reasons.append(f"{name} failed" + (f": {reason}" if reason else ""))
+        if refused and is_told:
+            continue
         console.print(f"{name} failed. Its log ends:", markup=False)
         for line in lines[-LOG_TAIL_LINES:]:
             console.print(f"  {line}", markup=False, soft_wrap=True)

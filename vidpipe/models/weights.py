@@ -20,13 +20,16 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import keras
 import numpy as np
 
-from vidpipe.errors import BadInputError, UsageError
+from vidpipe.errors import BadInputError, NotFoundError, UsageError
 from vidpipe.lake.store import ObjectStore
 from vidpipe.models.hdf5 import open_hdf5
+
+if TYPE_CHECKING:
+    import keras  # takes seconds, which plans do not have
 
 SUFFIXES = (".json", ".h5", ".hdf5")
 NAMED = 3  # tensors that a message names
@@ -50,6 +53,39 @@ class WeightsFile:
     digest: str
 
 
+def require_weights(uri: str, store: Callable[[], ObjectStore]) -> None:
+    """Checks that a weights file and its parts are there, before anything begins that needs them.
+
+    The numbers are not read: whether they fit the network is known when it is built.
+
+    Args:
+        uri: `s3://bucket/key`, or a path.
+        store: Opens the object store, where one is needed.
+
+    Raises:
+        UsageError: There is no such file, or it is of no kind that is known.
+        BadInputError: It is damaged, or a part of it is missing.
+    """
+    _require_kind(uri)
+    if not uri.startswith("s3://"):
+        _require_parts(_local(uri))
+        return
+    opened, parent = store(), uri.rpartition("/")[0]
+    try:
+        opened.head(uri)
+        for part in _part_names(uri, opened.get(uri)) if uri.endswith(".json") else ():
+            _require_part(opened, uri, f"{parent}/{part}")
+    except NotFoundError as error:
+        raise UsageError(f"There is no weights file {uri!r}.") from error
+
+
+def _require_part(store: ObjectStore, uri: str, part: str) -> None:
+    try:
+        store.head(part)
+    except NotFoundError as error:
+        raise BadInputError(f"{uri} has parts, of which {part} is missing.") from error
+
+
 def fetch_weights(uri: str, store: Callable[[], ObjectStore], folder: Path) -> WeightsFile:
     """Brings a weights file to this machine, where it is not here already.
 
@@ -62,10 +98,7 @@ def fetch_weights(uri: str, store: Callable[[], ObjectStore], folder: Path) -> W
         UsageError: It is no file of a kind that is known.
         BadInputError: It is damaged.
     """
-    if not uri.endswith(SUFFIXES):
-        raise UsageError(
-            f"Weights are a model.json of TensorFlow.js or an .h5 file of Keras. Received: {uri!r}"
-        )
+    _require_kind(uri)
     if uri.startswith("s3://"):
         opened, (parent, _, name) = store(), uri.rpartition("/")
         names = re.sub(r"[^A-Za-z0-9_.-]", "-", name)
@@ -73,18 +106,11 @@ def fetch_weights(uri: str, store: Callable[[], ObjectStore], folder: Path) -> W
         for part in _parts(path):
             _bring(opened, f"{parent}/{part}", folder / part)
     else:
-        path = Path(uri)
-        if not path.is_file():
-            raise UsageError(f"There is no weights file {uri!r} on this machine.")
+        path = _local(uri)
     digest = hashlib.sha256()
-    for file in (path, *(path.with_name(part) for part in _parts(path))):
-        try:
-            with file.open("rb") as opened_file:
-                digest.update(hashlib.file_digest(opened_file, "sha256").digest())
-        except FileNotFoundError as error:
-            raise BadInputError(
-                f"{path.name} has parts, of which {file.name} is missing."
-            ) from error
+    for file in _require_parts(path):
+        with file.open("rb") as opened_file:
+            digest.update(hashlib.file_digest(opened_file, "sha256").digest())
     return WeightsFile(path, digest.hexdigest()[:32])
 
 
@@ -128,18 +154,43 @@ def _bring(store: ObjectStore, uri: str, path: Path) -> Path:
     return path
 
 
+def _require_kind(uri: str) -> None:
+    if not uri.endswith(SUFFIXES):
+        raise UsageError(
+            f"Weights are a model.json of TensorFlow.js or an .h5 file of Keras. Received: {uri!r}"
+        )
+
+
+def _local(uri: str) -> Path:
+    path = Path(uri)
+    if not path.is_file():
+        raise UsageError(f"There is no weights file {uri!r} on this machine.")
+    return path
+
+
+def _require_parts(path: Path) -> list[Path]:
+    """A file and its parts, all of which are there."""
+    files = [path, *(path.with_name(part) for part in _parts(path))]
+    if missing := [file.name for file in files if not file.is_file()]:
+        raise BadInputError(f"{path.name} has parts, of which {missing[0]} is missing.")
+    return files
+
+
 def _parts(path: Path) -> list[str]:
-    """The files beside a `model.json`; only plain names are taken for files."""
-    if path.suffix != ".json":
-        return []
+    """The files beside a `model.json`."""
+    return _part_names(path.name, path.read_bytes()) if path.suffix == ".json" else []
+
+
+def _part_names(name: str, content: bytes) -> list[str]:
+    """The parts that a `model.json` names; only plain names are taken for files."""
     try:
-        groups = json.loads(path.read_bytes())["weightsManifest"]
+        groups = json.loads(content)["weightsManifest"]
         parts = [part for group in groups for part in group["paths"]]
         wrong = [part for part in parts if not _PART.fullmatch(part)]
     except (ValueError, KeyError, TypeError) as error:
-        raise BadInputError(f"{path.name} is no model.json of TensorFlow.js.") from error
+        raise BadInputError(f"{name} is no model.json of TensorFlow.js.") from error
     if wrong:
-        raise BadInputError(f"{path.name} names a part that is no file beside it: {wrong[0]!r}")
+        raise BadInputError(f"{name} names a part that is no file beside it: {wrong[0]!r}")
     return parts
 
 

@@ -46,8 +46,8 @@ def _tell_waiting_promotion(context: Context) -> None:
         task = context["params"]["task"]
         tell(
             context,
-            f"A model of {task} waits as challenger. {promoted['why']} "
-            "Move the alias champion in MLflow to promote it.",
+            f"A model of {task} was not promoted. {promoted['why']} "
+            f"To promote it: vidpipe promote {task} {promoted['model_version']}",
         )
 
 

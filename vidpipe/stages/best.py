@@ -92,6 +92,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         + f", {not_begun} were not begun" * bool(not_begun)
         + f") is number {best.number}: validation {headline} {best.value:.3f}, {told}."
     )
+    mlflow_run.describe("Result", f"{found} Train with it: `{command}`")
     attempt.conclude(f"{found} {mlflow_run.url}\nTrain with it: {command}")
     attempt.outcome(item["item"], item["work_key"])
     attempt.result |= {

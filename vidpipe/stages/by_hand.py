@@ -125,6 +125,17 @@ def annotate(
         _publish(stage, plan)
 
 
+def promote(task: str, version: str, why: str) -> None:
+    """Makes a version of a task's model the champion: promote, audit, publish.
+
+    Raises:
+        UsageError: The task has no such version.
+        NothingToDoError: It is the champion already.
+    """
+    stage = _run(Lake(), "promote")
+    _publish(stage, stage("promote", task=task, version=version, why=why))
+
+
 def rollback(task: str, why: str) -> None:
     """Makes the champion before the present one current again: rollback, audit, publish.
 

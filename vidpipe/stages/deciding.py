@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +25,8 @@ class Decision:
         architecture: The architecture of the best.
         version: It.
         evaluated: The result of its evaluation.
-        promoted: Whether it is to be the champion.
+        promoted: Whether it becomes the champion where nobody is asked.
+        approvable: Whether people who are asked may make it the champion.
         why: In words.
         ranking: All that were evaluated, the best first; empty where there is but one.
         failed: By architecture, why those that were not failed.
@@ -34,6 +36,7 @@ class Decision:
     version: tracking.Version
     evaluated: dict[str, Any]
     promoted: bool
+    approvable: bool
     why: str
     ranking: list[Ranked]
     failed: dict[str, str]
@@ -70,9 +73,15 @@ def decide(manifest: Manifest, lake: Lake) -> Decision:
     # An earlier attempt may have moved the alias and then been cut off.
     if champion == version:
         promoted, why = True, "It was made the champion by an earlier attempt of this run."
+    elif champion is None:
+        promoted, why = _judge_first(evaluated)
     else:
         promoted, why = _compare(evaluated, champion, manifest.config)
-    return Decision(architecture, version, evaluated, promoted, f"{chosen}{why}", ranking, lost)
+    # What is not surely better than guessing may be good enough for people who know the task.
+    approvable = promoted or champion is None
+    return Decision(
+        architecture, version, evaluated, promoted, approvable, f"{chosen}{why}", ranking, lost
+    )
 
 
 def _evaluations(lake: Lake, uris: list[str]) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
@@ -124,25 +133,29 @@ def _rank(
     return ranking, why
 
 
+def _judge_first(evaluated: dict[str, Any]) -> tuple[bool, str]:
+    """Whether the first model of a task is promoted, and why, in words."""
+    headline = evaluated["headline"]
+    reached, (low, high) = evaluated["metrics"][headline], evaluated["intervals"][headline]
+    guessing = evaluated["by_chance"]
+    why = (
+        f"There was no champion to beat. Its {HEADLINES[headline]} is {reached:.3f} ({low:.3f} to"
+        f" {high:.3f}) on {evaluated['test_videos']} test videos."
+    )
+    if not _may_guess(evaluated["intervals"][headline], guessing):
+        return True, why
+    return False, (
+        f"{why} It may be guessing, which reaches {guessing:.3f}: it becomes the champion only if"
+        " people approve. Label more videos, or train for longer."
+    )
+
+
 def _compare(
-    evaluated: dict[str, Any], champion: tracking.Version | None, config: dict[str, Any]
+    evaluated: dict[str, Any], champion: tracking.Version, config: dict[str, Any]
 ) -> tuple[bool, str]:
-    """Whether it is promoted, and why, in words."""
+    """Whether it is promoted in place of the champion, and why, in words."""
     headline = evaluated["headline"]
     reached, name = evaluated["metrics"][headline], HEADLINES[headline]
-    videos = evaluated["test_videos"]
-    if champion is None:
-        (low, high), by_chance = evaluated["intervals"][headline], evaluated["by_chance"]
-        why = (
-            f"There was no champion to beat. Its {name} is {reached:.3f} ({low:.3f} to {high:.3f})"
-            f" on {videos} test videos."
-        )
-        if low <= by_chance:
-            why += (
-                f" It may have learnt nothing: guessing reaches {by_chance:.3f}. Label more"
-                " videos, or train for longer."
-            )
-        return True, why
     if champion.version != evaluated["champion_version"]:
         return False, (
             f"Version {champion.version} became the champion after this one was evaluated against"
@@ -150,20 +163,36 @@ def _compare(
         )
     comparison, margin = evaluated["comparison"], config["margin"]
     low, high = comparison["interval"]
-    sure, worse = comparison["sureness"], _worse(comparison["slices"], config["slice_limit"])
-    better = comparison["difference"] > margin and sure >= config["confidence"]
+    is_better = comparison["difference"] > margin
     why = (
         f"Its {name} is {reached:.3f}, that of version {champion.version} is"
-        f" {evaluated['champion_metrics'][headline]:.3f}, on the same {videos} test videos:"
-        f" {comparison['difference']:+.3f} ({low:.3f} to {high:.3f}). It has to be better by more"
-        f" than {margin:g} with a certainty of at least {config['confidence']:.0%}, and"
-        f" {'is' if better else 'is not'}: the certainty is {sure:.0%}."
+        f" {evaluated['champion_metrics'][headline]:.3f}, on the same {evaluated['test_videos']}"
+        f" test videos: {comparison['difference']:+.3f} ({low:.3f} to {high:.3f})."
+    )
+    of_champion = evaluated["champion_intervals"][headline]
+    if is_better and _may_guess(of_champion, evaluated["by_chance"]):
+        return True, (
+            f"{why} Version {champion.version} may be guessing, which reaches"
+            f" {evaluated['by_chance']:.3f} ({of_champion[0]:.3f} to {of_champion[1]:.3f}): any"
+            " better model replaces it."
+        )
+    sure, worse = comparison["sureness"], _worse(comparison["slices"], config["slice_limit"])
+    is_better &= sure >= config["confidence"]
+    why += (
+        f" It has to be better by more than {margin:g} with a certainty of at least"
+        f" {config['confidence']:.0%}, and {'is' if is_better else 'is not'}: the certainty is"
+        f" {sure:.0%}."
     )
     if worse:
         why += f" It is worse by more than {config['slice_limit']:g} on {'; '.join(worse)}."
     if learnt := evaluated["champion_learnt"]:
         why += f" The champion had learnt from {learnt} of them, which is no fair comparison."
-    return better and not worse, why
+    return is_better and not worse, why
+
+
+def _may_guess(interval: Sequence[float], guessing: float) -> bool:
+    """Whether a metric is no more than guessing may reach."""
+    return interval[0] <= guessing
 
 
 def _worse(slices: list[dict[str, Any]], limit: float) -> list[str]:

@@ -33,6 +33,7 @@ from vidpipe.evaluation.judging import Item, Judgement, judge
 from vidpipe.evaluation.metrics import Evaluation
 from vidpipe.evaluation.slices import MISSING, SOUND, THERE, describe, is_imputed, slice_up
 from vidpipe.lake.tables import Lake
+from vidpipe.mlflow_pages import run_line
 from vidpipe.models.bundle import Bundle
 from vidpipe.stages.attempt import Attempt
 from vidpipe.stages.manifest import Manifest, read_result
@@ -47,8 +48,9 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     Result: what the training's report holds, metrics, headline (the name of the one that counts),
     by_chance (what that is without having learnt anything), intervals, seconds_per_clip (of CPU),
     classes, test_videos; and, null while there is no champion: champion_version, champion_metrics,
-    comparison (see `vidpipe.evaluation.comparison`) and champion_learnt: how many of the test
-    videos the champion learnt from, which another seed or share of the split brings about.
+    champion_intervals, comparison (see `vidpipe.evaluation.comparison`) and champion_learnt: how
+    many of the test videos the champion learnt from, which another seed or share of the split
+    brings about.
 
     Raises:
         BadInputError: The training did not end; the dataset has no proof that holds of its splits.
@@ -61,6 +63,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     if champion and champion.version == trained["model_version"]:
         champion = None  # an earlier attempt of this run went as far as to promote it
     mlflow_run = tracking.open_run(trained["mlflow_run_id"])
+    print(run_line("evaluate", mlflow_run.url), flush=True)
     test = _TestSplit.of(dataset, lake)
     measured = _measure(trained["model_uri"], dataset, test, attempt, lake)
     result = measured.judgement.evaluation
@@ -76,6 +79,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         "test_videos": len(test.videos),
         "champion_version": None,
         "champion_metrics": None,
+        "champion_intervals": None,
         "champion_learnt": 0,
         "comparison": None,
     }
@@ -103,10 +107,19 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         attempt.result |= {
             "champion_version": champion.version,
             "champion_metrics": of_champion.metrics,
+            "champion_intervals": of_champion.intervals,
             "champion_learnt": _learnt_by(champion, dataset, lake),
             "comparison": dataclasses.asdict(comparison),
         }
         summary += f"; the champion, version {champion.version}: {_shown(of_champion)}"
+    version = tracking.Version(trained["model"], trained["model_version"], trained["mlflow_run_id"])
+    low, high = measured.intervals[result.headline]
+    tracking.describe_version(
+        version,
+        "Result",
+        f"{summary}. The interval of the {result.headline} is {low:.3f} to {high:.3f}; guessing"
+        f" reaches {result.by_chance:.3f}.",
+    )
     attempt.conclude(summary)
     attempt.outcome(item["item"], item["work_key"])
 

@@ -23,7 +23,9 @@ from vidpipe.lake import layout
 from vidpipe.lake.tables import Lake
 from vidpipe.stages.attempt import Attempt, ItemRows
 from vidpipe.stages.backlog import label_work_key, videos_without_labels
+from vidpipe.stages.label_notes import explain_no_champion, explain_thresholds
 from vidpipe.stages.manifest import PLAN, Manifest, now
+from vidpipe.stages.promotions import write_promotion
 from vidpipe.stages.sharding import MAX_SHARDS, cut_shards
 
 if TYPE_CHECKING:
@@ -58,14 +60,12 @@ def _plan(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     else:
         champions = tracking.champions()
     if not champions:
-        raise NothingToDoError(
-            f"There is no champion model {f'of task {task!r} ' if task else ''}yet:"
-            " annotate some videos, then run the DAG train."
-        )
+        raise NothingToDoError(explain_no_champion(task))
     snapshots = lake.published()
     uris: list[str] = []
     selected = backlog = 0
     by: list[str] = []
+    notes: list[str] = []
     for task, champion in champions.items():
         videos = videos_without_labels(lake, snapshots, task, champion.version, config)
         room = (config.get("max_videos") or len(videos) + selected) - selected
@@ -74,9 +74,11 @@ def _plan(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         selected += len(videos[:room])
         backlog += len(videos[room:])
         by.append(f"{task} by version {champion.version}: {len(videos[:room])} videos")
+        if videos:
+            notes.append(explain_thresholds(champion, config.get("threshold")))
     attempt.announce("label", selected, unit="labels")
     counts = {"selected": selected, "backlog": backlog}
-    attempt.conclude(f"{', '.join(by)}; {backlog} left to later runs")
+    attempt.conclude(f"{', '.join(by)}; {backlog} left to later runs{''.join(notes)}")
     attempt.result |= {"shards": uris, "base": snapshots, "counts": counts}
 
 
@@ -143,21 +145,15 @@ def record_promotion(
     manifest = attempt.manifest
     work_key = layout.make_work_key(task, "promote", champion.version, manifest.run_key)
     attempt.outcome(f"{task}/{champion.version}", work_key)
-    attempt.write(
-        "promotions",
-        [
-            {
-                "task": task,
-                "model": champion.name,
-                "model_version": champion.version,
-                "promoted_at": manifest.planned_time,
-                "promoted_by": "MLflow",
-                "replaced_version": before,
-                "why": "The alias champion was moved in MLflow.",
-                "work_key": work_key,
-                "run_key": manifest.run_key,
-            }
-        ],
+    write_promotion(
+        attempt,
+        task,
+        champion,
+        replaced=before,
+        why="The alias champion was moved in MLflow.",
+        work_key=work_key,
+        promoted_by="MLflow",
+        promoted_at=manifest.planned_time,
     )
 
 

@@ -18,6 +18,7 @@ from vidpipe.evaluation.figures import SHEET_CLIPS, draw_flips, shrink
 from vidpipe.evaluation.ranking import show_ranking
 from vidpipe.evaluation.reviews import Labels, best_scores, draw
 from vidpipe.lake.tables import Lake
+from vidpipe.mlflow_pages import artifact_page
 from vidpipe.stages.attempt import Attempt
 from vidpipe.stages.backlog import stale_videos
 from vidpipe.stages.deciding import Decision, decide
@@ -44,7 +45,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     decision = decide(manifest, lake)
     champion = tracking.champion(task)
     result: dict[str, Any] = {
-        "ask": decision.promoted,
+        "ask": decision.approvable,
         "mlflow_url": decision.evaluated["mlflow_url"],
         **dict.fromkeys(("looked_at", "flipped", "stale"), 0),
         "cpu_hours": None,
@@ -179,7 +180,7 @@ def _body(decision: Decision, result: dict[str, Any], shown: str) -> str:
     url = result["mlflow_url"]
     pictures = [f"[metrics and pictures in MLflow]({url})"]
     if result["flipped"]:
-        pictures.append(f"[what flips, as film strips]({url}/artifacts/{tracking.FLIPS})")
+        pictures.append(f"[what flips, as film strips]({artifact_page(url, tracking.FLIPS)})")
     parts = [f"**{_cell(decision.why)}**", metrics, shown, " · ".join(pictures)]
     if decision.ranking:
         parts.append(show_ranking(decision.ranking, markdown=True))

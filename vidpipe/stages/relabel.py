@@ -20,6 +20,7 @@ from vidpipe.models.architectures import Sampling, chosen
 from vidpipe.stages.attempt import Attempt
 from vidpipe.stages.backlog import stale_videos
 from vidpipe.stages.label import plan_shards, record_promotion
+from vidpipe.stages.label_notes import explain_no_champion, explain_thresholds
 from vidpipe.stages.manifest import Manifest
 
 SECONDS_PER_CLIP = "test_cpu_seconds_per_clip"
@@ -40,7 +41,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     task = config.get("task") or ""
     champion = tracking.champion(task)
     if champion is None:
-        raise NothingToDoError(f"There is no champion model of task {task!r} yet: run train first.")
+        raise NothingToDoError(explain_no_champion(task))
     snapshots = lake.published()
     stale = stale_videos(lake, snapshots, task, champion.version)
     selected = stale[: config.get("max_videos") or len(stale)]
@@ -61,6 +62,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         f" {'would label' if config.get('dry_run') else 'labels'} {len(selected)} of them,"
         f" {hours:.2f} hours of video, {_told(cpu_hours)}; {left} left to later runs"
         + (command if selected and config.get("dry_run") else "")
+        + (explain_thresholds(champion, None) if selected else "")
     )
     attempt.result |= {
         "shards": uris,

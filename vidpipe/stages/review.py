@@ -35,6 +35,7 @@ from vidpipe.lake import layout
 from vidpipe.lake.store import MAX_LINK_HOURS
 from vidpipe.lake.tables import Lake
 from vidpipe.stages.attempt import Attempt
+from vidpipe.stages.label_notes import explain_no_champion
 from vidpipe.stages.manifest import Manifest
 from vidpipe.stages.reviewable import Candidate, Reviewable, read_reviewable
 from vidpipe.stages.trying import try_model
@@ -60,9 +61,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     wanted = _Wanted.of(manifest)
     champion = tracking.champion(wanted.task)
     if champion is None:
-        raise NothingToDoError(
-            f"There is no champion model of task {wanted.task!r} yet: run train first."
-        )
+        raise NothingToDoError(explain_no_champion(wanted.task))
     challenger = tracking.challenger(wanted.task)
     snapshots = lake.published()
     found = read_reviewable(

@@ -9,7 +9,8 @@ from vidpipe.errors import BadInputError, NothingToDoError
 from vidpipe.lake import layout
 from vidpipe.lake.tables import Lake
 from vidpipe.stages.attempt import Attempt
-from vidpipe.stages.manifest import Manifest, now
+from vidpipe.stages.manifest import Manifest
+from vidpipe.stages.promotions import write_promotion
 
 
 def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
@@ -47,22 +48,10 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     tracking.set_alias(version, tracking.CHAMPION)
     work_key = layout.make_work_key(task, "promote", before, manifest.run_key)
     attempt.outcome(f"{task}/{before}", work_key)
-    attempt.write(
-        "promotions",
-        [
-            {
-                "task": task,
-                "model": version.name,
-                "model_version": before,
-                "promoted_at": now(),
-                "promoted_by": manifest.run_key,
-                "replaced_version": champion.version,
-                "why": manifest.config.get("why") or "Rolled back.",
-                "work_key": work_key,
-                "run_key": manifest.run_key,
-            }
-        ],
-    )
+    why = manifest.config.get("why") or "Rolled back."
+    write_promotion(attempt, task, version, replaced=champion.version, why=why, work_key=work_key)
+    tracking.describe_decision(champion, "rolled back", why)
+    tracking.describe_decision(version, "promoted again", why)
     attempt.conclude(
         f"{version.name}: version {before} is the champion again, in place of {champion.version};"
         " videos that it never labelled keep the labels of others, until"

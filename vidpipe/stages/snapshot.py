@@ -33,6 +33,7 @@ from vidpipe.lake import layout
 from vidpipe.lake.tables import Lake
 from vidpipe.models.architectures import CLASSIFICATION
 from vidpipe.models.pretrained import find_pretrained
+from vidpipe.models.weights import require_weights
 from vidpipe.stages.attempt import Attempt
 from vidpipe.stages.manifest import Manifest
 from vidpipe.stages.pseudo_labels import read_pseudo_labels
@@ -63,6 +64,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     """
     config = manifest.config
     trainings = complete_all(config, lake)
+    require_all_weights(trainings, lake)
     # What a form leaves empty is null.
     given = {f.name: config.get(f.name) for f in dataclasses.fields(Gate)}
     gate = Gate(**{name: value for name, value in given.items() if value is not None})
@@ -227,6 +229,12 @@ def complete_all(config: dict[str, Any], lake: Lake) -> dict[str, dict[str, Any]
         weights = find_pretrained(backbone, lake.store, lake.uri)
     common = {**config, "weights": weights, "sliding": sliding}
     return {name: complete({**common, "architecture": name}) for name in names}
+
+
+def require_all_weights(trainings: Mapping[str, dict[str, Any]], lake: Lake) -> None:
+    """Checks that the weights files of all trainings are there; see `require_weights`."""
+    for uri in {training["weights"] for training in trainings.values()} - {None}:
+        require_weights(uri, lambda: lake.store)
 
 
 def _kind(config: dict[str, Any]) -> str:

@@ -5,10 +5,11 @@ Several workers (see `vidpipe.training.distribution`) run the same command; the 
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,13 @@ from vidpipe.datasets.pipeline import plain_clips
 from vidpipe.datasets.presets import PRESETS
 from vidpipe.datasets.proof import Proof
 from vidpipe.datasets.spectrogram import is_missing
-from vidpipe.datasets.splits import TRAIN, VALIDATION
+from vidpipe.datasets.splits import TEST, TRAIN, VALIDATION
 from vidpipe.errors import UsageError
 from vidpipe.evaluation.judging import judge
 from vidpipe.evaluation.metrics import NEVER
 from vidpipe.lake import layout
 from vidpipe.lake.tables import Lake
+from vidpipe.mlflow_pages import run_line
 from vidpipe.models.architectures import Network, Sampling, chosen
 from vidpipe.models.backbones import keep_statistics
 from vidpipe.models.bundle import Bundle
@@ -38,6 +40,7 @@ from vidpipe.models.complexity import count_flops
 from vidpipe.models.prediction import Predictor
 from vidpipe.models.weights import fetch_weights, load_weights
 from vidpipe.stages.attempt import Attempt
+from vidpipe.stages.label_notes import THRESHOLDS
 from vidpipe.stages.manifest import Manifest
 from vidpipe.stages.runner import stops_deferred
 from vidpipe.training.checkpoints import Checkpoints
@@ -75,7 +78,8 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     }
     name = f"{config['architecture']} {manifest.planned_time:%F %T}"
     with tracking.training_run(dataset.task, name, manifest.hash, tags) as mlflow_run:
-        print(f"train: MLflow run {mlflow_run.url}", flush=True)
+        print(run_line("train", mlflow_run.url), flush=True)
+        describe_training(mlflow_run, config["architecture"], dataset, config["dataset"], lake)
         version = tracking.version_of_run(dataset.task, mlflow_run.id)
         # An earlier attempt may have ended between registering its model and its report.
         if workers.meet(version is None):
@@ -87,7 +91,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
             )
             checkpoints = open_checkpoints(manifest, attempt, lake)
             learnt = learn(config, dataset, attempt, lake, replicas, checkpoints, mlflow_run)
-            mlflow_run.log_json(learnt.thresholds, "thresholds.json")
+            mlflow_run.log_json(learnt.thresholds, THRESHOLDS)
             mlflow_run.log_metrics(
                 {
                     **learnt.best,
@@ -105,6 +109,8 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
                 thresholds=learnt.thresholds,
             ).log(mlflow_run.id)
             version = tracking.version_of_run(dataset.task, mlflow_run.id)
+            tracking.describe_model(dataset.task)
+            tracking.describe_version(version, "Validation", told_best(learnt.best))
             checkpoints.clear()
     hears = ", which hears" * bool(config["sound"])
     attempt.conclude(f"{version.name} version {version.version}{hears}, {mlflow_run.url}")
@@ -117,6 +123,31 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         "model_uri": version.uri,
         "sound": bool(config["sound"]),
     }
+
+
+def describe_training(
+    mlflow_run: tracking.Run, architecture: str, dataset: Dataset, dataset_uri: str, lake: Lake
+) -> None:
+    """Says on the page of a run what is trained, and on which dataset."""
+    splits = collections.Counter(video.split for video in dataset.videos)
+    counts = {split: splits[split] for split in (TRAIN, VALIDATION, TEST) if splits[split]}
+    shown = ", ".join(f"{count} {split}" for split, count in counts.items())
+    mlflow_run.describe("Training", f"A model of the task {dataset.task}: {architecture}.")
+    mlflow_run.describe(
+        "Data",
+        f"Dataset {dataset.version}: {len(dataset.videos)} videos ({shown}),"
+        f" {len(dataset.labels)} classes, from the lake {lake.uri}.",
+    )
+    facts = {"videos": counts, "classes": len(dataset.labels), "snapshots": dataset.snapshots}
+    mlflow_run.log_dataset(dataset.task, dataset.version, dataset_uri, lake.uri, facts)
+
+
+def told_best(best: Mapping[str, float]) -> str:
+    """Returns the validation metrics of the weights that are kept, in words."""
+    if not best:
+        return "There were no validation videos."
+    shown = (f"{name.removeprefix('best_validation_')} {value:.3f}" for name, value in best.items())
+    return f"The best epoch reached {', '.join(shown)}."
 
 
 def told_params(config: dict[str, Any], dataset: Dataset) -> dict[str, Any]:

@@ -11,9 +11,10 @@ from vidpipe import tracking
 from vidpipe.datasets.labelled import Dataset
 from vidpipe.errors import DivergedError
 from vidpipe.lake.tables import Lake
+from vidpipe.mlflow_pages import run_line
 from vidpipe.stages.attempt import Attempt
 from vidpipe.stages.manifest import Manifest, now
-from vidpipe.stages.train import learn, open_checkpoints, told_params
+from vidpipe.stages.train import describe_training, learn, open_checkpoints, told_params
 from vidpipe.training.distribution import Workers, open_replicas
 from vidpipe.training.fit import Epoch
 from vidpipe.training.settings import complete
@@ -65,6 +66,8 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     }
     name = f"trial {number}: {training[ARCHITECTURE]}"
     with tracking.training_run(dataset.task, name, manifest.hash, tags) as mlflow_run:
+        print(run_line("trial", mlflow_run.url), flush=True)
+        describe_training(mlflow_run, training[ARCHITECTURE], dataset, about["dataset"], lake)
         # An earlier attempt may have ended between its end and its report.
         if trial.value is None and trial.state != DIVERGED:
             _learn(manifest, attempt, lake, study, trial, training, dataset, mlflow_run)
@@ -77,6 +80,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         shown += f", validation {about['headline']} {trial.value:.3f}"
     if trial.state != COMPLETE:
         shown += f", {trial.state} after {len(trial.epochs)} epochs"
+    mlflow_run.describe("Result", f"Trial {shown}.")
     attempt.progress(about["epochs"], about["epochs"], shown)
     attempt.conclude(f"{shown}, {mlflow_run.url}")
     attempt.outcome(item["item"], item["work_key"])

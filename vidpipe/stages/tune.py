@@ -16,7 +16,7 @@ from vidpipe.lake.tables import Lake
 from vidpipe.models.architectures import Network, Sampling
 from vidpipe.stages.attempt import Attempt
 from vidpipe.stages.manifest import Manifest
-from vidpipe.stages.snapshot import Plan, complete_all, pin_dataset
+from vidpipe.stages.snapshot import Plan, complete_all, pin_dataset, require_all_weights
 from vidpipe.training.settings import FitSettings
 from vidpipe.training.space import first_trials, make_space
 from vidpipe.training.study import Study, Tuning
@@ -45,6 +45,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     """
     config = manifest.config
     trainings = complete_all(config, lake)
+    require_all_weights(trainings, lake)
     space = make_space(trainings, config.get("search") or [])
     trials, min_epochs, reduction = (
         _whole_number(config, *bounds)
@@ -93,6 +94,16 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         },
     )
     searched = ", ".join(space)
+    mlflow_run.describe(
+        "Tuning",
+        f"Up to {trials} trainings of the task {dataset.task} ({', '.join(trainings)}) search the"
+        f" best {searched}. The trials are listed below this run.",
+    )
+    mlflow_run.describe(
+        "Data",
+        f"Dataset {dataset.version}: {len(dataset.videos)} videos, {len(dataset.labels)} classes,"
+        f" from the lake {lake.uri}. Trials are compared on {len(validation)} validation videos.",
+    )
     mlflow_run.log_params(
         {
             "architectures": ", ".join(trainings),

@@ -99,6 +99,7 @@ PARAMS = {
 
 with DAG(
     "annotate",
+    dag_display_name="2 · annotate",
     description="Imports labels and boxes that people gave.",
     doc_md=__doc__,
     schedule=None,

@@ -67,6 +67,7 @@ PARAMS = {
 
 with DAG(
     "forget",
+    dag_display_name="8 · forget",
     description="Removes a video from everywhere, for good.",
     doc_md=__doc__,
     schedule=None,

@@ -73,6 +73,7 @@ MAX_FAILED_SHARE = Param(
 
 with DAG(
     "ingest",
+    dag_display_name="1 · ingest",
     description="Turns new videos in the buckets into frames and audio.",
     doc_md=__doc__,
     schedule="@hourly",

@@ -5,7 +5,7 @@ The champion of each task labels every video that has no label of that task yet.
 does so every day; or trigger it by hand for one task, one video, a prefix or a time range.
 
 **Before the first night**, run `train`. While there is no champion, this DAG skips all of its tasks
-and succeeds; the log of `label_plan` says so.
+and succeeds; the log of `label_plan` says so, and names a model that waits for `vidpipe promote`.
 
 **Tasks.** `label_plan` finds the videos and plans shards; `label` works on them, each a mapped
 task; `audit` proves that every video has exactly one outcome; `publish` makes all of it visible at
@@ -13,7 +13,8 @@ once, in the tables `labels` and `outcomes`.
 
 **Thresholds** drop nothing: rows with a lower score are marked as not `accepted`, and kept. Each
 model has its own, one for each label, set on validation videos when it was trained; one that is
-given in the form holds in their place.
+given in the form holds in their place. `label_plan` says which labels of a model are never
+accepted, and why.
 
 **Running it again** the same night labels nothing twice. A new champion does not label again what
 has a label: that is done by `relabel`, when you ask for it.
@@ -73,6 +74,7 @@ PARAMS = {
 
 with DAG(
     "label_nightly",
+    dag_display_name="5 · label_nightly",
     description="Labels every video that has no label yet, by the champion.",
     doc_md=__doc__,
     schedule="@daily",

@@ -47,6 +47,7 @@ PARAMS = {
 
 with DAG(
     "maintain",
+    dag_display_name="9 · maintain",
     description="Removes pods, checkpoints and features that are left over.",
     doc_md=__doc__,
     schedule="@hourly",

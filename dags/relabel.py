@@ -60,6 +60,7 @@ PARAMS = {
 
 with DAG(
     "relabel",
+    dag_display_name="7 · relabel",
     description="Labels by a new champion what has labels of others; first it only tells.",
     doc_md=__doc__,
     schedule=None,

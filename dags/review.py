@@ -91,6 +91,7 @@ PARAMS = {
 
 with DAG(
     "review",
+    dag_display_name="6 · review",
     description="Picks videos that are worth a person's minute, for Label Studio and CVAT.",
     doc_md=__doc__,
     schedule=None,

@@ -12,8 +12,11 @@ a group of yours or near duplicates, is never in two splits (table `splits`, wit
 docs/datasets.md). New videos join, and none of the old moves. `train` fits the network, with its
 progress by epoch in the log and in MLflow; `evaluate` measures it on the test split, and the
 champion on the same clips; `promote` gives it the alias `champion` if its accuracy is higher by the
-margin, surely enough, and no large slice of the videos is worse than it may be, else `challenger`
-(table `promotions`); `audit` and `publish` make the tables show it.
+margin, surely enough, and no large slice of the videos is worse than it may be (table
+`promotions`). A champion that may be guessing gives way to any better model; a first model that may
+be guessing is not promoted unless people approve. The best that was not promoted is the
+`challenger`: `vidpipe promote TASK VERSION` makes it the champion. `audit` and `publish` make the
+tables show it.
 
 **Several architectures** learn from the same dataset, each by itself. `promote` ranks them, in its
 log and in the MLflow run to which it links (`ranking.png`, `ranking.json`): the best on the
@@ -22,7 +25,8 @@ and leaves the others as they are.
 
 **Who decides?** These figures; with `approve`, people: `preview` has a better model look at a part
 of what the champion labelled, and `approval` shows what would change and what it would cost, and
-waits for *Approve* on its page or below *Required Actions*. Else the champion stays.
+waits for *Approve* on its page or below *Required Actions*. Else the champion stays. `approval` is
+skipped where nobody is asked, and where people reject; the run succeeds all the same.
 
 **What chance does** to the clips that it learns from, a preset says (`augmentation`): to all frames
 of a clip alike, never to what is measured. Nothing is mirrored unless you say that left and right
@@ -81,6 +85,7 @@ POD = pod_params()
 
 with DAG(
     "train",
+    dag_display_name="3 · train",
     description="Trains a model, compares it with the champion, promotes what is better.",
     doc_md=__doc__,
     schedule=None,

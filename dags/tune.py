@@ -16,6 +16,7 @@ which it links, with the trials below it, a picture of how much each parameter m
 
 **Train with it.** `offer` waits for an answer: *Approve*, on its page or below *Required Actions*,
 and `start_train` starts `train` with the best configuration (if `train` is paused, unpause it).
+Where nobody is asked, or the answer is no, both are skipped.
 From a shell: the command with which `vidpipe run tune` ends.
 
 **Budget.** In trials, and in hours: trials that would begin later end at once and are `skipped` as
@@ -68,6 +69,7 @@ POD = {name: param for name, param in pod_params().items() if name != "workers"}
 
 with DAG(
     "tune",
+    dag_display_name="4 · tune",
     description="Searches the best way to train by many short trainings.",
     doc_md=__doc__,
     schedule=None,

@@ -96,6 +96,7 @@ class Run:
         names: What Airflow calls the mapped ones.
         tries: How often each was tried.
         links: Where the link to MLflow leads.
+        note: What its page says of it.
     """
 
     run_id: str
@@ -105,6 +106,7 @@ class Run:
     names: dict[str, str]
     tries: dict[str, int]
     links: dict[str, str | None]
+    note: str | None = None
 
 
 def run_dag(home: Path, dag_id: str, **conf: Any) -> Run:
@@ -127,7 +129,18 @@ def run_dag(home: Path, dag_id: str, **conf: Any) -> Run:
             task_ids=ti.task_id, map_indexes=ti.map_index, key="_link_MlflowRunLink"
         )
         done.xcoms[name] = ti.xcom_pull(task_ids=ti.task_id, map_indexes=ti.map_index)
+    done.note = _note(run.dag_id, run.run_id)
     return done
+
+
+def _note(dag_id: str, run_id: str) -> str | None:
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        chosen = (DagRun.dag_id == dag_id, DagRun.run_id == run_id)
+        return session.scalars(select(DagRun).where(*chosen)).one().note
 
 
 class PretendStages:

@@ -45,6 +45,13 @@ def test_dag_is_a_manual(dag):
     assert "vidpipe" in dag.tags
 
 
+def test_display_names_are_in_the_order_of_work(dag):
+    number, _, name = dag.dag_display_name.partition(" · ")
+    assert name == dag.dag_id, "by which a shell starts it"
+    order = "ingest annotate train tune label_nightly review relabel forget maintain".split()
+    assert order[int(number) - 1] == name
+
+
 def test_it_is_the_same_whenever_it_is_parsed(dag):
     from airflow.serialization.serialized_objects import DagSerialization
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -213,7 +214,7 @@ def test_train_asks_nobody_where_there_is_nothing_to_approve(
         "audit",
         "publish",
     ]
-    assert (run.tasks["preview"], run.tasks["approval"]) == ("success", "success")
+    assert (run.tasks["preview"], run.tasks["approval"]) == ("success", "skipped")
     assert stages.calls[0]["config"]["approve"] is True
 
 
@@ -222,17 +223,23 @@ def test_train_shows_nothing_where_nobody_is_to_be_asked(airflow_home: Path, sta
 
     run = run_dag(airflow_home, "train", task="motion")
 
-    assert (run.tasks["preview"], run.tasks["approval"]) == ("skipped", "success")
+    assert (run.tasks["preview"], run.tasks["approval"]) == ("skipped", "skipped")
     assert run.tasks["promote"] == "success"
 
 
 @pytest.mark.parametrize(
-    ("option", "user", "approved"),
-    [("Approve", {"id": "1", "name": "ann"}, True), ("Reject", None, False)],
+    ("option", "user", "approved", "told"),
+    [
+        ("Approve", {"id": "1", "name": "ann"}, True, "approved by ann"),
+        ("Reject", {"id": "1", "name": "ann"}, False, "not approved by ann"),
+        ("Reject", None, False, "not approved by nobody, in the time that there was"),
+    ],
 )
 def test_what_people_answer_is_where_promote_looks_for_it(
-    airflow_home: Path, configured: Lake, option, user, approved
+    airflow_home: Path, configured: Lake, option, user, approved, told
 ):
+    from airflow.sdk.exceptions import AirflowSkipException
+
     from vidpipe.orchestration.offer import ApprovePromotionOperator
 
     asks = ApprovePromotionOperator(task_id="approval", preview="preview")
@@ -242,11 +249,47 @@ def test_what_people_answer_is_where_promote_looks_for_it(
         "responded_at": datetime(2026, 1, 31, 6, tzinfo=UTC),
         "responded_by_user": user,
     }
-    run = SimpleNamespace(dag_id="train", run_id="manual__1")
-    asks.execute_complete({"dag_run": run, "task": asks}, event)
+    run, xcoms = SimpleNamespace(dag_id="train", run_id="manual__1"), {}
+    ti = SimpleNamespace(xcom_push=lambda key, value: xcoms.update({key: value}))
+    # What is not approved is not green; `promote` runs all the same, and keeps the champion.
+    ends = contextlib.nullcontext() if approved else pytest.raises(AirflowSkipException, match=told)
+    with ends:
+        asks.execute_complete({"dag_run": run, "task": asks, "ti": ti}, event)
+    assert xcoms == {"summary": told}
     run_key = make_run_key(configured.settings.deployment, run.dag_id, run.run_id)
     answer = configured.store.get_json(approval_uri(configured.uri, run_key))
     assert (answer["approved"], answer["by"]) == (approved, user and "ann")
+
+
+@pytest.mark.parametrize("tagged", [True, False])
+def test_a_run_says_what_it_was_about_and_what_came_of_it(
+    airflow_home: Path, stages: PretendStages, tagged: bool
+):
+    why = "It is the first." + " So it is." * 100
+    stages.tell(
+        snapshot={**ONE_FAMILY, "result": {"summary": "dataset 1 of motion\nand more"}},
+        promote={"result": {"summary": why}},
+    )
+    conf = {"task": "motion", "architectures": ["cnn", "attention"], "epochs": 3, "clips": 1}
+    run = run_dag(airflow_home, "train" if tagged else "probe", **(conf if tagged else {}))
+    if not tagged:
+        assert run.note is None, "of DAGs that are not vidpipe's nothing is written"
+        return
+    about, *results = run.note.splitlines()
+    assert about.startswith("**train** task=motion, architectures=cnn,attention, epochs=3 (started")
+    assert [line for line in results if line] == [
+        "✓ snapshot: dataset 1 of motion",
+        "– preview: This run asked for no preview.",
+        f"✓ promote: {why[:299]}…",
+    ]
+    assert len(run.note) <= 1000
+
+
+def test_a_failed_run_says_why(airflow_home: Path, stages: PretendStages):
+    stages.tell(snapshot={"exits": [65], "say": "vidpipe: Task 'x' has no annotation."})
+    run = run_dag(airflow_home, "train", task="x")
+    assert run.state == "failed"
+    assert run.note.endswith("✗ snapshot: snapshot ended with 65: Task 'x' has no annotation.")
 
 
 @pytest.mark.parametrize("fails", ["train", "evaluate"])

@@ -8,6 +8,9 @@ import pytest
 
 from tests.airflow_runs import PretendStages, run_dag
 from vidpipe.config import load_settings
+from vidpipe.mlflow_pages import artifact_page
+
+TRAINING = "?workflowType=machine_learning"  # else MLflow shows "GenAI"
 
 
 def test_task_links_to_its_run(airflow_home: Path, stages: PretendStages):
@@ -19,10 +22,36 @@ def test_task_links_to_its_run(airflow_home: Path, stages: PretendStages):
     assert run.links["work[0]"] == "", "Airflow shows a button that leads to None, else"
 
 
+def test_task_links_to_its_run_while_it_is_at_work_and_when_it_failed(
+    airflow_home: Path, stages: PretendStages, monkeypatch: pytest.MonkeyPatch
+):
+    from vidpipe.orchestration.operator import StageOperator
+
+    pushed = []
+    push = StageOperator._link_to_run
+
+    def watched(self, context, line):
+        push(self, context, line)
+        key = "_link_MlflowRunLink"
+        pushed.append(context["ti"].xcom_pull(task_ids="plan", key=key))
+
+    monkeypatch.setattr(StageOperator, "_link_to_run", watched)
+    stages.tell(discover={"say": "train: MLflow run http://mlflow/run/2?a=b", "exits": [65]})
+
+    run = run_dag(airflow_home, "probe")
+
+    assert run.state == "failed"
+    assert pushed == ["http://mlflow/run/2?a=b"], "before its end"
+    assert run.links["plan"] == "http://mlflow/run/2?a=b"
+
+
 @pytest.mark.parametrize(
     ("uri", "views"),
     [
-        ("https://mlflow.example", [("MLflow", "https://mlflow.example", "nav")]),
+        (
+            "https://mlflow.example",
+            [("MLflow", f"https://mlflow.example/#/experiments{TRAINING}", "nav")],
+        ),
         ("sqlite:///mlflow.db", []),
         ("", []),
     ],
@@ -51,8 +80,11 @@ def test_links_lead_where_people_reach_mlflow(airflow_home: Path, monkeypatch: p
     run = tracking.Run(tracking.connect(), "run", "1")
     load_settings.cache_clear()
 
-    assert view["href"] == "https://mlflow.example"
-    assert run.url == "https://mlflow.example/#/experiments/1/runs/run"
+    assert view["href"] == f"https://mlflow.example/#/experiments{TRAINING}"
+    assert run.url == f"https://mlflow.example/#/experiments/1/runs/run{TRAINING}"
+    assert artifact_page(run.url, "flips.png") == (
+        f"https://mlflow.example/#/experiments/1/runs/run/artifacts/flips.png{TRAINING}"
+    )
 
 
 def test_plugin_is_registered_once(airflow_home: Path):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from airflow.sdk import BaseOperatorLink
 
 from vidpipe.config import Settings
+from vidpipe.mlflow_pages import home_page
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
@@ -14,12 +15,16 @@ if TYPE_CHECKING:
 
 
 class MlflowRunLink(BaseOperatorLink):
-    """Leads from a task to its run in MLflow, where it has one."""
+    """Leads from a task to its run in MLflow, where it has one.
+
+    Airflow shows what the XCom `xcom_key` holds. It calls `get_link` only when a task ends; while a
+    stage is at work, whoever reads its log pushes the address that the log names.
+    """
 
     name = "MLflow run"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        # Set when the task has ended. Empty: no link; of None Airflow would make one to "None".
+        # Empty: no link; of None Airflow would make one to "None".
         return getattr(operator, "mlflow_url", None) or ""
 
 
@@ -28,4 +33,4 @@ def external_views(settings: Settings) -> list[dict[str, str]]:
     uri = settings.mlflow.public_uri or settings.mlflow.tracking_uri
     if not uri.startswith(("http://", "https://")):
         return []
-    return [{"name": "MLflow", "href": uri, "destination": "nav"}]
+    return [{"name": "MLflow", "href": home_page(uri), "destination": "nav"}]

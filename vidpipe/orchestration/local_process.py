@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from logging import Logger
 
 from vidpipe.orchestration.last_words import LastWords
@@ -42,7 +42,11 @@ class LocalProcess:
         self.working: list[int] = []
 
     def run(
-        self, arguments: Sequence[str], log: Logger, environment: Mapping[str, str] | None = None
+        self,
+        arguments: Sequence[str],
+        log: Logger,
+        environment: Mapping[str, str] | None = None,
+        on_line: Callable[[str], None] = lambda line: None,
     ) -> tuple[int, str]:
         """Runs a command to its end; its lines go to the log as they come, without those that
         TensorFlow writes when it starts.
@@ -51,6 +55,7 @@ class LocalProcess:
             arguments: What follows `vidpipe`.
             log: The log of the task.
             environment: What it is told beside the environment of this process.
+            on_line: Is called with each line.
 
         Returns:
             Exit code (minus the signal where one ended it) and last line of output, with the
@@ -96,6 +101,7 @@ class LocalProcess:
                 if line and not is_startup_line(line):
                     log.info("%s", line)
                     last.add(line)
+                    on_line(line)
             return process.wait(), str(last)
         finally:
             self.stop()

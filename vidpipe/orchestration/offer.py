@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 class OfferOperator(ApprovalOperator):
     """Waits for somebody to approve, as many hours as the run's parameter `ask_hours` says.
 
-    What comes after it is skipped where nobody does.
+    It is skipped, with a reason, where nobody is asked and where the answer is no; so is what comes
+    after it, unless its trigger rule says otherwise.
     """
 
     def __init__(self, **kwargs: Any):
@@ -36,12 +37,32 @@ class OfferOperator(ApprovalOperator):
         self.response_timeout = timedelta(hours=hours)
         return super().execute(context)
 
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
+        # That of operators that ask at all: the one for approvals ends well where the answer is no.
+        answer = HITLOperator.execute_complete(self, context, event)
+        user = answer["responded_by_user"]
+        answered = {
+            "approved": answer["chosen_options"] == [self.APPROVE],
+            "by": user and user["name"],
+            "at": answer["responded_at"].isoformat(),
+        }
+        self.keep(context, answered)
+        who = answered["by"] or "nobody, in the time that there was"
+        summary = f"{'approved' if answered['approved'] else 'not approved'} by {who}"
+        context["ti"].xcom_push(key="summary", value=summary)
+        if not answered["approved"]:
+            raise AirflowSkipException(summary)
+        return answered
+
+    def keep(self, context: Context, answered: dict[str, Any]) -> None:
+        """Keeps an answer: approved, by (a name, or None where nobody answered), at."""
+
 
 class ApprovePromotionOperator(OfferOperator):
     """Waits for somebody to approve a promotion, and notes the answer where `promote` looks for it.
 
-    It asks nobody where there was no preview, or that found nothing to approve. It is not skipped
-    then, nor does it skip what follows: `promote` decides in any case.
+    It is skipped, with a reason, where nobody is asked (there was no preview, or that found nothing
+    to approve) and where the answer is no. `promote` runs in any case, and decides.
     """
 
     def __init__(self, *, preview: str, **kwargs: Any):
@@ -55,25 +76,17 @@ class ApprovePromotionOperator(OfferOperator):
 
     def execute(self, context: Context) -> Any:
         found = context["ti"].xcom_pull(self._preview)
-        if not found or not found["ask"]:
-            self.log.info("There is nothing to approve.")
-            return None
+        if not found:
+            raise AirflowSkipException("This run asks nobody (parameter approve).")
+        if not found["ask"]:
+            raise AirflowSkipException("There is nothing to approve: the task preview tells why.")
         task = context["params"]["task"]
         notify.tell(context, f"A better model of {task} waits for your approval: task approval.")
         return super().execute(context)
 
-    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
+    def keep(self, context: Context, answered: dict[str, Any]) -> None:
         from vidpipe.lake.store import open_store
 
-        # That of operators that ask at all: one that skips what follows is none of this.
-        answer = HITLOperator.execute_complete(self, context, event)
         settings, run = load_settings(), context["dag_run"]
         run_key = make_run_key(settings.deployment, run.dag_id, run.run_id)
-        user = answer["responded_by_user"]
-        document = {
-            "approved": answer["chosen_options"] == [self.APPROVE],
-            "by": user and user["name"],
-            "at": answer["responded_at"].isoformat(),
-        }
-        open_store(settings).put_json(approval_uri(settings.lake.uri, run_key), document)
-        return document
+        open_store(settings).put_json(approval_uri(settings.lake.uri, run_key), answered)

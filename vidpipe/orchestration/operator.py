@@ -34,6 +34,7 @@ from vidpipe.errors import (
 )
 from vidpipe.lake.layout import make_run_key
 from vidpipe.memory import stage_limit_bytes
+from vidpipe.mlflow_pages import find_run_url
 from vidpipe.orchestration.links import MlflowRunLink
 from vidpipe.orchestration.local_process import LocalProcess
 from vidpipe.version import code_version
@@ -87,9 +88,9 @@ class StageOperator(BaseOperator):
     for without a worker. The runtime is the parameter of that name of the run, else as configured.
 
     Returns the URIs of shards where the stage planned some (those that tasks are mapped over, where
-    it tells them), else the result in its report. The report's own URI is the XCom `report`, what
-    came of it, in words, the XCom `summary`, the shard that comes after all others `last`, and the
-    one that shows people what they are asked `preview`.
+    it tells them), else the result in its report. Further XComs: `report` is the URI of the report,
+    `summary` what came of it, in words, `failure` why it failed, `last` the shard that comes after
+    all others, and `preview` the one that shows people what they are asked.
 
     Args:
         stage: The stage, as in `vidpipe STAGE`.
@@ -140,6 +141,12 @@ class StageOperator(BaseOperator):
         if self._pods_of is not None:
             self._cluster(load_settings()).remove_all(self._pods_of)
 
+    def _link_to_run(self, context: Context, line: str) -> None:
+        """Links to the run in MLflow that a line of the log names, from now on."""
+        if (url := find_run_url(line)) and url != self.mlflow_url:
+            self.mlflow_url = url
+            context["ti"].xcom_push(key=MlflowRunLink().xcom_key, value=url)
+
     # --- What is to be done, and what came of it --------------------------------------------------
 
     @contextlib.contextmanager
@@ -151,13 +158,15 @@ class StageOperator(BaseOperator):
             context["ti"].xcom_push(key="summary", value=str(skip))
             raise
         except VidpipeError as error:
-            self._give_up(error)
+            self._give_up(context, error)
             raise airflow_error(error.exit_code, str(error)) from error
         except (Exception, AirflowTaskTimeout) as error:
-            self._give_up(error)
+            self._give_up(context, error)
             raise
 
-    def _give_up(self, error: BaseException) -> None:
+    def _give_up(self, context: Context, error: BaseException) -> None:
+        with contextlib.suppress(Exception):  # the error that is under way matters more
+            context["ti"].xcom_push(key="failure", value=str(error) or type(error).__name__)
         if not self.shard:
             return
         from vidpipe.lake.store import open_store
@@ -226,7 +235,7 @@ class StageOperator(BaseOperator):
         for name in ("last", "preview"):
             if uri := report.result.get(name):
                 context["ti"].xcom_push(key=name, value=uri)
-        self.mlflow_url = report.result.get("mlflow_url")
+        self.mlflow_url = report.result.get("mlflow_url") or self.mlflow_url
         return report.result.get("mapped", report.result.get("shards", report.result))
 
     # --- Processes --------------------------------------------------------------------------------
@@ -241,7 +250,9 @@ class StageOperator(BaseOperator):
             limit_bytes = stage_limit_bytes(work.settings.memory)
             self._process = process = LocalProcess(limit_bytes)
             told = {**environment, **course.environment}
-            exit_code, last_line = process.run(work.arguments, self.log, told)
+            exit_code, last_line = process.run(
+                work.arguments, self.log, told, lambda line: self._link_to_run(context, line)
+            )
             if not process.out_of_memory:
                 return self._finish(context, work, exit_code, last_line)
             why = f"{process.out_of_memory} It said last: {last_line}"
@@ -315,6 +326,7 @@ class StageOperator(BaseOperator):
 
         end = of_any_version(PodEnd, event["end"])
         course = of_any_version(Course, event["course"])
+        self.mlflow_url = event.get("mlflow_url")
         # First of all: nothing else that goes wrong here may leave it over.
         self._cluster(load_settings()).remove(course.pod, course.workers, at_once=end.kind == LOST)
         # The code may be another by now, where Airflow was upgraded: the pod knew its own.

@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 from kubernetes_asyncio.client import ApiException, CoreV1Api
 
+from vidpipe.mlflow_pages import find_run_url
 from vidpipe.orchestration.last_words import LastWords
 from vidpipe.orchestration.pod_end import CONTAINER
 from vidpipe.orchestration.startup_lines import is_startup_line
@@ -36,11 +37,16 @@ class PodLog:
         name: Of the pod.
         log: Where its lines are shown.
         prefix: What is put before each.
+
+    Attributes:
+        said: What the pod said last.
+        mlflow_url: Page of the run in MLflow that a line named last; None: none did.
     """
 
     def __init__(self, core: CoreV1Api, namespace: str, name: str, log: Any, prefix: str = ""):
         self.core = core
         self.said = LastWords()
+        self.mlflow_url: str | None = None
         self._namespace = namespace
         self._name = name
         self._log = log
@@ -105,6 +111,7 @@ class PodLog:
         if line and not is_startup_line(line):
             self._log.info("%s%s", self._prefix, line)
             self.said.add(line)
+            self.mlflow_url = find_run_url(line) or self.mlflow_url
 
 
 async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[str]:

@@ -15,9 +15,11 @@ from datetime import datetime
 from typing import Any
 
 from airflow.providers.cncf.kubernetes.hooks.kubernetes import AsyncKubernetesHook
+from airflow.sdk.execution_time.xcom import XCom
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from kubernetes_asyncio.client import ApiClient, ApiException, BatchV1Api, CoreV1Api
 
+from vidpipe.orchestration.links import MlflowRunLink
 from vidpipe.orchestration.pod_end import LOST, UNABLE, PodEnd, ended_at, has_started, waits_for
 from vidpipe.orchestration.pod_log import AWAY, PodLog
 from vidpipe.orchestration.resources import quantity
@@ -60,6 +62,7 @@ class PodTrigger(BaseTrigger):
         self._told_s = self._looked_s = float("-inf")
         self._wrong_since_s: float | None = None
         self._logs: dict[int, PodLog] = {}
+        self._mlflow_url: str | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         names = ("course", "namespace", "in_cluster", "max_wait_s", "autoscaling")
@@ -74,7 +77,13 @@ class PodTrigger(BaseTrigger):
         finally:
             for log in self._logs.values():
                 log.stop()
-        yield TriggerEvent({"end": dataclasses.asdict(end), "course": self.course})
+        yield TriggerEvent(
+            {
+                "end": dataclasses.asdict(end),
+                "course": self.course,
+                "mlflow_url": self._mlflow_url,
+            }
+        )
 
     async def on_kill(self) -> None:
         """Somebody marked the task, or cleared it: its pods go, whatever they do."""
@@ -100,6 +109,7 @@ class PodTrigger(BaseTrigger):
         while (seen := await self._read(core, batch)) is not None:
             workload, pods = seen
             self._follow(core, pods)
+            await self._link_to_run()
             end = await self._look_at(core, workload, pods)
             if end is not None:
                 return await self._with_last_words(end, pods)
@@ -211,6 +221,25 @@ class PodTrigger(BaseTrigger):
                 self.log.info("Pod %s runs on node %s.", name, pod["spec"]["nodeName"])
                 prefix = f"worker {number}: " if number else ""
                 self._logs[number] = PodLog(core, self.namespace, name, self.log, prefix)
+
+    async def _link_to_run(self) -> None:
+        """Links the task to the run in MLflow that a pod named, while the pod is at work."""
+        urls = [log.mlflow_url for log in self._logs.values() if log.mlflow_url]
+        if not urls or urls[-1] == self._mlflow_url:
+            return
+        self._mlflow_url, ti = urls[-1], self.task_instance
+        try:
+            await XCom.aset(
+                MlflowRunLink().xcom_key,
+                self._mlflow_url,
+                dag_id=ti.dag_id,
+                task_id=ti.task_id,
+                run_id=ti.run_id,
+                map_index=ti.map_index,
+            )
+        except Exception as error:
+            # Only for people; the task has the address when the pod has ended.
+            self.log.warning("There is no link to MLflow yet: %s", error)
 
     async def _with_last_words(self, end: PodEnd, pods: list[dict[str, Any]]) -> PodEnd:
         at_work = {worker_number(pod) for pod in pods if ended_at(pod) is None}

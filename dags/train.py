@@ -114,6 +114,7 @@ with DAG(
         task_id="preview",
         stage="preview",
         shard="{{ ti.xcom_pull('snapshot', key='preview') or '' }}",
+        # Of what there is: an architecture that failed does not take the others with it.
         trigger_rule="all_done_min_one_success",
     )
     approval = ApprovePromotionOperator(task_id="approval", preview="preview")
@@ -121,11 +122,9 @@ with DAG(
         task_id="promote",
         stage="promote",
         shard="{{ ti.xcom_pull('snapshot', key='last') }}",
-        # Of what there is: an architecture that failed does not take the others with it.
-        trigger_rule="all_done_min_one_success",
+        # An approval that nobody was asked for, or that was not given, is skipped: it decides.
+        trigger_rule="none_failed",
         **notify.waiting_promotion(),
     )
-    models = architecture.expand_kwargs(snapshot.output)
-    models >> preview >> approval >> promote
-    models >> promote
+    architecture.expand_kwargs(snapshot.output) >> preview >> approval >> promote
     audit_what_is_done(snapshot, promote, needed="promote")

@@ -13,7 +13,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from logging import Logger
@@ -177,7 +177,11 @@ def stages(
     pretended = PretendStages(tmp_path / "pretend")
 
     def run(
-        _: LocalProcess, arguments: Sequence[str], log: Logger, environment: Mapping[str, str]
+        _: LocalProcess,
+        arguments: Sequence[str],
+        log: Logger,
+        environment: Mapping[str, str],
+        on_line: Callable[[str], None],
     ) -> tuple[int, str]:
         with contextlib.redirect_stdout(io.StringIO()) as said:
             exit_code = pretend_stage.run(pretended.folder, arguments)
@@ -185,6 +189,7 @@ def stages(
         for line in said.getvalue().splitlines():
             log.info("%s", line)
             last.add(line)
+            on_line(line)
         return exit_code, str(last)
 
     monkeypatch.setattr(LocalProcess, "run", run)

@@ -178,7 +178,7 @@ def test_where_nothing_was_promoted_the_night_names_the_remedy(lake, task):
     register(task, "challenger")
     for name in ("label", "relabel", "review"):
         with pytest.raises(NothingToDoError, match=f"no champion .*: vidpipe promote {task} 1$"):
-            stage(lake, f"night-{name}", name, task=task)
+            stage(lake, f"night-{name}", name, task=task, max_videos=1, link_hours=1)
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def show_params(known: dict[str, dict[str, Any]], dag_id: str, name: str = "") -
 
 
 def _indented(text: str) -> Padding:
-    return Padding(Text(" ".join(text.split())), (0, 0, 0, 4))
+    return Padding(Text(" ".join(text.split())), (0, 0, 0, 4), expand=False)
 
 
 def _allowed(schema: dict[str, Any]) -> str:

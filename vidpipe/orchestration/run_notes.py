@@ -16,6 +16,7 @@ from airflow.listeners import hookimpl
 if TYPE_CHECKING:
     from airflow.models.dagrun import DagRun
     from airflow.models.taskinstance import TaskInstance
+    from sqlalchemy.orm import Session
 
 NOTE_CHARS = 1_000  # the database takes no more
 LINE_CHARS = 300
@@ -43,16 +44,29 @@ def on_dag_run_failed(dag_run: DagRun, msg: str) -> None:
 
 
 def _note(dag_run: DagRun) -> None:
+    from airflow.models.dagrun import DagRun as Stored
+    from airflow.utils.session import create_session
+    from sqlalchemy.orm import object_session
+
     if dag_run.dag is None or _TAG not in dag_run.dag.tags:
         return  # somebody else's DAG
-    about = _about(dag_run)
+    if session := object_session(dag_run):
+        _write(dag_run, _about(dag_run), session)
+        return
+    with create_session() as session:  # as in a run that is tried out by `dag.test()`
+        _write(session.get_one(Stored, dag_run.id), _about(dag_run), session)
+
+
+def _write(dag_run: DagRun, about: str, session: Session) -> None:
     # What a person wrote is kept; what an earlier call wrote begins with the same words.
     written = (dag_run.note or "").partition(about)[0].rstrip()
-    note = "\n\n".join(filter(None, (written, about)))
-    for line in reversed(_results(dag_run)):
-        if len(note) + len(line) + 2 <= NOTE_CHARS:  # the last tasks matter most
-            note = note.replace(about, f"{about}\n\n{line}", 1)
-    dag_run.note = note[:NOTE_CHARS]
+    lines: list[str] = []
+    room = NOTE_CHARS - len(written) - len(about) - 4
+    for line in reversed(_results(dag_run, session)):  # the last tasks matter most
+        if (room := room - len(line) - 2) < 0:
+            break
+        lines.insert(0, line)
+    dag_run.note = "\n\n".join(filter(None, (written, about, *lines)))[:NOTE_CHARS]
 
 
 def _about(dag_run: DagRun) -> str:
@@ -76,15 +90,11 @@ def _shown(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _results(dag_run: DagRun) -> list[str]:
+def _results(dag_run: DagRun, session: Session) -> list[str]:
     """What each task said came of it, or why it failed, in the order in which they began."""
     from airflow.models.xcom import XComModel
     from sqlalchemy import select
-    from sqlalchemy.orm import object_session
 
-    session = object_session(dag_run)
-    if session is None:
-        return []
     rows = session.scalars(
         select(XComModel).where(
             XComModel.dag_id == dag_run.dag_id,

@@ -53,7 +53,6 @@ def test_all_parameters_are_shown_wrapped_with_whole_descriptions():
         "task  (must be given)\n"
         "    Its name.\n"
         "n  (default 3)\n"
-        "\n"
         "    A whole number, or null for nothing\n"
         "    (at least 1, at most 9).\n"
         "\n"

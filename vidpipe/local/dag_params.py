@@ -52,9 +52,8 @@ def show_params(known: dict[str, dict[str, Any]], dag_id: str, name: str = "") -
         default = "must be given" if _is_required(param) else f"default {_as_typed(param['value'])}"
         shown.append(Text.assemble((param_name, "bold"), f"  ({default})"))
         title, description = schema.get("title"), _description(param_name, param)
-        shown.append(_indented(". ".join(filter(None, (title, description)))))
-        if allowed := _allowed(schema):
-            shown.append(_indented(allowed))
+        meaning = ". ".join(filter(None, (title, description)))
+        shown += [_indented(text) for text in (meaning, _allowed(schema)) if text]
         if name:
             shown.append(Padding(_choices(schema), (0, 0, 0, 4)))
     return Group(*shown)

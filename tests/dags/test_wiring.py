@@ -279,7 +279,6 @@ def test_a_run_says_what_it_was_about_and_what_came_of_it(
     assert about.startswith("**train** task=motion, architectures=cnn,attention, epochs=3 (started")
     assert [line for line in results if line] == [
         "✓ snapshot: dataset 1 of motion",
-        "– preview: This run asked for no preview.",
         f"✓ promote: {why[:299]}…",
     ]
     assert len(run.note) <= 1000

@@ -71,13 +71,17 @@ class LocalProcess:
             }
             if math.isfinite(self._limit_bytes):
                 told["VIDPIPE_MEMORY_STAGE_GB"] = f"{self._limit_bytes / 1e9:.3f}"
-            end = self._run(arguments, log, told)
+            end = self._run(arguments, log, told, on_line)
             if self.out_of_memory:
                 self.working = read_working(working.name)
             return end
 
     def _run(
-        self, arguments: Sequence[str], log: Logger, environment: Mapping[str, str]
+        self,
+        arguments: Sequence[str],
+        log: Logger,
+        environment: Mapping[str, str],
+        on_line: Callable[[str], None],
     ) -> tuple[int, str]:
         self._process = process = subprocess.Popen(
             [sys.executable, "-m", "vidpipe", *arguments],

@@ -73,7 +73,7 @@ def test_form_explains_every_parameter(dag):
         assert param.description.startswith(f"{name}: ") and param.description.endswith("."), name
         assert param.schema["type"], name
         if "number" in param.schema["type"] or "integer" in param.schema["type"]:
-            assert {"minimum", "exclusiveMinimum"} & set(param.schema), name
+            assert {"minimum", "exclusiveMinimum", "enum"} & set(param.schema), name
         if None in param.schema.get("enum", ()):
             assert "null" in param.schema["values_display"], name
 

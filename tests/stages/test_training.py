@@ -442,7 +442,7 @@ def test_what_is_mirrored_must_not_be_told_apart_by_its_labels(videos, task, tmp
         ({"mix": "blend"}, "A mixing of clips is one of none, .*'blend'"),
         ({"weights": "s3://b/model.json"}, "Weights are for a backbone"),
         ({"backbone": "vgg19"}, "A backbone is one of mobilenet_v2, .*'vgg19'"),
-        ({"backbone": "resnet50", "fine_tune": False}, "has chance weights, which must learn"),
+        ({"backbone": "resnet50", "fine_tune": False}, "has random weights, which must learn"),
         ({"backbone": "resnet50", "weights": "s3://lake/no.h5"}, "no weights file 's3://lake/no.h"),
         ({"backbone": "resnet50", "weights": "/no/model.json"}, "'/no/model.json' on this machine"),
         ({"backbone": "resnet50", "weights": "s3://lake/no.pt"}, "or an .h5 file of Keras"),

@@ -118,13 +118,14 @@ class _Batches:
             except Exception as error:
                 if not _is_want_of_memory(error):
                     raise
-                if rows == 1:
+                if len(batch[0]) == 1:
                     raise self._refusal() from error
-                self.rows = rows // 2
+                # Of the rows that were there, which may be fewer than would have been taken.
+                self.rows = len(batch[0]) // 2
                 continue
             for of in inputs:
                 release_pages(of)
-            start += rows
+            start += len(batch[0])
             yield predicted
 
     def _checked(self, batch: list[np.ndarray]) -> np.ndarray:

@@ -54,7 +54,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     best = max(whole, key=lambda trial: trial.score)
     conf = _conf(tuning.about, best)
     command = shlex.join(
-        ["vidpipe", "run", "train", *(w for p in _shown(conf) for w in ("--param", p))]
+        ["vidpipe", "run", "train", *(w for p in _shown(conf, lake) for w in ("--param", p))]
     )
     counts = collections.Counter(trial.state for trial in trials)
     task = tuning.about["of_dataset"]["task"]
@@ -117,19 +117,19 @@ def _conf(about: dict[str, Any], best: Trial) -> dict[str, Any]:
     }
 
 
-def _shown(conf: dict[str, Any]) -> list[str]:
+def _shown(conf: dict[str, Any], lake: Lake) -> list[str]:
     """The same as `NAME=VALUE`, but for what is so anyway."""
     said = {
         name: value
         for name, value in conf.items()
         if name not in _DEFAULTS or value != _DEFAULTS[name]
     }
-    trainings = complete_all(conf)
+    trainings = complete_all(conf, lake)
     (training,) = trainings.values()
     for name in (name for name in conf if name in training):
         without = {of: value for of, value in said.items() if of != name}
         with contextlib.suppress(UsageError):  # what then would contradict each other
-            if complete_all(without) == trainings:
+            if complete_all(without, lake) == trainings:
                 said = without
     return [
         f"{name}={','.join(value) if isinstance(value, list) else _text(value)}"

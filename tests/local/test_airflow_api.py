@@ -309,7 +309,7 @@ def test_parameters_are_listed_by_section_with_defaults_and_choices(stack):
     words = " ".join(shown.split())
     assert "task (must be given) Task. What the labels tell" in words
     assert "sound (default false) " in words
-    assert "of cnn, cnn_rnn, attention" in words
+    assert "One or more of cnn, cnn3d, cnn_rnn, attention, transformer" in words
 
     console = Console(record=True, width=80)
     print_params("train", "augmentation", root=stack.root, console=console)

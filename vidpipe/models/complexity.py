@@ -42,9 +42,10 @@ def kept_bytes(model: keras.Model) -> int:
 
 def _graph_of(model: keras.Model) -> tf.Graph:
     """The operations on one row."""
-    row = keras.tree.map_structure(
-        lambda given: tf.TensorSpec((1, *given.shape[1:]), given.dtype), model.input
-    )
+    # A Sequential model has `inputs`, but no `input`.
+    row = [tf.TensorSpec((1, *given.shape[1:]), given.dtype) for given in model.inputs]
+    if len(row) == 1:
+        (row,) = row
     return tf.function(lambda rows: model(rows, training=False)).get_concrete_function(row).graph
 
 

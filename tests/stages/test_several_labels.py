@@ -151,6 +151,7 @@ def test_a_video_may_have_several_labels_or_none(videos, task, mlflow, tmp_path)
     )
 
 
+@pytest.mark.long
 def test_labels_with_times_are_found_when_they_happen(videos, task, mlflow, tmp_path):
     lake, shown = videos
     told = [

@@ -222,6 +222,7 @@ def test_a_person_promotes_a_version_that_is_registered_and_not_the_champion(tas
     assert (newest["decision"], newest["why"]) == ("promoted by hand", "Promoted by hand.")
 
 
+@pytest.mark.long
 def test_families_are_ranked_and_one_that_failed_takes_none_with_it(videos, task, mlflow, tmp_path):
     lake, named = videos
     annotate(lake, tmp_path, task, two_classes(named))
@@ -362,6 +363,7 @@ def test_a_rollback_makes_the_champion_before_and_its_labels_current_again(video
     assert (last["model_version"], last["replaced_version"], last["why"]) == ("1", "2", "wrong")
 
 
+@pytest.mark.long
 def test_a_training_that_is_planned_anew_has_a_run_of_its_own(videos, task, mlflow, tmp_path):
     """As when all tasks are cleared after an upgrade: MLflow lets no parameter of a run change."""
     lake, named = videos

@@ -130,7 +130,9 @@ def undisturbed(
             [1, 3, 3, 3, 5],
         ),
         # Its batch normalization has averages.
-        ("attention", SETTINGS, SAMPLING, ((2, False),), [2]),
+        pytest.param(
+            *("attention", SETTINGS, SAMPLING, ((2, False),), [2]), marks=pytest.mark.long
+        ),
         # It draws what it does not hear.
         pytest.param(
             *("cnn", RICH, HEARING, ((2, False), (3, True)), [2, 2]), marks=pytest.mark.long

@@ -80,6 +80,7 @@ def test_it_learns_and_tells_each_epoch():
     assert epochs[-1].left_s == 0
 
 
+@pytest.mark.long
 def test_the_same_seed_gives_the_same_weights_and_another_does_not():
     one, again, other = (
         train(architecture="attention", epochs=1, validation=(), seed=seed).get_weights()
@@ -166,6 +167,7 @@ def test_a_batch_in_pieces_teaches_what_the_whole_does():
         np.testing.assert_allclose(one, other, atol=2e-5)
 
 
+@pytest.mark.long
 def test_what_is_kept_is_the_average_where_one_is_asked_for():
     plain = train(validation=(), epochs=1)
     averaged = train(validation=(), epochs=1, ema=0.5)

@@ -13,9 +13,11 @@ from tests.airflow_runs import PretendStages, run_dag, wait_for_end
 
 SCHEDULER = """
 import sys
+from airflow.jobs.job import Job
+from airflow.sdk.execution_time.task_runner import TaskRunnerMarker
 from vidpipe.orchestration import pod_watch
 sys.argv = ["airflow", "{part}"]
-pod_watch.on_starting(None)
+pod_watch.on_starting({component})
 print("started", flush=True)
 sys.stdin.read()
 """
@@ -68,9 +70,14 @@ def test_the_process_ends_with_its_scheduler_and_no_other_part_has_one(tmp_path:
         "KUBECONFIG": str(tmp_path / "none"),
         "AIRFLOW_HOME": str(tmp_path),
     }
-    for part, count in (("triggerer", 0), ("scheduler", 1)):
+    job, task = "Job.__new__(Job)", "TaskRunnerMarker()"
+    for part, component, count in (
+        ("triggerer", job, 0),
+        ("scheduler", task, 0),  # tasks are forked from the scheduler, with its arguments
+        ("scheduler", job, 1),
+    ):
         with subprocess.Popen(
-            [sys.executable, "-c", SCHEDULER.format(part=part)],
+            [sys.executable, "-c", SCHEDULER.format(part=part, component=component)],
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

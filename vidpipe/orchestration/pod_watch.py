@@ -26,8 +26,14 @@ EVERY_S = 15.0
 
 @hookimpl
 def on_starting(component: Any) -> None:
-    """Called by Airflow in each of its processes that starts; the component has no name yet."""
-    if sys.argv[1:2] == ["scheduler"] and load_settings().kubernetes.worker_image:
+    """Called by Airflow in each of its processes that starts, those of tasks included."""
+    if sys.argv[1:2] != ["scheduler"] or not load_settings().kubernetes.worker_image:
+        return
+    from airflow.jobs.job import Job
+
+    # A task that the scheduler forked has its arguments, too, but is no job. Which job it is, it
+    # does not say yet.
+    if isinstance(component, Job):
         subprocess.Popen(
             [sys.executable, "-m", __name__, str(os.getpid())],
             # Connections are read from the database, as in the scheduler.

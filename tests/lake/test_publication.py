@@ -60,6 +60,7 @@ def test_work_that_another_run_published_meanwhile_is_left_out(lake):
     assert len(rows(lake, "outcomes")) == 4
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rounds", [2, pytest.param(ROUNDS, marks=pytest.mark.slow)])
 def test_publishing_concurrently_leaves_exact_tables(lake, pool, rounds):
     expected: set[str] = set()

@@ -196,7 +196,7 @@ def test_a_file_that_is_read_for_ever_is_given_up(tmp_path, monkeypatch):
         load_weights(new(), WeightsFile(tmp_path / "endless.h5", digest=""))
 
 
-@pytest.mark.parametrize("kind", ["tfjs", "hdf5"])
+@pytest.mark.parametrize("kind", ["tfjs", pytest.param("hdf5", marks=pytest.mark.long)])
 def test_damaged_files_end_in_an_error_or_are_read(tmp_path, kind, monkeypatch):
     monkeypatch.setattr(hdf5, "LIMIT_S", 10.0)
     path, fresh = write(kind, tmp_path, new()), new()

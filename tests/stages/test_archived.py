@@ -144,6 +144,7 @@ def test_where_a_listing_says_nothing_of_archives_single_objects_are_asked(
     assert archive.counts("three") == {"listed": 1, "new": 1, "selected": 1}
 
 
+@pytest.mark.long
 def test_of_many_archived_objects_a_few_are_asked_each_time(archive, media, monkeypatch):
     monkeypatch.setattr(listing, "ASKED_OBJECTS", 2)
     for number in range(5):

@@ -249,6 +249,7 @@ def test_it_is_never_ingested_again_until_that_is_lifted(two, bucket, media):
         forget(lake, uri, lift=True)
 
 
+@pytest.mark.long
 def test_what_was_forgotten_by_two_names_is_lifted_by_both(two, bucket):
     lake, uri, video_id = two
     forget(lake, uri)
@@ -268,6 +269,7 @@ def test_what_was_forgotten_by_two_names_is_lifted_by_both(two, bucket):
         *(pytest.param(at, marks=pytest.mark.slow) for at in ("anna.mp4", "copy of anna.mp4")),
     ],
 )
+@pytest.mark.long
 def test_what_was_forgotten_by_its_id_is_lifted_by_any_place_where_it_lay(
     two, bucket, media, place
 ):
@@ -321,6 +323,7 @@ def publish(settings: Settings, uri: str) -> None:
     publication.publish(Lake(settings), uri)
 
 
+@pytest.mark.long
 def test_forgotten_while_others_publish(lake):
     gone = "f" * 64
     runs = [label_rows(lake, f"run-{n}", [gone, "same", f"own-{n}"]) for n in range(4)]
@@ -489,6 +492,7 @@ def forget_and_die(settings: Settings, name: str, after: str, times: int) -> Non
         ),
     ],
 )
+@pytest.mark.long
 def test_killed_and_run_again_it_ends_the_same(two, after, times, monkeypatch):
     monkeypatch.setattr(publication, "_PATIENCE_S", 1.0)
     lake, uri, video_id = two

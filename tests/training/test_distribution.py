@@ -141,6 +141,7 @@ def test_workers_wait_for_each_other_and_hear_the_first(train):
     assert told == [train] * 3
 
 
+@pytest.mark.long
 def test_a_worker_that_does_not_come_is_named():
     addresses = hosts(3)
     first, second = meet([Workers(0, addresses, 10.0), Workers(1, addresses, 10.0)])

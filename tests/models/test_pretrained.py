@@ -191,6 +191,10 @@ def test_without_configuration_npm_names_the_registry(monkeypatch, tmp_path):
     with pytest.raises(UsageError, match="No package registry is configured"):
         Registry.configured()
     npm = tmp_path / "npm"
+    npm.write_text("no program")
+    npm.chmod(0o755)
+    with pytest.raises(UsageError, match="No package registry is configured"):
+        Registry.configured()
     npm.write_text("#!/bin/sh\n[ $PWD = / ] && echo https://packages.example/\n")
     npm.chmod(0o755)
     assert Registry.configured() == Registry("https://packages.example/")

@@ -82,11 +82,11 @@ class Predictor:
         clips, *others = inputs
         at_once = max(1, self._frames.rows // clips.shape[1])
         for first in range(0, len(clips), at_once):
-            found = self._encode(clips[first : first + at_once])
+            outputs = self._encode(clips[first : first + at_once])
             if self._rest is not None:
                 beside = (of[first : first + at_once] for of in others)
-                found = np.concatenate(list(self._rest.stream((found, *beside))))
-            yield found
+                outputs = np.concatenate(list(self._rest.stream((outputs, *beside))))
+            yield outputs
 
     def _encode(self, clips: np.ndarray) -> np.ndarray:
         count, frames = clips.shape[:2]
@@ -159,6 +159,6 @@ class _Batches:
 def _is_want_of_memory(error: Exception) -> bool:
     """Whether a backend of Keras, or NumPy, says by an error that memory ran out."""
     # TensorFlow's ResourceExhaustedError, JAX's XlaRuntimeError, PyTorch's OutOfMemoryError.
-    told = f"{type(error).__name__} {error}"
+    message = f"{type(error).__name__} {error}"
     known = "ResourceExhausted", "RESOURCE_EXHAUSTED", "OutOfMemory", "std::bad_alloc"
-    return isinstance(error, MemoryError) or any(word in told for word in known)
+    return isinstance(error, MemoryError) or any(word in message for word in known)

@@ -203,9 +203,12 @@ def _default_of_npm() -> str:
         return ""
     command = [npm, "config", "get", "registry"]
     # Not in the current folder, whose `.npmrc` chooses nothing.
-    answer = subprocess.run(
-        command, cwd="/", capture_output=True, text=True, timeout=_NPM_WAIT_S, check=False
-    )
+    try:
+        answer = subprocess.run(
+            command, cwd="/", capture_output=True, text=True, timeout=_NPM_WAIT_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):  # as if there were none
+        return ""
     return answer.stdout.strip()
 
 

@@ -300,12 +300,14 @@ def _require_space(item: dict[str, Any], folder: Path) -> None:
     disk = shutil.disk_usage(folder)
     needed_bytes = item["size_bytes"] + SPARE_BYTES
     if disk.free < needed_bytes:
-        told = (
+        message = (
             f"A video of {item['size_bytes'] / 1e9:.1f} GB does not fit in {folder}:"
             f" {disk.free / 1e9:.1f} GB are free. Free some, or set TMPDIR to a larger disk."
         )
         # Where the disk as a whole is too small, waiting does not help.
-        raise MediaError("unavailable", told) if disk.total < needed_bytes else TemporaryError(told)
+        if disk.total < needed_bytes:
+            raise MediaError("unavailable", message)
+        raise TemporaryError(message)
 
 
 def _stream(lake: Lake, item: dict[str, Any], path: Path, stopped: threading.Event) -> str:

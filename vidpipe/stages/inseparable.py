@@ -47,12 +47,12 @@ def explain(
     }
     # The most alike first.
     pairs = sorted(bits, key=lambda pair: (bits[pair], pair))
-    told = [
+    descriptions = [
         f"{names.get(one, one)} and {names.get(other, other)} ({bits[one, other]} of 64 bits)"
         for one, other in pairs
     ]
-    more = f", and {len(told) - NAMED} more pairs" if len(told) > NAMED else ""
-    message = f"{error} Near duplicates: {', '.join(told[:NAMED])}{more}."
+    more = f", and {len(pairs) - NAMED} more pairs" if len(pairs) > NAMED else ""
+    message = f"{error} Near duplicates: {', '.join(descriptions[:NAMED])}{more}."
     captions = {
         (one, other): "\n".join(
             [

@@ -165,7 +165,8 @@ def test_a_file_of_the_lake_that_is_archived_is_told(archive, media):
     for found in listed["Contents"]:
         source = {"Bucket": "lake", "Key": found["Key"]}
         archive.client.copy_object(**source, CopySource=source, StorageClass="GLACIER")
-    with pytest.raises(UsageError, match="storage class.* Restore it"):
+    # Of a read of a few bytes pyarrow keeps no words of the store, only that it is refused.
+    with pytest.raises(UsageError, match="storage class.* Restore it|whether .* is archived"):
         run_query("select * from videos", archive.lake.settings)
     with pytest.raises(ArchivedError, match="GLACIER"):
         archive.lake.store.get(f"s3://lake/{found['Key']}")

@@ -87,7 +87,7 @@ def train(folder: Path, videos: int, task: str, config: dict) -> dict:
     import keras
 
     from vidpipe.models.classification import build_model
-    from vidpipe.training.fit import fit, prepare
+    from vidpipe.training.fit import fit, kept_epoch, prepare
 
     sampling, settings = chosen(Sampling, config), chosen(FitSettings, config)
     clips = np.load(_clips_path(folder, videos, sampling), mmap_mode="r")
@@ -122,7 +122,7 @@ def train(folder: Path, videos: int, task: str, config: dict) -> dict:
         "of": len(right),
         "seconds": round(time.monotonic() - began_s, 1),
         "cpu_seconds": round(time.process_time() - cpu_s, 1),
-        "best_epoch": 1 + int(np.argmin([epoch["validation_loss"] for epoch in history])),
+        "kept_epoch": 1 + kept_epoch(history, settings),
         "epochs": len(history),
         "train_accuracy": round(history[-1]["train_accuracy"], 3),
         "train_loss": round(history[-1]["train_loss"], 4),

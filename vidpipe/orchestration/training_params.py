@@ -219,7 +219,8 @@ def training_params() -> dict[str, Param]:
             title="Patience",
             description=(
                 "It ends when the validation loss was not better for so many epochs; 0: never. The"
-                " weights of the best epoch are kept in any case."
+                " weights of the best epoch are kept then; those of the last where a cosine came to"
+                " its end."
             ),
             section=section,
         ),

@@ -45,7 +45,7 @@ from vidpipe.stages.manifest import Manifest
 from vidpipe.stages.runner import stops_deferred
 from vidpipe.training.checkpoints import Checkpoints
 from vidpipe.training.distribution import Replicas, Workers, open_replicas
-from vidpipe.training.fit import Epoch, fit, prepare
+from vidpipe.training.fit import Epoch, fit, kept_epoch, prepare
 from vidpipe.training.settings import FitSettings
 
 
@@ -147,7 +147,7 @@ def told_best(best: Mapping[str, float]) -> str:
     if not best:
         return "There were no validation videos."
     shown = (f"{name.removeprefix('best_validation_')} {value:.3f}" for name, value in best.items())
-    return f"The best epoch reached {', '.join(shown)}."
+    return f"The weights that are kept reach {', '.join(shown)}."
 
 
 def told_params(config: dict[str, Any], dataset: Dataset) -> dict[str, Any]:
@@ -188,7 +188,7 @@ class Learnt:
     """What comes of a training.
 
     Attributes:
-        model: With the weights of its best epoch.
+        model: With the weights of the epoch that is kept.
         thresholds: The score from which on each label is accepted.
         best: What they do on the validation videos, by the names that MLflow has; nothing where no
             video validates, and no headline metric where nothing is true of those that do.
@@ -301,7 +301,8 @@ def learn(
             labels,
         )
         thresholds = result.evaluation.accepting_thresholds(config["accept_precision"])
-        best = {"best_validation_loss": min(epoch["validation_loss"] for epoch in history)}
+        kept = history[kept_epoch(history, settings)]
+        best = {"best_validation_loss": kept["validation_loss"]}
         if not math.isnan(value := result.evaluation.value):
             best[f"best_validation_{result.evaluation.headline}"] = value
     whole = _in_full_precision(model, network, sampling, len(labels), several=dataset.several)

@@ -58,6 +58,26 @@ class Epoch:
     trained_s: float
 
 
+def kept_epoch(history: Sequence[dict[str, float]], settings: FitSettings) -> int:
+    """Returns which epoch's weights are kept of a training, from zero.
+
+    At the end of a cosine the weights have come to rest: the last is kept. The lowest validation
+    loss before is mostly luck, and grows with the scores while accuracy still gets better (Soudry
+    et al. 2018). Of a training without such an end it is the epoch that had the lowest.
+
+    Args:
+        history: The metrics of all of its epochs.
+        settings: How it was trained.
+    """
+    last = len(history) - 1
+    at_rest = settings.schedule == "cosine" and len(history) == settings.epochs
+    losses = [epoch.get("validation_loss", math.nan) for epoch in history]
+    # Without validation nothing is ever better, nor worse.
+    if at_rest or not np.isfinite(losses).any():
+        return last
+    return int(np.nanargmin(losses))
+
+
 def prepare(settings: FitSettings) -> None:
     """Seeds everything and sets the precision, before a network is built.
 
@@ -84,7 +104,7 @@ def fit(
     stopping: Callable[[], bool] = lambda: False,
     replicas: Replicas | None = None,
 ) -> list[dict[str, float]]:
-    """Trains with AdamW on cross-entropy; keeps the weights of the best validation loss.
+    """Trains with AdamW on cross-entropy; keeps the weights of the epoch that `kept_epoch` names.
 
     With checkpoints it goes on where an earlier attempt at the same training was ended. What comes
     of it is the same as without an end: on a CPU, after `prepare`, to the last bit.
@@ -96,7 +116,7 @@ def fit(
             clips, which are not augmented; may be memory-mapped, or streamed.
         labels: 1 where a video is of a class, `(videos, classes)`.
         train: Rows to learn from.
-        validation: Rows to choose the best epoch by; none: the last is kept.
+        validation: Rows to choose the best epoch by, where one is chosen; may be none.
         settings: How.
         on_epoch: Called after each epoch; the training ends with one of which it says True. One
             that an earlier attempt told of may be told again, with the same metrics.
@@ -331,6 +351,7 @@ class _Loop:
     ):
         self.state = _State(model, settings.ema > 0)
         self._model = model
+        self._settings = settings
         self._epochs = settings.epochs
         self._patience = settings.patience
         self._pieces = [
@@ -411,7 +432,8 @@ class _Loop:
             each_s = (time.monotonic() - started_s) / max(1, state.step - first_step)
             yield Epoch(number, metrics, each_s * left, state.trained_s)
         self._between_steps(self._stopping())
-        if state.best:
+        last = len(state.history) - 1
+        if state.best and kept_epoch(state.history, self._settings) != last:
             self._model.set_weights(state.best)
         elif state.averages:
             self._model.optimizer.finalize_variable_values(self._model.trainable_variables)

@@ -109,6 +109,13 @@ def test_a_name_that_no_task_can_have_is_refused_at_once(tmp_path, labels, task,
         )
 
 
+def test_a_folder_of_a_user_who_is_unknown_is_none(tmp_path):
+    with pytest.raises(UsageError, match="^~nobody-of-this-name/clips is no folder of videos"):
+        demo.run(
+            tmp_path, videos=Path("~nobody-of-this-name/clips"), labels=None, clips=24, seed=0
+        )
+
+
 def test_the_end_fits_one_screen(shown, monkeypatch):
     shown.results = [
         (

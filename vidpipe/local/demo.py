@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import os
 import re
 import shlex
 import threading
@@ -223,7 +224,7 @@ def run(
             f" Received: {task!r}"
         )
     # Not every shell expands the ~ of VIDEOS=~/clips.
-    videos, labels = (path and path.expanduser() for path in (videos, labels))
+    videos, labels = (path and Path(os.path.expanduser(path)) for path in (videos, labels))
     if videos and not videos.is_dir():
         raise UsageError(f"{videos} is no folder of videos.")
     if videos and not _videos_in(videos):

@@ -110,9 +110,14 @@ def test_a_name_that_no_task_can_have_is_refused_at_once(tmp_path, labels, task,
 
 
 def test_a_folder_of_a_user_who_is_unknown_is_none(tmp_path):
-    with pytest.raises(UsageError, match="^~nobody-of-this-name/clips is no folder of videos"):
+    with pytest.raises(UsageError, match="^~nobody-of-this-name/a is no folder of videos"):
         demo.run(
-            tmp_path, videos=Path("~nobody-of-this-name/clips"), labels=None, clips=24, seed=0
+            tmp_path,
+            videos=Path("~nobody-of-this-name/a"),
+            labels=None,
+            task=None,
+            clips=24,
+            seed=0,
         )
 
 

@@ -158,8 +158,9 @@ def test_commands_work_below_the_folder_of_the_stack(lake, tmp_path):
     me = psutil.Process()
     running = {"s3": (me.pid, me.create_time())}
     StackState((tmp_path / ".vidpipe").resolve(), processes=running).save()
-    assert vidpipe(below, "query", "select 1", "--format", "csv", "--output", "one.csv") == (0, "")
+    assert vidpipe(below, "query", "select 1", "--output", "one.csv") == (0, "")
     assert os.listdir(below) == ["one.csv"]
+    assert (below / "one.csv").read_text() == "1\n1\n"
     elsewhere = tmp_path.parent
     assert vidpipe(elsewhere, "tables", VIDPIPE_CONFIG=str(config)) == (0, "")
     StackState((tmp_path / ".vidpipe").resolve()).save()

@@ -280,12 +280,15 @@ def tables() -> None:
     "--format",
     "output_format",
     type=click.Choice(["table", "csv", "json", "parquet"]),
-    default="table",
-    show_default=True,
+    help="By default as the ending of --output tells, else table.",
 )
-@click.option("--output", type=click.Path(path_type=Path), help="A file instead of the screen.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    help="A file instead of the screen: .csv, .json, .jsonl, .parquet or .txt.",
+)
 @click.option("--at", help="The tables as they were at this time: yesterday, 2026-01-31T18:00Z, …")
-def query(sql: str, output_format: str, output: Path | None, at: str | None) -> None:
+def query(sql: str, output_format: str | None, output: Path | None, at: str | None) -> None:
     """Ask the tables in SQL (DuckDB's), read-only.
 
     On a terminal, ids and numbers are shortened, work_key and run_key are shown if the statement
@@ -296,10 +299,11 @@ def query(sql: str, output_format: str, output: Path | None, at: str | None) -> 
         vidpipe query "select label, count(*) from current_labels group by 1"
     """
     from vidpipe.lake.query import run_query
-    from vidpipe.lake.results import write_result
+    from vidpipe.lake.results import format_of, write_result
     from vidpipe.lake.times import parse_time
 
     at_time = parse_time(at) if at else None
+    output_format = output_format or format_of(output)
     _require_parts("s3")
     write_result(run_query(sql, at=at_time), output_format, output, sql=sql)
 

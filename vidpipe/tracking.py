@@ -335,6 +335,17 @@ def begin_run(task: str, name: str, work: str, tags: Mapping[str, str]) -> Run:
     return Run(client, run_id, experiment_id)
 
 
+def give_up(work: str) -> None:
+    """Ends as FAILED the run of a piece of work that was killed and that nobody goes on with."""
+    client = connect()
+    with answering():
+        experiments = _all(client.search_experiments, filter_string=f"name LIKE '{_PREFIX}%'")
+        ids = [experiment.experiment_id for experiment in experiments]
+        chosen = f"tags.`{WORK}` = '{work}' and attributes.status = 'RUNNING'"
+        for run in client.search_runs(ids, chosen) if ids else ():
+            client.set_terminated(run.info.run_id, "FAILED")
+
+
 def _experiment(client: mlflow.MlflowClient, task: str) -> str:
     name = model_name(task)
     if (found := client.get_experiment_by_name(name)) is None:
@@ -508,7 +519,7 @@ def describe_decision(version: Version, decision: str, why: str) -> None:
     with answering():
         for key, value in ((_DECISION, decision), (_WHY, why)):
             client.set_model_version_tag(version.name, version.version, key, value[:_TAG_CHARS])
-    describe_version(version, "Decision", f"{decision.capitalize()}. {why}")
+    describe_version(version, "Decision", f"{decision.capitalize()}. {why}".strip())
 
 
 def _version(found: Any) -> Version:
@@ -605,5 +616,5 @@ def _model_lines(model: Mapping[str, Any]) -> list[str]:
         ", ".join(results) or "not evaluated",
     ]
     if model["decision"]:
-        lines.append(f"{model['decision'].capitalize()}. {model['why']}")
+        lines.append(f"{model['decision'].capitalize()}. {model['why']}".strip())
     return lines

@@ -18,6 +18,7 @@ import termios
 import threading
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,7 +26,7 @@ import pytest
 
 from tests.lake.rows import publish_rows
 from vidpipe.errors import UsageError
-from vidpipe.lake.results import print_tables, write_result
+from vidpipe.lake.results import format_of, print_tables, write_result
 from vidpipe.lake.terminal import shorten, show_on_terminal
 
 RESULT = pa.table(
@@ -199,9 +200,19 @@ def test_no_rows_on_a_terminal_are_told():
 @pytest.mark.parametrize("output_format", ["table", "csv", "json"])
 def test_a_file_holds_what_the_screen_shows(tmp_path, capsys, output_format):
     write_result(RESULT, output_format)
+    shown = capsys.readouterr().out
     write_result(RESULT, output_format, tmp_path / "out")
-    assert (tmp_path / "out").read_text("utf-8") == capsys.readouterr().out
+    assert (tmp_path / "out").read_text("utf-8") == shown
     assert os.listdir(tmp_path) == ["out"]
+    assert capsys.readouterr().out == f"{RESULT.num_rows} rows → {tmp_path / 'out'}\n"
+
+
+def test_the_ending_of_a_file_tells_its_format(tmp_path):
+    assert format_of(None) == "table"
+    endings = {name: format_of(Path(name)) for name in ("a.CSV", "a.jsonl", "a.parquet", "a.txt")}
+    assert list(endings.values()) == ["csv", "json", "parquet", "table"]
+    with pytest.raises(UsageError, match=r"\.csv, .* or add --format\. Received: 'a\.xlsx'"):
+        format_of(Path("folder/a.xlsx"))
 
 
 def test_parquet_keeps_everything(tmp_path):

@@ -179,6 +179,9 @@ def test_where_nothing_was_promoted_the_night_names_the_remedy(lake, task):
     for name in ("label", "relabel", "review"):
         with pytest.raises(NothingToDoError, match=f"no champion .*: vidpipe promote {task} 1$"):
             stage(lake, f"night-{name}", name, task=task, max_videos=1, link_hours=1)
+    register(f"{task}b", "champion")
+    night = stage(lake, "night-of-all", "label").result["summary"]
+    assert re.search(rf"\n.*{task}.*: no champion; .*vidpipe promote {task} 1", night)
 
 
 @pytest.mark.parametrize(

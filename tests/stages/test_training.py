@@ -219,7 +219,7 @@ def test_a_person_promotes_a_version_that_is_registered_and_not_the_champion(tas
     assert (row["model_version"], row["replaced_version"]) == ("2", "1")
     assert row["why"] == "Promoted by hand."
     (newest, _) = tracking.list_models(task)
-    assert (newest["decision"], newest["why"]) == ("promoted by hand", "Promoted by hand.")
+    assert (newest["decision"], newest["why"]) == ("promoted by hand", "")
 
 
 @pytest.mark.long
@@ -508,6 +508,28 @@ def test_a_frozen_backbone_sees_each_video_once(videos, task, mlflow, tmp_path):
         snapshot(lake, task, **choice)
 
 
+def test_a_training_that_was_killed_for_good_ends_in_mlflow(videos, task, mlflow, tmp_path):
+    lake, named = videos
+    annotate(lake, tmp_path, task, two_classes(named))
+    plan = snapshot(lake, task, **SMALLEST)
+    client = MlflowClient(mlflow.uri)
+    train = Manifest.read(lake.store, plan.result["shards"][0])
+    killed, other = (tracking.begin_run(task, of, of, {}) for of in (train.hash, "other"))
+    give_up(lake.store, lake.uri, train, "out_of_memory", "Too large.")
+    stage(lake, plan.run_key, "audit", plan=plan.uri)
+    assert client.get_run(killed.id).info.status == "FAILED"
+    assert client.get_run(other.id).info.status == "RUNNING"
+
+
+def test_a_backbone_without_weights_is_told(videos, task, tmp_path):
+    lake, named = videos
+    annotate(lake, tmp_path, task, two_classes(named))
+    told = "convnext_tiny begins with random weights"
+    plan = snapshot(lake, task, backbone="convnext_tiny", **SMALLEST)
+    assert told in plan.result["summary"] and " 0 tied" not in plan.result["summary"]
+    assert told not in snapshot(lake, task, **SMALLEST).result["summary"]
+
+
 def test_too_few_annotations_end_in_one_clear_line(videos, task, tmp_path):
     lake, named = videos
     with pytest.raises(BadInputError, match=f"{task}' has no annotation"):
@@ -523,6 +545,9 @@ def test_too_few_annotations_end_in_one_clear_line(videos, task, tmp_path):
         lake, tmp_path, f"{task}tied", [(*labels[0][:2], "x", ""), (labels[0][0], "c", "y", "")]
     )
     with pytest.raises(BadInputError, match=r"has one label .* \(1 tied\).*kind `several`"):
+        snapshot(lake, f"{task}tied")
+    annotate(lake, tmp_path, f"{task}tied", [(labels[1][0], "z", "", "")])
+    with pytest.raises(BadInputError, match=r"are 'z', but for 1 tied"):
         snapshot(lake, f"{task}tied")
     with pytest.raises(UsageError, match="Received: 'vgg'"):
         snapshot(lake, task, architectures=["vgg"])

@@ -34,7 +34,7 @@ def trainings(*architectures: str, **config) -> dict:
 
 def new_study(lake: Lake, searched=("learning_rate", "balanced"), trials: int = 20) -> Study:
     """One of cnn and attention, written, and read by somebody else."""
-    of = trainings("cnn", "attention")
+    of = trainings("cnn", "attention", learning_rate=1e-3)
     space = make_space(of, searched)
     folder_uri = f"{lake.uri}/runs/r/trials/{secrets.token_hex(4)}/"
     tuning = Tuning(space, first_trials(of, space), trials, seed=1, min_epochs=1, reduction=3)
@@ -143,9 +143,11 @@ def test_where_the_metrics_are_the_same_the_loss_decides(lake):
     study.tell(worse, 1, 0.9, 0.2, last=True)
     better.value = worse.value = 0.7
     assert better.score > worse.score
-    # Of the epochs that counts whose weights would be kept.
     study.tell(better, 2, 0.9, 0.3, last=True)
     assert better.loss == 0.1 and better.score > worse.score
+    # At the end that counts whose weights are kept.
+    better.kept_loss = 0.3
+    assert better.score < worse.score
     worse.value = 0.71
     assert better.score < worse.score, "the shares of right answers do not count"
 

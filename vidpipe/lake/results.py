@@ -31,8 +31,32 @@ from vidpipe.text import printable
 
 # How a row came about, which a person seldom asks.
 BOOKKEEPING = ("work_key", "run_key")
+FORMATS = {  # by the ending of the file
+    ".csv": "csv",
+    ".json": "json",
+    ".jsonl": "json",
+    ".parquet": "parquet",
+    ".txt": "table",
+}
 _BATCH_ROWS = 1_000
 _UNLIMITED = 1_000_000
+
+
+def format_of(output: Path | None) -> str:
+    """Returns the format that the ending of a file tells; without a file, the table.
+
+    Raises:
+        UsageError: It tells none.
+    """
+    if output is None:
+        return "table"
+    try:
+        return FORMATS[output.suffix.lower()]
+    except KeyError:
+        raise UsageError(
+            f"The ending of the file tells its format: {', '.join(FORMATS)}; or add --format."
+            f" Received: {output.name!r}"
+        ) from None
 
 
 def write_result(
@@ -58,6 +82,7 @@ def write_result(
             raise UsageError("Parquet needs a file: add --output FILE.parquet.")
         with _complete(output) as path:
             pq.write_table(result, path, compression="zstd")
+        print(f"{_count(result)} → {output}")
         return
     if output is None and output_format == "table" and sys.stdout.isatty():
         _show_result(result, sql)
@@ -68,6 +93,7 @@ def write_result(
         return
     with _complete(output) as path, path.open("w", encoding="utf-8", newline="") as file:
         write(result, file)
+    print(f"{_count(result)} → {output}")
 
 
 def show_rows(
@@ -138,7 +164,7 @@ def _show_result(result: pa.Table, sql: str) -> None:
     ]
     print(" ".join([f"{_count(result)}.", *notes]))
     if notes:
-        print("Everything: --format csv, or --output FILE.")
+        print("Everything: --format csv, or --output FILE.csv.")
 
 
 def _count(result: pa.Table) -> str:

@@ -565,7 +565,8 @@ def _print_failures(client: AirflowClient, dag_id: str, run_id: str, console: Co
         name = ti["task_id"] + (f"[{ti['map_index']}]" if ti["map_index"] >= 0 else "")
         lines = [line for line in client.task_log(ti) if not line.startswith("::")]
         is_told = any(line.startswith("vidpipe: ") for line in lines)
-        lines, reason = _without_reason(lines, client.task_error(ti))
+        error = client.xcom(ti, "failure") or client.task_error(ti)
+        lines, reason = _without_reason(lines, error)
         reasons.append(f"{name} failed" + (f": {reason}" if reason else ""))
         if refused and is_told:
             continue

@@ -314,6 +314,13 @@ def _own_videos(demo: Demo, videos: Path, labels: Path | None, task: str | None,
         "select source_uri, reason from current_outcomes where status <> 'done'",
         "select video_id, count(*) as frames from frames group by 1",
     )
+    if outcomes and all(outcome["reason"] == "duplicate" for outcome in outcomes):
+        demo.next_step = (
+            "All of these videos were in the bucket before, under other names: it is these that\n"
+            'labels are for. Which, tells vidpipe query "select source_uri, message from'
+            " current_outcomes\nwhere reason = 'duplicate'\"."
+        )
+        return
     if not any(outcome["status"] == "done" for outcome in outcomes):
         demo.require(False, "no video could be extracted (vidpipe changes tells why)")
         return

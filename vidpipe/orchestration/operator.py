@@ -159,7 +159,7 @@ class StageOperator(BaseOperator):
             raise
         except VidpipeError as error:
             self._give_up(context, error)
-            raise airflow_error(error.exit_code, str(error)) from error
+            raise airflow_error(error.exit_code, str(error)) from None  # it says all
         except (Exception, AirflowTaskTimeout) as error:
             self._give_up(context, error)
             raise
@@ -255,7 +255,7 @@ class StageOperator(BaseOperator):
             )
             if not process.out_of_memory:
                 return self._finish(context, work, exit_code, last_line)
-            why = f"{process.out_of_memory} It said last: {last_line}"
+            why = f'{process.out_of_memory} It said last: "{last_line}".'
             if not process.memory.over_limit:
                 # Others took the memory, too: later there may be enough.
                 raise TemporaryError(f"{self.stage} ran out of memory. {why}")

@@ -13,13 +13,14 @@ Where stages are pods, it tells what they took so far, its own included.
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 from typing import Any, NamedTuple
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from vidpipe.errors import BadInputError
+from vidpipe.errors import BadInputError, VidpipeError
 from vidpipe.lake import layout
 from vidpipe.lake.tables import Lake
 from vidpipe.lake.usage import Ledger, spent
@@ -30,6 +31,7 @@ from vidpipe.stages.manifest import Manifest, Report, find_given_up, find_report
 from vidpipe.text import printable
 
 ITEMS_SHOWN = 5
+LEARNING = ("train", "trial")  # stages that have a run in MLflow
 # Why an item is skipped whose bytes were read.
 READ_AND_SKIPPED = ("duplicate", "forgotten")
 # Of what left neither report nor reason.
@@ -61,6 +63,8 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         report = find_report(lake.store, lake.uri, shard)
         if report is None:
             why = find_given_up(lake.store, lake.uri, shard) or FAILED
+            if shard.stage in LEARNING:
+                _end_in_mlflow(shard)
             status = REASONS[why["reason"]]
             given_up = [_outcome(shard, item, attempt.name, status, why) for item in shard.items]
             attempt.write("outcomes", given_up)
@@ -140,6 +144,14 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         "counts": dict(counts),
         "failure": failure,
     }
+
+
+def _end_in_mlflow(shard: Manifest) -> None:
+    """Ends the run of a training in MLflow that was killed before it could do so itself."""
+    from vidpipe import tracking
+
+    with contextlib.suppress(VidpipeError):  # the outcomes matter more
+        tracking.give_up(shard.hash)
 
 
 def _unusable_items(outcomes: list[dict[str, Any]], run_key: str) -> str:

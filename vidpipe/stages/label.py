@@ -23,7 +23,7 @@ from vidpipe.lake import layout
 from vidpipe.lake.tables import Lake
 from vidpipe.stages.attempt import Attempt, ItemRows
 from vidpipe.stages.backlog import label_work_key, videos_without_labels
-from vidpipe.stages.label_notes import explain_no_champion, explain_thresholds
+from vidpipe.stages.label_notes import explain_no_champion, explain_thresholds, explain_waiting
 from vidpipe.stages.manifest import PLAN, Manifest, now
 from vidpipe.stages.promotions import write_promotion
 from vidpipe.stages.sharding import MAX_SHARDS, cut_shards
@@ -76,6 +76,8 @@ def _plan(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         by.append(f"{task} by version {champion.version}: {len(videos[:room])} videos")
         if videos:
             notes.append(explain_thresholds(champion, config.get("threshold")))
+    if not config.get("task"):
+        notes.append(explain_waiting(champions))
     attempt.announce("label", selected, unit="labels")
     counts = {"selected": selected, "backlog": backlog}
     attempt.conclude(f"{', '.join(by)}; {backlog} left to later runs{''.join(notes)}")

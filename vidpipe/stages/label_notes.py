@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
 from vidpipe import tracking
 from vidpipe.errors import BadInputError
 from vidpipe.evaluation.metrics import NEVER
@@ -13,16 +15,35 @@ NAMES_SHOWN = 5
 def explain_no_champion(task: str | None) -> str:
     """Explains what to do where a task, or any task, has no champion."""
     message = f"There is no champion model {f'of task {task!r} ' if task else ''}yet:"
-    waiting = [
-        f"vidpipe promote {of} {version.version}"
-        for of, version in tracking.challengers().items()
-        if not task or of == task
-    ]
+    waiting = {
+        of: version for of, version in tracking.challengers().items() if not task or of == task
+    }
     if not waiting:
         return f"{message} annotate some videos, then run the DAG train."
+    return f"{message} {_told_waiting(waiting)}"
+
+
+def explain_waiting(champions: Collection[str]) -> str:
+    """Explains why tasks that have a model, but no champion, are not labelled.
+
+    Args:
+        champions: The tasks that have one.
+
+    Returns:
+        A line of its own, after a break; empty where there is no such task.
+    """
+    challengers = tracking.challengers().items()
+    waiting = {task: version for task, version in challengers if task not in champions}
+    if not waiting:
+        return ""
+    return f"\n{', '.join(waiting)}: no champion; {_told_waiting(waiting)}"
+
+
+def _told_waiting(waiting: Mapping[str, tracking.Version]) -> str:
+    commands = (f"vidpipe promote {task} {of.version}" for task, of in waiting.items())
     return (
-        f"{message} what was trained was not promoted (`vidpipe models` tells why). To promote it"
-        f" all the same: {'; '.join(waiting)}"
+        "what was trained was not promoted (`vidpipe models` tells why). To promote it all the"
+        f" same: {'; '.join(commands)}"
     )
 
 

@@ -51,7 +51,7 @@ def _promote_by_hand(manifest: Manifest, attempt: Attempt) -> None:
         raise NothingToDoError(f"Version {number} is the champion of task {task!r} already.")
     why = manifest.config.get("why") or "Promoted by hand."
     tracking.set_alias(version, tracking.CHAMPION)
-    tracking.describe_decision(version, "promoted by hand", why)
+    tracking.describe_decision(version, "promoted by hand", manifest.config.get("why") or "")
     replaced = champion and champion.version
     work_key = layout.make_work_key(task, "promote", number, manifest.run_key)
     attempt.outcome(f"{task}/{number}", work_key)

@@ -25,7 +25,7 @@ from vidpipe.datasets.kinds import KINDS, SINGLE, TIMED
 from vidpipe.datasets.labelled import Dataset, LabelledVideo
 from vidpipe.datasets.missing_data import LEAVE_OUT, PSEUDO_LABEL_SCORE
 from vidpipe.datasets.presets import refuse_sides
-from vidpipe.datasets.splits import TEST, TRAIN
+from vidpipe.datasets.splits import SPLITS, TEST, TRAIN
 from vidpipe.errors import BadInputError, UsageError
 from vidpipe.evaluation.gates import PREVIEW_VIDEOS, Gate
 from vidpipe.evaluation.judging import is_measurable
@@ -144,6 +144,16 @@ def pin_dataset(manifest: Manifest, attempt: Attempt, lake: Lake) -> tuple[Datas
             f" ({len(agreed.tied)} tied). Where a video may show several things at once, train with"
             " kind `several`."
         )
+    if (
+        kind == SINGLE
+        and agreed.tied
+        and len(classes := set(itertools.chain(*labels.values()))) < 2
+    ):
+        raise BadInputError(
+            f"All labelled videos of task {task!r} are {classes.pop()!r}, but for"
+            f" {len(agreed.tied)} tied, on which their annotators contradict each other. Correct"
+            " these, or label more."
+        )
     if config.get("mirrored"):
         refuse_sides(counts_of)
     _require_times(kind, agreed.spans, durations_s)
@@ -196,8 +206,9 @@ def pin_dataset(manifest: Manifest, attempt: Attempt, lake: Lake) -> tuple[Datas
         )
     attempt.conclude(
         f"dataset {dataset.version} of {task}, {len(dataset.labels)} classes, videos: "
-        + ", ".join(f"{n} {name}" for name, n in counts.items())
+        + ", ".join(f"{n} {name}" for name, n in counts.items() if n or name in SPLITS)
         + f"; {planned.summary}"
+        + _note_on_backbone(config, lake)
     )
     attempt.result |= {
         "dataset": dataset.version,
@@ -229,6 +240,17 @@ def complete_all(config: dict[str, Any], lake: Lake) -> dict[str, dict[str, Any]
         weights = find_pretrained(backbone, lake.store, lake.uri)
     common = {**config, "weights": weights, "sliding": sliding}
     return {name: complete({**common, "architecture": name}) for name in names}
+
+
+def _note_on_backbone(config: dict[str, Any], lake: Lake) -> str:
+    """Says that a backbone has no weights: a line of its own, after a break; else nothing."""
+    backbone = config.get("backbone")
+    if not backbone or config.get("weights") or find_pretrained(backbone, lake.store, lake.uri):
+        return ""
+    return (
+        f"\n{backbone} begins with random weights, for none of it are in the lake: it learns from"
+        " these videos alone (vidpipe fetch-weights lists what there is)."
+    )
 
 
 def require_all_weights(trainings: Mapping[str, dict[str, Any]], lake: Lake) -> None:

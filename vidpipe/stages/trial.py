@@ -119,6 +119,7 @@ def _learn(
     try:
         learnt = learn(training, dataset, attempt, lake, replicas, checkpoints, mlflow_run, watch)
         trial.value = learnt.best[f"best_validation_{study.tuning.about['headline']}"]
+        trial.kept_loss = learnt.best["best_validation_loss"]
         if trial.state == RUNNING:
             trial.state = COMPLETE
     except DivergedError as error:

@@ -95,6 +95,7 @@ class Trial:
         params: What was chosen for it.
         state: `RUNNING`, `COMPLETE`, `HALVED` (ended by the halving) or `DIVERGED`.
         epochs: Validation accuracy and loss of each epoch: what the halving goes by.
+        kept_loss: Validation loss of the weights that are kept; None: it has not ended.
         value: The headline metric on the validation videos, with the weights that would be kept;
             None while it learns, and where it diverged.
         attrs: What Optuna's halving remembers of it.
@@ -105,14 +106,15 @@ class Trial:
     params: dict[str, Any]
     state: str = RUNNING
     epochs: list[tuple[float, float]] = field(default_factory=list)
+    kept_loss: float | None = None
     value: float | None = None
     attrs: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
 
     @property
     def loss(self) -> float:
-        """Validation loss of the epoch whose weights would be kept."""
-        return _best(self.epochs)[1]
+        """Validation loss of the weights that are kept; until it ends, the lowest so far."""
+        return _best(self.epochs)[1] if self.kept_loss is None else self.kept_loss
 
     @property
     def score(self) -> float:

@@ -109,6 +109,14 @@ def test_a_name_that_no_task_can_have_is_refused_at_once(tmp_path, labels, task,
         )
 
 
+def test_folders_are_labels_where_each_video_has_one_of_several():
+    own = "s3://videos/clips"
+    uris = [f"{own}/a/1.mp4", f"{own}/x/b/2.mp4"]
+    assert demo.folder_labels(uris, own) == ["a", "b"]
+    assert demo.folder_labels(uris[:1], own) == [""], "one folder tells nothing apart"
+    assert demo.folder_labels([*uris, f"{own}/3.mp4"], own) == ["", "", ""]
+
+
 def test_a_folder_of_a_user_who_is_unknown_is_none(tmp_path):
     with pytest.raises(UsageError, match="^~nobody-of-this-name/a is no folder of videos"):
         demo.run(

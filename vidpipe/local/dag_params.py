@@ -85,7 +85,7 @@ def _bounds(schema: dict[str, Any]) -> str:
         "maximum": "at most",
         "exclusiveMaximum": "less than",
     }
-    told = [f"{text} {schema[key]:g}" for key, text in words.items() if key in schema]
+    told = [f"{text} {schema[key]:.10g}" for key, text in words.items() if key in schema]
     return f" ({', '.join(told)})" if told else ""
 
 

@@ -35,6 +35,7 @@ from vidpipe.local import airflow_api, stack
 from vidpipe.local.contact_sheet import Strip, draw_contact_sheet
 from vidpipe.local.demo_data import DemoData, make_demo_videos
 from vidpipe.local.state import load_running
+from vidpipe.mlflow_pages import home_page
 from vidpipe.stages.by_hand import upload_annotations
 
 SHEET = Path("demo.png")
@@ -349,7 +350,10 @@ def _beside_chance(result: Result) -> str:
 
 
 def _write_label_file(demo: Demo, videos: Path, own: str) -> None:
-    """Writes a file that lacks nothing but the labels, and says what to do with it."""
+    """Writes a file that lacks nothing but the labels, and says what to do with it.
+
+    Where each video lies in a folder of several, the folders' names are filled in as labels.
+    """
     file = demo.root / "labels" / f"{videos.resolve().name}.csv"
     extracted = run_query(
         f"select source_uri from current_videos where {_is_in(own)} order by 1"
@@ -359,7 +363,8 @@ def _write_label_file(demo: Demo, videos: Path, own: str) -> None:
         with file.open("w", encoding="utf-8", newline="") as opened:
             rows = csv.writer(opened)
             rows.writerow(["video", "label"])
-            rows.writerows([row["source_uri"], ""] for row in extracted)
+            uris = [row["source_uri"] for row in extracted]
+            rows.writerows(zip(uris, folder_labels(uris, own), strict=True))
     else:
         filled_in = file.read_text(encoding="utf-8", errors="replace")
         if new := [row["source_uri"] for row in extracted if row["source_uri"] not in filled_in]:
@@ -373,11 +378,18 @@ def _write_label_file(demo: Demo, videos: Path, own: str) -> None:
     demo.next_step = ask_for_labels(videos, file)
 
 
+def folder_labels(uris: Sequence[str], own: str) -> list[str]:
+    """Returns the name of the folder of each video below `own`; empty, unless each has one."""
+    folders = [uri.removeprefix(own).strip("/").rpartition("/")[0] for uri in uris]
+    labels = [folder.rpartition("/")[2] for folder in folders]
+    return labels if all(labels) and len(set(labels)) > 1 else [""] * len(uris)
+
+
 def ask_for_labels(videos: Path, file: Path) -> str:
     """Returns what to do with a file that lacks nothing but the labels."""
     return (
-        f"{file} lists the videos. Write a label beside each, delete the rows\n"
-        "that stay without one, and train on them:\n"
+        f"{file} lists the videos. Look at the labels (folders' names, if\n"
+        "there are several) or write them; delete rows without one, and train on them:\n"
         f"  make demo VIDEOS={shlex.quote(str(videos))} LABELS={shlex.quote(str(file))}\n"
         f"The task is then called {task_of(file)}, after the file; TASK=name gives another name."
     )
@@ -524,7 +536,7 @@ def show_end(demo: Demo) -> None:
         "",
         f"Airflow  {state.url('airflow')}  user {state.airflow_user}"
         f"  password {state.airflow_password}",
-        f"MLflow   {state.url('mlflow')}  (choose Model training at the top left)",
+        f"MLflow   {home_page(state.url('mlflow'))}",
         *([f"Picture  {SHEET}"] if demo.has_sheet else []),
         f"Seconds  {all_s:.0f}: {phases}",
         "",

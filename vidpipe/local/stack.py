@@ -396,7 +396,7 @@ def doctor(root: Path) -> list[Check]:
         Check(
             "disk",
             free_bytes >= NEEDED_DISK_BYTES,
-            f"{free_bytes / 1e9:.1f} GB free of {NEEDED_DISK_BYTES / 1e9:.0f} GB needed for data",
+            f"{free_bytes / 1e9:.1f} GB free, {NEEDED_DISK_BYTES / 1e9:.0f} GB needed for data",
         )
     )
     memory_bytes = psutil.virtual_memory().available
@@ -404,7 +404,7 @@ def doctor(root: Path) -> list[Check]:
         Check(
             "memory",
             memory_bytes >= NEEDED_MEMORY_BYTES,
-            f"{memory_bytes / 1e9:.1f} GB free of {NEEDED_MEMORY_BYTES / 1e9:.0f} GB needed"
+            f"{memory_bytes / 1e9:.1f} GB free, {NEEDED_MEMORY_BYTES / 1e9:.0f} GB needed"
             + _told_of_limit(),
         )
     )

@@ -34,12 +34,13 @@ from vidpipe.config import TrainSettings
 from vidpipe.datasets.labelled import Dataset
 from vidpipe.errors import EXIT_TEMPORARY, BadInputError, NothingToDoError, UsageError
 from vidpipe.lake import layout
+from vidpipe.lake.changes import changes_since
 from vidpipe.lake.query import run_query
 from vidpipe.lake.tables import Lake
 from vidpipe.local.demo_data import DemoData
 from vidpipe.models.bundle import Bundle
 from vidpipe.stages.by_hand import upload_annotations
-from vidpipe.stages.manifest import Manifest, give_up
+from vidpipe.stages.manifest import Manifest, give_up, now
 from vidpipe.stages.runner import run_stage
 
 NOW = "2026-01-31T06:00:00+00:00"
@@ -516,7 +517,11 @@ def test_a_training_that_was_killed_for_good_ends_in_mlflow(videos, task, mlflow
     train = Manifest.read(lake.store, plan.result["shards"][0])
     killed, other = (tracking.begin_run(task, of, of, {}) for of in (train.hash, "other"))
     give_up(lake.store, lake.uri, train, "out_of_memory", "Too large.")
-    stage(lake, plan.run_key, "audit", plan=plan.uri)
+    began = now()
+    with pytest.raises(BadInputError, match="2 of 3 items failed"):
+        audit_and_publish(lake, plan.run_key, plan)
+    not_done = changes_since(began, lake.settings).sections["Not done"].to_pylist()
+    assert f"{task}/cnn" in {of["such as"] for of in not_done}, "there is no video to name"
     assert client.get_run(killed.id).info.status == "FAILED"
     assert client.get_run(other.id).info.status == "RUNNING"
 

@@ -58,7 +58,8 @@ _SECTIONS = {
         " = 1"
     ),
     "Not done": """
-        select status, stage, reason, count(*) as items, min(source_uri) as "such as",
+        select status, stage, reason, count(*) as items,
+            coalesce(min(source_uri), min(item)) as "such as",
             first(message order by source_uri nulls last) as message
         from current_outcomes
         where status <> 'done' and run_key in (from new_runs)

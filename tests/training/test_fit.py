@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from vidpipe.datasets.pipeline import Order
-from vidpipe.errors import BadInputError, StoppedError
+from vidpipe.errors import BadInputError, OutOfMemoryError, StoppedError
 from vidpipe.models.architectures import CLASSIFICATION, Network, Sampling
 from vidpipe.models.classification import build_model
 from vidpipe.training.fit import Epoch, fit, prepare
@@ -290,3 +290,22 @@ def test_a_stop_passes_through():
     with pytest.raises(StoppedError):
         train(stop)
     assert seen == [1]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "advice"),
+    [
+        (
+            {"batch_size": 1},
+            r"A batch of 1 clip does not fit .*\. Choose smaller or fewer frames\.",
+        ),
+        ({"batch_size": 8}, r"A batch of 8 clips does .*\. Set accumulation to 2, .* pieces of 4,"),
+        ({"batch_size": 8, "accumulation": 8}, r" in 8 pieces, does .*\. Set batch_size lower, or"),
+    ],
+)
+def test_a_batch_that_cannot_fit_is_refused_with_what_to_do(monkeypatch, sizes, advice):
+    monkeypatch.setattr("vidpipe.training.fit.most_bytes", lambda: 1)
+    # A GPU says it itself.
+    monkeypatch.setattr("tensorflow.config.list_physical_devices", lambda *kind: [])
+    with pytest.raises(OutOfMemoryError, match=advice):
+        train(**sizes)

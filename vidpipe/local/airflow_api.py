@@ -34,6 +34,8 @@ _ASKING = ("ApprovePromotionOperator", "OfferOperator")
 POLL_S = 2.0
 PAGE = 100
 LOG_TAIL_LINES = 15
+# Of the log of a task: what Airflow says before it begins, and marks of groups.
+STARTUP_LINES = "::", "DAG bundles loaded", "Filling up the DagBag", "Worker startup parse complete"
 FAILURES_SHOWN = 3
 TRIES_WHILE_AWAY = 40
 # On SQLite two requests that write at the same time can block each other, until one gets 500.
@@ -563,7 +565,7 @@ def _print_failures(client: AirflowClient, dag_id: str, run_id: str, console: Co
     reasons = []
     for ti in failed[-FAILURES_SHOWN:]:
         name = ti["task_id"] + (f"[{ti['map_index']}]" if ti["map_index"] >= 0 else "")
-        lines = [line for line in client.task_log(ti) if not line.startswith("::")]
+        lines = [line for line in client.task_log(ti) if not line.startswith(STARTUP_LINES)]
         is_told = any(line.startswith("vidpipe: ") for line in lines)
         error = client.xcom(ti, "failure") or client.task_error(ti)
         lines, reason = _without_reason(lines, error)

@@ -224,11 +224,13 @@ def _memory_for(settings: FitSettings) -> Iterator[None]:
 def _too_large_a_batch(settings: FitSettings) -> str:
     """What is wrong where a training takes too much memory, and what to do."""
     rows = math.ceil(settings.batch_size / settings.accumulation)
-    told = f"A batch of {settings.batch_size} clips"
+    told = f"A batch of {settings.batch_size} clip" + "s" * (settings.batch_size > 1)
     if settings.accumulation > 1:
         told += f", learnt from in {settings.accumulation} pieces,"
-    advice = "Set batch_size lower, or choose smaller or fewer frames."
-    if rows > 1:
+    advice = "Choose smaller or fewer frames."
+    if rows == 1 < settings.batch_size:
+        advice = "Set batch_size lower, or choose smaller or fewer frames."
+    elif rows > 1:
         pieces = 2 * settings.accumulation
         advice = (
             f"Set accumulation to {pieces}, which learns from the same batch in pieces of"

@@ -33,4 +33,6 @@ def external_views(settings: Settings) -> list[dict[str, str]]:
     uri = settings.mlflow.public_uri or settings.mlflow.tracking_uri
     if not uri.startswith(("http://", "https://")):
         return []
-    return [{"name": "MLflow", "href": home_page(uri), "destination": "nav"}]
+    # Directly in the menu, Airflow 3.3 makes a button of it that leads nowhere.
+    view = {"name": "MLflow", "href": home_page(uri), "destination": "nav", "category": "browse"}
+    return [view]

@@ -36,7 +36,7 @@ TASK_OF = {"cnn": "appearance", "cnn_rnn": "motion", "attention": "motion"}
 RESULTS = "results.jsonl"
 
 
-def prepare_videos(folder: Path, seed: int, architectures: list[str]) -> None:
+def prepare_videos(folder: Path, seed: int, samplings: list[Sampling]) -> None:
     """Makes and extracts the videos of a seed; keeps arrays of clips, labels and near pairs."""
     import pyarrow.dataset as ds
 
@@ -45,7 +45,6 @@ def prepare_videos(folder: Path, seed: int, architectures: list[str]) -> None:
     from vidpipe.local.demo import EXTRACT
     from vidpipe.local.demo_data import make_demo_videos
 
-    samplings = [chosen(Sampling, complete({"architecture": a})) for a in architectures]
     missing = {s for s in samplings if not _clips_path(folder, seed, s).exists()}
     if not missing:
         return
@@ -145,8 +144,9 @@ def main() -> None:
     args.folder.mkdir(parents=True, exist_ok=True)
     results = args.folder / RESULTS
     if args.onednn is None:
+        samplings = [chosen(Sampling, _config(args, of, 0)) for of in args.architectures]
         for videos in range(min(args.videos, args.seeds)):
-            prepare_videos(args.folder, videos, args.architectures)
+            prepare_videos(args.folder, videos, samplings)
         for onednn, threads in itertools.product("01", THREADS):
             environment = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": onednn}
             command = [sys.executable, *sys.argv, "--onednn", onednn, "--threads", str(threads)]

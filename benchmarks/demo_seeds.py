@@ -144,7 +144,7 @@ def main() -> None:
     args.folder.mkdir(parents=True, exist_ok=True)
     results = args.folder / RESULTS
     if args.onednn is None:
-        samplings = [chosen(Sampling, _config(args, of, 0)) for of in args.architectures]
+        samplings = [chosen(Sampling, _config(args, name, 0)) for name in args.architectures]
         for videos in range(min(args.videos, args.seeds)):
             prepare_videos(args.folder, videos, samplings)
         for onednn, threads in itertools.product("01", THREADS):

@@ -335,15 +335,22 @@ def begin_run(task: str, name: str, work: str, tags: Mapping[str, str]) -> Run:
     return Run(client, run_id, experiment_id)
 
 
-def give_up(work: str) -> None:
-    """Ends as FAILED the run of a piece of work that was killed and that nobody goes on with."""
+def give_up(works: Iterable[str]) -> None:
+    """Ends as FAILED the runs of pieces of work that were killed and that nobody goes on with."""
     client = connect()
     with answering():
-        experiments = _all(client.search_experiments, filter_string=f"name LIKE '{_PREFIX}%'")
-        ids = [experiment.experiment_id for experiment in experiments]
-        chosen = f"tags.`{WORK}` = '{work}' and attributes.status = 'RUNNING'"
-        for run in client.search_runs(ids, chosen) if ids else ():
-            client.set_terminated(run.info.run_id, "FAILED")
+        ids = _experiment_ids(client, ViewType.ACTIVE_ONLY)
+        for work in works if ids else ():
+            running = f"tags.`{WORK}` = '{work}' and attributes.status = 'RUNNING'"
+            for run in client.search_runs(ids, running):
+                client.set_terminated(run.info.run_id, "FAILED")
+
+
+def _experiment_ids(client: mlflow.MlflowClient, view_type: int) -> list[str]:
+    """Those of the experiments of all tasks."""
+    named = f"name LIKE '{_PREFIX}%'"
+    experiments = _all(client.search_experiments, filter_string=named, view_type=view_type)
+    return [experiment.experiment_id for experiment in experiments]
 
 
 def _experiment(client: mlflow.MlflowClient, task: str) -> str:
@@ -375,12 +382,7 @@ def runs_showing(video_ids: Iterable[str]) -> list[Run]:
     client = connect()
     found = {}
     with answering():
-        experiments = _all(
-            client.search_experiments,
-            filter_string=f"name LIKE '{_PREFIX}%'",
-            view_type=ViewType.ALL,
-        )
-        ids = [experiment.experiment_id for experiment in experiments]
+        ids = _experiment_ids(client, ViewType.ALL)
         for video_id in video_ids if ids else ():
             shown = f"tags.`{SHOWN}` LIKE '%{video_id}%'"
             for run in _search_runs(client, ids, shown):

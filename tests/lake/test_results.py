@@ -200,9 +200,9 @@ def test_no_rows_on_a_terminal_are_told():
 @pytest.mark.parametrize("output_format", ["table", "csv", "json"])
 def test_a_file_holds_what_the_screen_shows(tmp_path, capsys, output_format):
     write_result(RESULT, output_format)
-    shown = capsys.readouterr().out
+    screen = capsys.readouterr().out
     write_result(RESULT, output_format, tmp_path / "out")
-    assert (tmp_path / "out").read_text("utf-8") == shown
+    assert (tmp_path / "out").read_text("utf-8") == screen
     assert os.listdir(tmp_path) == ["out"]
     assert capsys.readouterr().out == f"{RESULT.num_rows} rows → {tmp_path / 'out'}\n"
 

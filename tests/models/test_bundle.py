@@ -61,7 +61,7 @@ def test_what_is_loaded_scores_as_what_was_saved(architecture, tmp_path):
     bundle = pack(architecture)
     save_model(bundle, tmp_path / "model")
     loaded = Bundle.load(tmp_path / "model")
-    np.testing.assert_allclose(loaded.predict(CLIPS), bundle.predict(CLIPS), atol=1e-5)
+    np.testing.assert_allclose(loaded.predict(CLIPS), bundle.predict(CLIPS), atol=1e-6)
     assert (loaded.labels, loaded.sampling) == (LABELS, SAMPLING)
     assert loaded.thresholds == {"jump": 0.25, "run ✓": 1.0}
     assert (loaded.task, loaded.architecture) == ("sport", architecture)
@@ -75,7 +75,7 @@ def test_no_clips_have_no_scores():
 def test_many_clips_are_scored_as_few_are():
     bundle = pack("cnn")
     one_by_one = np.concatenate([bundle.predict(clip[None]) for clip in CLIPS])
-    np.testing.assert_allclose(bundle.predict(CLIPS), one_by_one, atol=1e-5)
+    np.testing.assert_allclose(bundle.predict(CLIPS), one_by_one, atol=1e-6)
 
 
 def test_it_holds_no_pickle_and_no_code(saved):
@@ -87,7 +87,10 @@ def test_it_holds_no_pickle_and_no_code(saved):
 
 def test_mlflow_serves_it_with_its_signature(saved):
     model = mlflow.pyfunc.load_model(str(saved))
-    np.testing.assert_allclose(model.predict(CLIPS[:5]), pack().predict(CLIPS[:5]), atol=1e-5)
+    # In single precision: how a sum is cut into parts for threads shows in its last digits.
+    np.testing.assert_allclose(
+        model.predict(CLIPS[:5]), pack().predict(CLIPS[:5]), rtol=1e-5, atol=1e-6
+    )
     (given,) = model.metadata.signature.inputs
     assert (given.type, given.shape) == (np.uint8, (-1, 3, 32, 24, 3))
     with pytest.raises(mlflow.MlflowException):
@@ -101,13 +104,13 @@ def test_one_that_hears_travels_with_what_it_hears(tmp_path):
     loaded.check_canary()
     given = {"clips": CLIPS, "sound": SOUND}
     scores = bundle.predict(given)
-    np.testing.assert_allclose(loaded.predict(given), scores, atol=1e-5)
+    np.testing.assert_allclose(loaded.predict(given), scores, atol=1e-6)
     assert np.isfinite(scores).all() and loaded.sampling == HEARING
     mute = {"clips": CLIPS, "sound": np.full_like(SOUND, np.nan)}
-    alike = np.isclose(loaded.predict(mute), scores, atol=1e-5).all(axis=1)
+    alike = np.isclose(loaded.predict(mute), scores, atol=1e-6).all(axis=1)
     np.testing.assert_array_equal(alike, np.isnan(SOUND[:, 0, 0]))
     served = mlflow.pyfunc.load_model(str(tmp_path / "model"))
-    np.testing.assert_allclose(served.predict(given), scores, atol=1e-5)
+    np.testing.assert_allclose(served.predict(given), scores, atol=1e-6)
     assert [(of.name, of.type, of.shape) for of in served.metadata.signature.inputs] == [
         ("clips", np.uint8, (-1, 3, 32, 24, 3)),
         ("sound", np.float16, (-1, *SOUND_SHAPE)),

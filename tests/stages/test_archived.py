@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import boto3
@@ -12,6 +13,7 @@ from tests.servers import new_lake, serve_guarded_s3
 from vidpipe.config import S3Settings
 from vidpipe.errors import ArchivedError, NothingToDoError, UsageError
 from vidpipe.lake.query import run_query
+from vidpipe.lake.store_errors import os_error
 from vidpipe.lake.tables import Lake
 from vidpipe.stages import listing
 from vidpipe.stages.backlog import ingest_backlog, require_retries
@@ -165,8 +167,20 @@ def test_a_file_of_the_lake_that_is_archived_is_told(archive, media):
     for found in listed["Contents"]:
         source = {"Bucket": "lake", "Key": found["Key"]}
         archive.client.copy_object(**source, CopySource=source, StorageClass="GLACIER")
-    # Of a read of a few bytes pyarrow keeps no words of the store, only that it is refused.
+    # Where they come late, as from a busy server, pyarrow tells no words of the store: then the
+    # line names the archive among what it may be.
     with pytest.raises(UsageError, match="storage class.* Restore it|whether .* is archived"):
         run_query("select * from videos", archive.lake.settings)
     with pytest.raises(ArchivedError, match="GLACIER"):
         archive.lake.store.get(f"s3://lake/{found['Key']}")
+
+
+def test_the_words_of_the_store_tell_an_archived_file_of_the_lake():
+    words = "The operation is not valid for the object's storage class"
+    for said in (
+        f"AWS Error UNKNOWN (HTTP status 403) during GetObject operation: {words}",
+        f"AWS Error INVALID_OBJECT_STATE during GetObject operation: {words}",
+    ):
+        error = os_error(f"The tables cannot be read: {said}")
+        assert type(error) is UsageError
+        assert re.search("storage class.* Restore it", str(error))

@@ -515,13 +515,13 @@ def test_a_training_that_was_killed_for_good_ends_in_mlflow(videos, task, mlflow
     plan = snapshot(lake, task, **SMALLEST)
     client = MlflowClient(mlflow.uri)
     train = Manifest.read(lake.store, plan.result["shards"][0])
-    killed, other = (tracking.begin_run(task, of, of, {}) for of in (train.hash, "other"))
+    killed, other = (tracking.begin_run(task, work, work, {}) for work in (train.hash, "other"))
     give_up(lake.store, lake.uri, train, "out_of_memory", "Too large.")
     began = now()
     with pytest.raises(BadInputError, match="2 of 3 items failed"):
         audit_and_publish(lake, plan.run_key, plan)
     not_done = changes_since(began, lake.settings).sections["Not done"].to_pylist()
-    assert f"{task}/cnn" in {of["such as"] for of in not_done}, "there is no video to name"
+    assert f"{task}/cnn" in {row["such as"] for row in not_done}, "there is no video to name"
     assert client.get_run(killed.id).info.status == "FAILED"
     assert client.get_run(other.id).info.status == "RUNNING"
 
@@ -529,10 +529,10 @@ def test_a_training_that_was_killed_for_good_ends_in_mlflow(videos, task, mlflow
 def test_a_backbone_without_weights_is_told(videos, task, tmp_path):
     lake, named = videos
     annotate(lake, tmp_path, task, two_classes(named))
-    told = "convnext_tiny begins with random weights"
+    note = "convnext_tiny begins with random weights"
     plan = snapshot(lake, task, backbone="convnext_tiny", **SMALLEST)
-    assert told in plan.result["summary"] and " 0 tied" not in plan.result["summary"]
-    assert told not in snapshot(lake, task, **SMALLEST).result["summary"]
+    assert note in plan.result["summary"] and " 0 tied" not in plan.result["summary"]
+    assert note not in snapshot(lake, task, **SMALLEST).result["summary"]
 
 
 def test_too_few_annotations_end_in_one_clear_line(videos, task, tmp_path):

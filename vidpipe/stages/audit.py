@@ -59,12 +59,13 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     counts: collections.Counter[str] = collections.Counter()
     suspects: list[dict[str, Any]] = []  # items that failed by themselves, when tried first
     lost, first_failure, lacks_needed = 0, "", False
+    killed: list[str] = []  # trainings that did not end by themselves
     for number, shard in enumerate(shards, 1):
         report = find_report(lake.store, lake.uri, shard)
         if report is None:
             why = find_given_up(lake.store, lake.uri, shard) or FAILED
             if shard.stage in LEARNING:
-                _end_in_mlflow(shard)
+                killed.append(shard.hash)
             status = REASONS[why["reason"]]
             given_up = [_outcome(shard, item, attempt.name, status, why) for item in shard.items]
             attempt.write("outcomes", given_up)
@@ -90,6 +91,8 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         counts.update(report.counts)
         files += report.files
         attempt.progress(number, len(shards), f"{counts['done']} done, {counts['failed']} failed")
+    if killed:
+        _end_in_mlflow(killed)
     files += attempt.upload()
     given = sum(counts.values())
     if given != sum(len(shard.items) for shard in shards):
@@ -146,12 +149,12 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     }
 
 
-def _end_in_mlflow(shard: Manifest) -> None:
-    """Ends the run of a training in MLflow that was killed before it could do so itself."""
+def _end_in_mlflow(works: list[str]) -> None:
+    """Ends the runs of trainings in MLflow that were killed before they could do so themselves."""
     from vidpipe import tracking
 
     with contextlib.suppress(VidpipeError):  # the outcomes matter more
-        tracking.give_up(shard.hash)
+        tracking.give_up(works)
 
 
 def _unusable_items(outcomes: list[dict[str, Any]], run_key: str) -> str:

@@ -15,12 +15,11 @@ NAMES_SHOWN = 5
 def explain_no_champion(task: str | None) -> str:
     """Explains what to do where a task, or any task, has no champion."""
     message = f"There is no champion model {f'of task {task!r} ' if task else ''}yet:"
-    waiting = {
-        of: version for of, version in tracking.challengers().items() if not task or of == task
-    }
+    challengers = tracking.challengers().items()
+    waiting = {name: version for name, version in challengers if task in (None, "", name)}
     if not waiting:
         return f"{message} annotate some videos, then run the DAG train."
-    return f"{message} {_told_waiting(waiting)}"
+    return f"{message} {_advice(waiting)}"
 
 
 def explain_waiting(champions: Collection[str]) -> str:
@@ -36,11 +35,11 @@ def explain_waiting(champions: Collection[str]) -> str:
     waiting = {task: version for task, version in challengers if task not in champions}
     if not waiting:
         return ""
-    return f"\n{', '.join(waiting)}: no champion; {_told_waiting(waiting)}"
+    return f"\n{', '.join(waiting)}: no champion; {_advice(waiting)}"
 
 
-def _told_waiting(waiting: Mapping[str, tracking.Version]) -> str:
-    commands = (f"vidpipe promote {task} {of.version}" for task, of in waiting.items())
+def _advice(waiting: Mapping[str, tracking.Version]) -> str:
+    commands = (f"vidpipe promote {task} {version.version}" for task, version in waiting.items())
     return (
         "what was trained was not promoted (`vidpipe models` tells why). To promote it all the"
         f" same: {'; '.join(commands)}"

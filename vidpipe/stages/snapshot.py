@@ -235,20 +235,25 @@ def complete_all(config: dict[str, Any], lake: Lake) -> dict[str, dict[str, Any]
             f"A training needs architectures, one or more of {', '.join(CLASSIFICATION)}."
             f" Received: {names!r}"
         )
+    common = {**config, "weights": _weights(config, lake), "sliding": sliding}
+    return {name: complete({**common, "architecture": name}) for name in names}
+
+
+def _weights(config: dict[str, Any], lake: Lake) -> str | None:
+    """The URI of the weights that are chosen, or were fetched for the backbone; None: random."""
     backbone, weights = config.get("backbone"), config.get("weights")
     if backbone and not weights:
-        weights = find_pretrained(backbone, lake.store, lake.uri)
-    common = {**config, "weights": weights, "sliding": sliding}
-    return {name: complete({**common, "architecture": name}) for name in names}
+        return find_pretrained(backbone, lake.store, lake.uri)
+    return weights
 
 
 def _note_on_backbone(config: dict[str, Any], lake: Lake) -> str:
     """Says that a backbone has no weights: a line of its own, after a break; else nothing."""
     backbone = config.get("backbone")
-    if not backbone or config.get("weights") or find_pretrained(backbone, lake.store, lake.uri):
+    if not backbone or _weights(config, lake):
         return ""
     return (
-        f"\n{backbone} begins with random weights, for none of it are in the lake: it learns from"
+        f"\n{backbone} begins with random weights, for the lake has none for it: it learns from"
         " these videos alone (vidpipe fetch-weights lists what there is)."
     )
 

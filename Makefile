@@ -10,7 +10,7 @@ STAMP := .venv/stamp
 unexport PYTHONDONTWRITEBYTECODE
 
 help:  ## this list
-	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 setup: $(STAMP)  ## make .venv (the other targets do it themselves); PYTHON=… chooses the Python
 
@@ -44,8 +44,8 @@ lint: $(STAMP)  ## style and common mistakes
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 
-lock: $(STAMP)  ## renew constraints.txt: the newest versions that go together
-	@$(BIN)/uv pip compile --quiet --upgrade --universal --fork-strategy fewest \
+lock: $(STAMP)  ## renew constraints.txt: the newest versions that go together, with their hashes
+	@$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --universal --fork-strategy fewest \
 		--python-version 3.11 --extra dev --extra worker-gpu --custom-compile-command "make lock" \
 		--output-file constraints.txt setup.cfg
 
@@ -64,8 +64,11 @@ status: $(STAMP)  ## what runs, and where
 images:  ## container images; TAG=… REGISTRY=host/path (pushes) GPU=1 BASE_IMAGE=… DOCKER_BUILD_FLAGS=…
 	@$(or $(PYTHON),python3) tools/images.py
 
+lock-images:  ## record digests of base images
+	@$(or $(PYTHON),python3) tools/images.py lock
+
 clean:  ## stop the stack, remove it with all its data, and .venv
 	@test ! -x $(BIN)/vidpipe || test ! -d .vidpipe || $(BIN)/vidpipe down
 	@rm -rf .vidpipe .venv build vidpipe.egg-info demo.png
 
-.PHONY: help setup demo test test-long test-all test-kubernetes lint lock up down status images clean
+.PHONY: help setup demo test test-long test-all test-kubernetes lint lock up down status images lock-images clean

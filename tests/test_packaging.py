@@ -38,6 +38,21 @@ def test_every_requirement_is_pinned(metadata):
     assert wanted - {"vidpipe"} <= pinned
 
 
+def test_everything_is_listed_with_version_and_hash(metadata):
+    def pinned(*arguments: str) -> list[str]:
+        command = [sys.executable, CHECKOUT / "tools/pinned.py", *arguments]
+        return subprocess.run(
+            command, capture_output=True, text=True, check=True
+        ).stdout.splitlines()
+
+    for extra in metadata["options.extras_require"]:
+        assert all("==" in line for line in pinned("requirements", extra))
+    for name in ("uv", "setuptools"):
+        first, *hashes = pinned("hashes", name)
+        assert first.startswith(f"{name}==") and hashes
+        assert all("--hash=sha256:" in line for line in hashes)
+
+
 def test_airflow_and_worker_images_stay_apart(metadata):
     extras = metadata["options.extras_require"]
 
@@ -60,6 +75,7 @@ def test_make_lists_all_targets():
 
 
 def test_set_up_does_without_a_cache_where_no_home_can_be_written(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(CHECKOUT / "tools")
     cache_settings = runpy.run_path(str(CHECKOUT / "tools/bootstrap.py"))["cache_settings"]
     for name in ("UV_CACHE_DIR", "XDG_CACHE_HOME", "UV_NO_CACHE"):
         monkeypatch.delenv(name, raising=False)

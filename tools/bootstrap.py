@@ -1,5 +1,6 @@
 """Makes `.venv` with everything that vidpipe needs, at the versions of constraints.txt.
 
+Every file that is installed has one of the hashes there; nothing is built but vidpipe itself.
 Run by `make` with the Python found or chosen there; needs nothing beside the standard library.
 """
 
@@ -10,11 +11,15 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+
+import pinned
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 NEEDED_DISK_BYTES = 6_000_000_000
+PREBUILT = ("--only-binary", ":all:")  # building a package would run its code, and fetch tools
 
 
 def main() -> None:
@@ -29,6 +34,11 @@ def main() -> None:
             f"{sys.executable} has no venv module. Install it (Debian, Ubuntu: "
             f"python{version}-venv), or name another: make PYTHON=/path/to/python3.12"
         )
+    try:
+        needed_tools = pinned.list_hashes(pinned.BOOTSTRAP)
+        needed_libraries = pinned.list_requirements("dev")
+    except ValueError as error:
+        sys.exit(f"Set-up stopped: {error}")
     if not VENV.exists():
         free_bytes = shutil.disk_usage(str(ROOT)).free
         if free_bytes < NEEDED_DISK_BYTES:
@@ -41,11 +51,18 @@ def main() -> None:
     same_python = (VENV / "lib" / ("python" + version)).is_dir()
     run(sys.executable, "-m", "venv", *([] if same_python else ["--clear"]), str(VENV))
     python = str(VENV / "bin" / "python")
-    run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-        "--constraint", "constraints.txt", "uv")  # fmt: skip
-    uv = [python, "-m", "uv", "pip", "install"]
-    run(*uv, "--constraint", "constraints.txt", "--build-constraint", "constraints.txt",
-        "--editable", ".[dev]", env={**os.environ, **uv_settings(python)})  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="vidpipe-setup-") as folder:
+        tools, libraries = Path(folder, "tools.txt"), Path(folder, "libraries.txt")
+        tools.write_text("\n".join(needed_tools) + "\n")
+        libraries.write_text("\n".join(needed_libraries) + "\n")
+        run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+            "--no-deps", *PREBUILT, "--require-hashes", "--requirement", str(tools))  # fmt: skip
+        uv = [python, "-m", "uv", "pip", "install"]
+        env = {**os.environ, **uv_settings(python)}
+        # What these require in turn is checked, too: constraints carry hashes.
+        run(*uv, *PREBUILT, "--require-hashes", "--constraint", "constraints.txt",
+            "--requirement", str(libraries), env=env)  # fmt: skip
+    run(*uv, "--no-deps", "--no-build-isolation", "--editable", ".", env=env)
 
 
 def uv_settings(python: str) -> dict[str, str]:

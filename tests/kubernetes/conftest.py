@@ -6,6 +6,8 @@ import hashlib
 import os
 import secrets
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +30,8 @@ from tests.servers import S3Server, new_lake, serve_s3
 from vidpipe.config import load_settings
 from vidpipe.lake.tables import Lake
 from vidpipe.local import airflow_api
+
+BOTO3 = ("boto3", "botocore", "jmespath", "python-dateutil", "s3transfer", "six", "urllib3")
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +56,9 @@ def stage_image(tmp_path_factory: pytest.TempPathFactory) -> str:
     shutil.copytree(own, folder, dirs_exist_ok=True)
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "vidpipe", folder / "vidpipe", ignore=ignored)
-    shutil.copy(ROOT / "constraints.txt", folder)
+    with (folder / "requirements.txt").open("w") as file:
+        command = [sys.executable, ROOT / "tools/pinned.py", "hashes", *BOTO3]
+        subprocess.run(command, stdout=file, check=True)
     return build_image(f"vidpipe-tests:{digest[:12]}", folder)
 
 

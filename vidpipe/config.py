@@ -137,6 +137,19 @@ class ExtractSettings:
 
 
 @dataclass(frozen=True)
+class AnnotateSettings:
+    """What reading one annotation file may take; one that takes more is refused.
+
+    Attributes:
+        max_s: Seconds of processor time.
+        max_gb: Memory, beside what the process took before.
+    """
+
+    max_s: float = 300.0
+    max_gb: float = 4.0
+
+
+@dataclass(frozen=True)
 class TrainSettings:
     """What a training keeps while it runs.
 
@@ -246,6 +259,7 @@ class Settings:
     mlflow: MlflowSettings = MlflowSettings()
     sources: SourceSettings = SourceSettings()
     extract: ExtractSettings = ExtractSettings()
+    annotate: AnnotateSettings = AnnotateSettings()
     train: TrainSettings = TrainSettings()
     memory: MemorySettings = MemorySettings()
     notify: NotifySettings = NotifySettings()

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import math
 import unicodedata
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 
 from vidpipe.datasets.annotations import RANGE_TOLERANCE_S
 from vidpipe.lake.tables import Lake
+from vidpipe.text import near_texts
 
 _TIME_DECIMALS = 6
-# To compare a name with many others is slow: near names are only looked for among so many.
-_MAX_COMPARED = 10_000
-_MAX_COMPARED_LENGTH = 100
+_MAX_NAME = 2048  # characters; a key in S3 has at most 1024 bytes
 
 
 class UnknownVideoError(ValueError):
@@ -106,13 +104,16 @@ class VideoNames:
         self._uris_by_name: dict[str, list[tuple[str, str]]] = {}
         self._uri_of: dict[str, str] = {}
         self._renamed: dict[Callable[[str], str], dict[str, set[str]]] = {}
+        # Of those with one file name: by the folders above them, and those in no folder apart.
+        self._by_folders: dict[str, dict[str, set[str]]] = {}
+        self._elsewhere: dict[tuple[str, frozenset[str]], set[str]] = {}
         self._folded: dict[str, str] | None = None
         for uri, video_id in sources.items():
             self._uri_of[video_id] = uri
             for known, called in zip(self._as_written, (uri, _key_of(uri)), strict=True):
                 known.setdefault(called, set()).add(video_id)
             # The same name may be written in two ways: macOS takes letters and accents apart.
-            uri = _composed(uri)
+            uri = composed(uri)
             key = _key_of(uri)
             name = key.rpartition("/")[2]
             for known, called in zip(self._exact, (uri, key, name), strict=True):
@@ -131,7 +132,7 @@ class VideoNames:
         """
         # A name may begin or end with a space; more often the space is a slip.
         written = (name, name.strip())
-        called = tuple(map(_composed, written))
+        called = tuple(map(composed, written))
         names = (*self._exact, self._by_stem)
         lookups = itertools.chain(
             (known.get(w) for w in written for known in self._as_written),
@@ -150,7 +151,7 @@ class VideoNames:
         """
         return self._only(video_id, {video_id} & self.videos.keys())
 
-    def find_path(self, path: str, apart: Collection[str] = ()) -> str:
+    def find_path(self, path: str, apart: frozenset[str] = frozenset()) -> str:
         """Returns the id of the video that a data set has at `path`.
 
         The folders above it and its ending may be others here: of those with its file name, it is
@@ -158,8 +159,8 @@ class VideoNames:
 
         Args:
             path: Where the data set has it.
-            apart: Folders that tell files of one name apart, such as classes: what lies right in
-                one of them is not found in another.
+            apart: Folders that tell files of one name apart, such as classes, each as `composed`
+                returns it: what lies right in one of them is not found in another.
 
         Raises:
             UnknownVideoError: There is none.
@@ -168,17 +169,43 @@ class VideoNames:
         try:
             return self.find(path)
         except UnknownVideoError:
-            folders = _composed(path.strip()).replace("\\", "/").split("/")
+            folders = composed(path.strip()).replace("\\", "/").split("/")
         name = folders.pop()
         if name in self.videos:
             return name
-        found = self._uris_by_name.get(name) or self._uris_by_name.get(stem_of(name)) or []
-        best = max((_in_common(uri, folders) for uri, _ in found), default=0)
-        among = {video_id for uri, video_id in found if _in_common(uri, folders) == best}
-        if not best:
-            others = set(map(_composed, apart))
-            among -= {video_id for uri, video_id in found if _folder_of(uri) in others}
-        return self._only(path, among)
+        called = next((n for n in (name, stem_of(name)) if n in self._uris_by_name), None)
+        if called is None:
+            return self._only(path, set())
+        return self._only(
+            path, self._with_most_folders(called, folders) or self._outside_of(called, apart)
+        )
+
+    def _with_most_folders(self, called: str, folders: list[str]) -> set[str]:
+        """The videos of a file name that have most of the folders right above them, if any has."""
+        if called not in self._by_folders:
+            by_folders = self._by_folders[called] = {}
+            for uri, video_id in self._uris_by_name[called]:
+                above = ""
+                for folder in reversed(uri.split("/")[:-1]):
+                    above = f"{folder}/{above}"
+                    by_folders.setdefault(above, set()).add(video_id)
+        found: set[str] = set()
+        above = ""
+        for folder in reversed(folders):
+            above = f"{folder}/{above}"
+            if above not in self._by_folders[called]:
+                break
+            found = self._by_folders[called][above]
+        return found
+
+    def _outside_of(self, called: str, apart: frozenset[str]) -> set[str]:
+        """The videos of a file name, but for those that lie right in some folders."""
+        if (called, apart) not in self._elsewhere:
+            found = self._uris_by_name[called]
+            self._elsewhere[called, apart] = {video_id for _, video_id in found} - {
+                video_id for uri, video_id in found if _folder_of(uri) in apart
+            }
+        return self._elsewhere[called, apart]
 
     def find_renamed(self, name: str, rename: Callable[[str], str]) -> str:
         """Returns the id of the video whose file name becomes `name` in another tool.
@@ -196,16 +223,14 @@ class VideoNames:
             for original, video_ids in self._exact[-1].items():
                 renamed.setdefault(rename(original), set()).update(video_ids)
             self._renamed[rename] = renamed
-        return self._only(name, self._renamed[rename].get(_composed(name), set()))
+        return self._only(name, self._renamed[rename].get(composed(name), set()))
 
     def near(self, name: str) -> list[str]:
         """File names that are much like a name that no video has; best first, at most three."""
         if self._folded is None:
-            names = itertools.islice(sorted(self._exact[-1]), _MAX_COMPARED)
-            self._folded = {stem_of(n).casefold()[:_MAX_COMPARED_LENGTH]: n for n in names}
+            self._folded = {stem_of(n).casefold(): n for n in sorted(self._exact[-1])}
         sought = stem_of(name.replace("\\", "/").rpartition("/")[2])
-        sought = _composed(sought).casefold()[:_MAX_COMPARED_LENGTH]
-        near = difflib.get_close_matches(sought, self._folded, cutoff=0.75)
+        near = near_texts(composed(sought).casefold(), self._folded, 3, cutoff=0.75)
         return [self._folded[of] for of in near]
 
     def name_of(self, video_id: str, finds: Callable[[str], str]) -> str:
@@ -236,8 +261,7 @@ class VideoNames:
             name = key.rpartition("/")[2]
             yield from (stem_of(name), name, key)
 
-    def _only(self, name: str, found: Iterable[str]) -> str:
-        found = set(found)
+    def _only(self, name: str, found: Set[str]) -> str:
         if not found:
             raise UnknownVideoError(f"no video is called {_shown(name)}", name)
         if len(found) > 1:
@@ -263,8 +287,8 @@ class SoughtNames(VideoNames):
         super().__init__(dict.fromkeys(sources, ""), {})
         self.met = False
 
-    def _only(self, name: str, found: Iterable[str]) -> str:
-        self.met |= bool(set(found))
+    def _only(self, name: str, found: Set[str]) -> str:
+        self.met |= bool(found)
         raise UnknownVideoError
 
 
@@ -306,23 +330,17 @@ def _key_of(uri: str) -> str:
     return uri.removeprefix("s3://").partition("/")[2]
 
 
-def _composed(name: str) -> str:
-    return unicodedata.normalize("NFC", name)
+def composed(name: str) -> str:
+    """A name in the Unicode form in which names are compared.
+
+    That takes the square of the number of its accents, and no video has a longer name.
+    """
+    return unicodedata.normalize("NFC", name) if len(name) <= _MAX_NAME else name
 
 
 def _folder_of(uri: str) -> str:
     """The folder right above a file."""
     return uri.rpartition("/")[0].rpartition("/")[2]
-
-
-def _in_common(uri: str, folders: list[str]) -> int:
-    """How many of the folders right above a file are those of `folders`."""
-    count = 0
-    for ours, theirs in zip(reversed(uri.split("/")[:-1]), reversed(folders), strict=False):
-        if ours != theirs:
-            break
-        count += 1
-    return count
 
 
 def _shown(name: str) -> str:

@@ -37,6 +37,8 @@ from vidpipe.datasets.video_names import UnknownVideoError, VideoFacts, VideoNam
 
 _MAX_BYTES = 128 * 1024 * 1024
 _MAX_DEPTH = 100
+_PIECE_BYTES = 1024 * 1024
+_MAX_TAG_BYTES = 4 * _PIECE_BYTES  # each piece of a tag or comment is read anew with the next
 _MAX_TEXT = 10_000  # of a word in `meta`
 _SHAPES = ("polygon", "polyline", "points", "ellipse", "cuboid", "skeleton", "mask")
 _TASK_FIELDS = ("id", "name", "subset", "source", "frame_filter")
@@ -127,6 +129,7 @@ class _Document:
         self._path: list[str] = []
         self._text = ""
         self._tasks: list[_Task] = []
+        self._task_by_id: dict[str, _Task] = {}
         self._source = ""
         self._track: _Track | None = None
         self._frame: dict[str, str] = {}
@@ -145,7 +148,15 @@ class _Document:
                 f"XML of more than {_MAX_BYTES >> 20} MiB is not read; export fewer tasks at once"
             )
         try:
-            self._parser.Parse(content, True)
+            for begin in range(0, len(content), _PIECE_BYTES):
+                self._reader.budget.check()
+                self._parser.Parse(content[begin : begin + _PIECE_BYTES], False)
+                if begin - self._parser.CurrentByteIndex > _MAX_TAG_BYTES:
+                    raise ValueError(
+                        f"{self._where}: a tag or comment of more than {_MAX_TAG_BYTES >> 20} MiB"
+                        " is not read"
+                    )
+            self._parser.Parse(b"", True)
         except expat.ExpatError as error:
             raise ValueError(
                 f"line {error.lineno}: not XML: {expat.ErrorString(error.code)}"
@@ -161,6 +172,7 @@ class _Document:
         return f"line {self._parser.CurrentLineNumber}"
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
+        self._reader.budget.check()
         if not self._path and name != "annotations":
             raise ValueError(
                 f"{self._where}: CVAT for video 1.1 begins with <annotations>."
@@ -204,6 +216,8 @@ class _Document:
         elif path[:1] == ["meta"] and len(path) > 2 and self._tasks:
             if text and path[-2] in ("task", "job") and path[-1] in _TASK_FIELDS:
                 self._tasks[-1].fields[path[-1]] = text
+                if path[-1] == "id":
+                    self._task_by_id.setdefault(text, self._tasks[-1])
             elif path[-2] == "original_size":
                 self._tasks[-1].size[path[-1]] = text
             elif path[-2:] == ["deleted_frames", "frame"]:
@@ -309,9 +323,10 @@ class _Document:
             if not self._tasks:
                 self._tasks.append(_Task())
             return self._tasks[0]
-        for task in self._tasks:
-            if task.fields.get("id") == task_id or len(self._tasks) == 1:
-                return task
+        if len(self._tasks) == 1:
+            return self._tasks[0]
+        if task_id in self._task_by_id:
+            return self._task_by_id[task_id]
         raise ValueError(f"no task has the id {task_id[:50]!r}")
 
     def _find(self, task: _Task) -> tuple[str, str]:

@@ -4,15 +4,40 @@ from __future__ import annotations
 
 import collections
 import csv
-import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vidpipe.datasets.formats.given import MAX_LINE, MAX_LINES
+
 NAMES_SHOWN = 20
+MAX_COLUMNS = 1000
 MORE_FIELDS = "there are more values than columns"
+_LINE = re.compile(r"[^\r\n]*(?:\r\n?|\n)|[^\r\n]+")
 _SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)  # as Excel writes it
+
+
+class _Lines:
+    """The lines of a text, with their ends; those of one row are only so long together."""
+
+    def __init__(self, text: str):
+        self._matches = _LINE.finditer(text)
+        self._row_length = 0
+
+    def begin_row(self) -> None:
+        """Says that what comes next belongs to another row."""
+        self._row_length = 0
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        line = next(self._matches)[0]
+        self._row_length += len(line)
+        if self._row_length > MAX_LINE:
+            raise csv.Error(f"a row of more than {MAX_LINE} characters is not read")
+        return line
 
 
 @dataclass(frozen=True)
@@ -27,6 +52,7 @@ class Table:
     columns: list[str]
     header_line: int
     _reader: Any
+    _lines: _Lines
 
     def rows(self) -> Iterator[tuple[int, dict[str | None, str]]]:
         """Yields line number and values of each row that has any.
@@ -39,6 +65,7 @@ class Table:
         ends = self._reader.line_num
         while True:
             begins = ends + self.header_line
+            self._lines.begin_row()
             try:
                 values = next(self._reader)
             except StopIteration:
@@ -69,19 +96,27 @@ def read_table(text: str) -> Table:
     header_line, delimiter = 1, None
     if match := _SEPARATOR_LINE.match(text):
         text, header_line, delimiter = text[match.end() :], 2, match[1]
-    header = text.partition("\n")[0]
+    if text.count("\n") >= MAX_LINES or text.count("\r") >= MAX_LINES:
+        raise ValueError(f"more than {MAX_LINES} lines are not read at once; cut it by videos")
+    header = text[:MAX_LINE].partition("\n")[0]
     # Spreadsheets write what is usual in their country.
     delimiter = delimiter or max(",;\t", key=header.count)
+    lines = _Lines(text)
     try:
-        reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
+        reader = csv.reader(lines, strict=True, delimiter=delimiter)
         columns = [name.strip().lower() for name in next(reader, [])]
     except (csv.Error, TypeError, ValueError) as error:
         raise ValueError(f"line {header_line}: {error}; look for a quote too many") from error
+    if len(columns) > MAX_COLUMNS:
+        raise ValueError(
+            f"line {header_line}: more than {MAX_COLUMNS} columns are not read. Received:"
+            f" {len(columns)}. Drop those that are not needed"
+        )
     if twice := sorted(name for name, n in collections.Counter(columns).items() if name and n > 1):
         raise ValueError(
             f"line {header_line}: these columns are there twice: {quoted(twice)}; drop one of each"
         )
-    return Table(columns, header_line, reader)
+    return Table(columns, header_line, reader, lines)
 
 
 def quoted(names: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import functools
 import io
+import itertools
 import json
 import struct
 import zipfile
@@ -23,6 +24,11 @@ SIDECAR = "vidpipe.json"  # in a folder; beside a file: FILE.vidpipe.json
 MAX_BYTES = 256 * 1024 * 1024  # of a file, and of all files of a folder together
 MAX_JSON_BYTES = 64 * 1024 * 1024  # a document takes some twenty times as much memory at worst
 MAX_FILES = 200_000
+MAX_PATH = 1024  # characters of the path of a file in a folder
+MAX_LINES = 4_000_000  # of a text: official lists name more videos than anybody has
+MAX_LINE = 1 << 20  # characters of a line, and of a row of a table
+MAX_JSON_PARTS = 5_000_000  # objects and lists of a document: each takes 200 bytes or more
+MAX_DIGITS = 1000  # of a whole number: to read one takes the square of that
 _CENTRAL_DIRECTORY_ENTRY = b"PK\x01\x02"
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 # Pictures and videos that lie beside them are not read.
@@ -102,11 +108,16 @@ def of_folder(name: str, files: Iterable[tuple[str, bytes]]) -> Given:
     by_path: dict[str, bytes] = {}
     size_bytes = 0
     for path, content in files:
+        if len(path) > MAX_PATH:
+            raise BadInputError(
+                f"{name}: the path of a file in it is longer than {MAX_PATH} characters. Received:"
+                f" {path[:100]!r}… Shorten it."
+            )
         size_bytes += len(content)
         if size_bytes > MAX_BYTES:
             raise too_large(name)
         if path in by_path:
-            raise BadInputError(f"{name}: it holds {path!r} twice.")
+            raise BadInputError(f"{name}: it holds {path!r:.200} twice.")
         by_path[path] = content
         if len(by_path) > MAX_FILES:
             raise too_large(name)
@@ -149,8 +160,8 @@ def read_zip(name: str, content: bytes) -> Iterator[tuple[str, bytes]]:
                     continue
                 if info.compress_type not in _METHODS or info.flag_bits & 1:
                     raise BadInputError(
-                        f"{name}: {path!r} is encrypted, or compressed in an unusual way. Make the"
-                        " archive anew, as a plain ZIP."
+                        f"{name}: {path!r:.200} is encrypted, or compressed in an unusual way. Make"
+                        " the archive anew, as a plain ZIP."
                     )
                 with archive.open(info) as member:
                     unpacked = member.read(left + 1)
@@ -198,6 +209,31 @@ def decode(content: bytes) -> str:
         raise ValueError(f"line {line}: not UTF-8; save the file as UTF-8") from error
 
 
+def lines_of(text: str) -> Iterator[tuple[int, str]]:
+    """Yields number and text of each line that is not blank.
+
+    Raises:
+        ValueError: There are more lines, or longer ones, than are read; says so in words.
+    """
+    # Not splitlines(): a label may hold any of the other separators that Unicode knows.
+    if text.count("\n") >= MAX_LINES:
+        raise ValueError(f"more than {MAX_LINES} lines are not read at once; cut it by videos")
+    begin = 0
+    for number in itertools.count(1):
+        end = text.find("\n", begin)
+        end = len(text) if end < 0 else end
+        if end - begin > MAX_LINE:
+            raise ValueError(
+                f"line {number}: a line of more than {MAX_LINE} characters is not read"
+            )
+        line = text[begin:end]
+        if line.strip():
+            yield number, line
+        if end == len(text):
+            return
+        begin = end + 1
+
+
 def read_json(content: bytes, max_bytes: int = MAX_JSON_BYTES) -> Any:
     """A JSON document.
 
@@ -207,6 +243,11 @@ def read_json(content: bytes, max_bytes: int = MAX_JSON_BYTES) -> Any:
     if len(content) > max_bytes:
         raise ValueError(
             f"a JSON document of more than {max_bytes >> 20} MiB is not read; cut it by videos"
+        )
+    if content.count(b"{") + content.count(b"[") > MAX_JSON_PARTS:
+        raise ValueError(
+            f"a JSON document of more than {MAX_JSON_PARTS} objects and lists is not read; cut it"
+            " by videos"
         )
     return parse_json(decode(content))
 
@@ -218,7 +259,9 @@ def parse_json(text: str) -> Any:
         ValueError: It is none; says so in words.
     """
     try:
-        return json.loads(text, parse_constant=_refuse)
+        return json.loads(
+            text, parse_constant=_refuse, parse_int=_integer, object_pairs_hook=_object
+        )
     except json.JSONDecodeError as error:
         raise ValueError(f"line {error.lineno}: not JSON: {error.msg}") from error
     except RecursionError as error:
@@ -227,6 +270,22 @@ def parse_json(text: str) -> Any:
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"not JSON: {constant} is no number")
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise ValueError(f"a number of more than {MAX_DIGITS} digits is not read")
+    return int(digits)
+
+
+def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object, each member of which is there once: readers differ in which one they take."""
+    found = dict(members)
+    if len(found) < len(members):
+        names: set[str] = set()
+        twice = next(name for name, _ in members if name in names or names.add(name))
+        raise ValueError(f"the member {twice!r:.100} is twice in one object; drop one of the two")
+    return found
 
 
 def too_large(name: str) -> BadInputError:

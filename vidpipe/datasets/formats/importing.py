@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 from vidpipe.datasets.annotations import Annotation, Key
 from vidpipe.datasets.formats import AUTO
+from vidpipe.datasets.formats.budget import Budget, TooMuchError
 from vidpipe.datasets.formats.given import SIDECAR, Given, read_json
 from vidpipe.datasets.formats.reading import Reader
 from vidpipe.datasets.formats.shape import Format
-from vidpipe.datasets.formats.sidecar import Sidecar
+from vidpipe.datasets.formats.sidecar import MAX_SIDECAR_BYTES, Sidecar, has_sidecar_members
 from vidpipe.datasets.formats.table import recognise
 from vidpipe.datasets.video_names import SoughtNames, UnknownVideoError, VideoNames
 from vidpipe.errors import BadInputError, UsageError
@@ -48,6 +49,7 @@ def parse_annotations(
     video: str | None = None,
     first_frame: int = 0,
     skip_faulty: bool = False,
+    budget: Budget | None = None,
 ) -> Imported:
     """Reads annotations whole.
 
@@ -60,27 +62,42 @@ def parse_annotations(
             None: the file names its videos.
         first_frame: The number of a video's first frame, 0 or 1, in formats that do not fix it.
         skip_faulty: Whether to leave out entries with faults instead of refusing the file.
+        budget: What reading may take; None: the usual.
 
     Raises:
         BadInputError: It has faults; the message lists them with their places.
         UsageError: There is no such format or video.
     """
     only_video = (video, find_video(videos, video)) if video else None
-    reader = Reader(videos, only_video=only_video, first_frame=first_frame)
+    reader = Reader(videos, only_video=only_video, first_frame=first_frame, budget=budget)
+    with _named(given.name):
+        return _parse(given, reader, format, several=several, skip_faulty=skip_faulty)
+
+
+@contextlib.contextmanager
+def _named(name: str) -> Iterator[None]:
+    """What refuses a file at any place of it says which file that is."""
+    try:
+        yield
+    except TooMuchError as error:
+        raise BadInputError(f"{printable(name)}: {error}") from error
+
+
+def _parse(
+    given: Given, reader: Reader, format: str, *, several: bool, skip_faulty: bool
+) -> Imported:
     sidecar = Sidecar(given, reader) if given.sidecar is not None else None
     if sidecar and format == AUTO and not reader.faults:
         format = sidecar.format or AUTO
     _refuse_faults(given.name, reader)
     of, given = recognise(given, format)
-    if first_frame and not of.numbers_frames:
+    if reader.first_frame and not of.numbers_frames:
         raise UsageError(f"--first-frame is not for {of.title}: the format fixes how frames count.")
     try:
         of.read(given, reader)
     except ValueError as error:
         reader.is_unreadable = True
         reader.fault(str(error))
-    except BadInputError as error:  # there is no end to it
-        raise BadInputError(f"{printable(given.name)}: {error}") from error
     if sidecar:
         _complete(sidecar, reader)
     contradictory = _find_contradictions(reader, several or reader.several, of.contradiction)
@@ -152,26 +169,37 @@ def _tell(of: Format, reader: Reader, repeated: int, has_sidecar: bool) -> Itera
         yield from (f"  {line}" for line in _listed(reader))
 
 
-def mentions(given: Given, sources: Iterable[str]) -> bool:
-    """Whether a file tells of a source, by any name by which an import finds it."""
+def mentions(given: Given, sources: Iterable[str], budget: Budget | None = None) -> bool:
+    """Whether a file tells of a source, by any name by which an import finds it.
+
+    Of one that cannot be read to its end nobody can prove that it does not: it does.
+
+    Args:
+        given: The file or folder.
+        sources: Names of the source.
+        budget: What reading may take; None: the usual.
+    """
     names = SoughtNames(sources)
+    reader = Reader(names, budget=budget)
     is_sidecar = given.name.endswith(SIDECAR)
-    for video in _videos_in(given.content if is_sidecar else given.sidecar):
-        with contextlib.suppress(ValueError):
-            names.find(video)
-    # What cannot be imported tells of nothing that could be found.
-    with contextlib.suppress(ValueError, BadInputError):
-        of, given = recognise(given)
-        of.read(given, Reader(names))
+    try:
+        for video in _videos_in(given.content if is_sidecar else given.sidecar, reader.budget):
+            with contextlib.suppress(ValueError):
+                names.find(video)
+        # A file of labels may be called as a sidecar is, too.
+        if not (is_sidecar and has_sidecar_members(given.document)):
+            of, given = recognise(given)
+            of.read(given, reader)
+    except (ValueError, BadInputError):
+        return True
     return names.met
 
 
-def _videos_in(sidecar: bytes | None) -> Iterator[str]:
+def _videos_in(sidecar: bytes | None, budget: Budget) -> Iterator[str]:
     """The videos that a sidecar names."""
-    rest = []
-    with contextlib.suppress(ValueError):
-        rest = [read_json(sidecar)] if sidecar is not None else []
+    rest = [read_json(sidecar, MAX_SIDECAR_BYTES)] if sidecar is not None else []
     while rest:
+        budget.check()
         found = rest.pop()
         if isinstance(found, dict):
             if isinstance(found.get("video"), str):
@@ -249,7 +277,8 @@ def _why_nothing(reader: Reader) -> str:
 
 def _place(fault: str) -> list[str | int]:
     """The place that a fault begins with, its numbers as numbers."""
-    parts = re.split(r"([0-9]+)", fault.partition(": ")[0])
+    # A number of more digits is part of a name.
+    parts = re.split(r"([0-9]{1,18})", fault.partition(": ")[0])
     return [int(part) if number % 2 else part for number, part in enumerate(parts)]
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from vidpipe.datasets.annotations import Annotation
-from vidpipe.datasets.formats.given import Given, parse_json
+from vidpipe.datasets.formats.given import Given, lines_of, parse_json
 from vidpipe.datasets.formats.reading import Reader
 from vidpipe.datasets.formats.rows import COLUMNS, read_row, write_row
 from vidpipe.datasets.formats.shape import INSTANTS, Format
@@ -20,7 +20,7 @@ def recognises(given: Given) -> bool:
     if not given.ends_in(".json"):
         return False
     try:
-        _, first = next(_lines(given.text), (0, ""))
+        _, first = next(lines_of(given.text), (0, ""))
         row = parse_json(first)
         return isinstance(row, dict) and not row.keys().isdisjoint(COLUMNS)
     except ValueError:
@@ -29,23 +29,18 @@ def recognises(given: Given) -> bool:
 
 def read(given: Given, reader: Reader) -> None:
     """Reads rows; see `rows.py`."""
-    for number, line in _lines(given.text):
+    for number, line in lines_of(given.text):
         where = f"line {number}"
         with reader.at(where):
             try:
                 row = parse_json(line)
-            except ValueError:
+            except ValueError as error:
+                if not isinstance(error.__cause__, json.JSONDecodeError):
+                    raise
                 row = None
             if not isinstance(row, dict):
                 raise ValueError("not a JSON object")
             read_row(reader, where, row, may_be_null=True)
-
-
-def _lines(text: str) -> Iterator[tuple[int, str]]:
-    # Not splitlines(): a label may hold any of the other separators that Unicode knows.
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            yield number, line
 
 
 def hold(annotations: Sequence[Annotation], videos: VideoNames) -> list[Annotation | str]:

@@ -27,6 +27,7 @@ from vidpipe.datasets.formats.shape import (
     Format,
     changed,
     document_of,
+    identifier,
     member,
     objects,
     without_crowded_nothing,
@@ -40,6 +41,7 @@ _DOWNLOADED = re.compile(r"[0-9a-f]{6,32}__(.+)")  # as its exports store what t
 # Drawn at random: few words of seven letters look so.
 _TAKEN = re.compile(r"(.+)_(?=[^a-z.]*[a-z])(?=.[^A-Z.]*[A-Z])[0-9A-Za-z]{7}(\.[^.]+)?")
 _MAX_NAME = 1024  # of a key in S3
+_MAX_ADDRESS = 16 * 1024  # with what it is signed by
 _NOT_KEPT = re.compile(r"[^-\w.]")
 _URL_SAFE = str.maketrans("-_", "+/")
 _VIDEO_MEMBERS = ("video", "video_url", "url", "file")
@@ -115,6 +117,8 @@ def _video(data: dict[str, Any]) -> str:
 
 def _find(videos: VideoNames, address: str) -> str:
     """Finds a video by the address that Label Studio has of it."""
+    if len(address) > _MAX_ADDRESS:
+        raise ValueError(f"an address of more than {_MAX_ADDRESS} characters is not read")
     paths = list(_paths(address))
     names = list(dict.fromkeys(n for p in paths for n in _names_before(p.rpartition("/")[2])))
     attempts = (
@@ -191,7 +195,7 @@ class _Results:
         results = list(objects(self._reader, annotation, "result", where))
         if not results and not annotation.get("result"):
             self._add(where, Statement(None))
-        shapes = {r.get("id") for _, r in results if r.get("type") in _REGIONS and _is_id(r)}
+        shapes = {r["id"] for _, r in results if r.get("type") in _REGIONS and _is_id(r)}
         for place, result in results:
             with self._reader.at(place):
                 kind = member(result, "type", str, "a text")
@@ -232,7 +236,7 @@ class _Results:
 
     def boxes(self, where: str, result: dict[str, Any], value: dict[str, Any]) -> None:
         """A thing in the frames in which it is seen."""
-        track = str(member(result, "id", str | int, "a text")) if "id" in result else None
+        track = str(identifier(result, "id")) if "id" in result else None
         labels = _labels(value, "labels", may_miss=True)
         if not labels:
             self._reader.left_out[_UNLABELLED] += 1
@@ -315,7 +319,8 @@ def _outside(frame: int, facts: VideoFacts, fps: float) -> str:
 
 
 def _is_id(result: dict[str, Any]) -> bool:
-    return isinstance(result.get("id"), str | int)
+    value = result.get("id")
+    return isinstance(value, str) or (isinstance(value, int) and value.bit_length() <= 64)
 
 
 def _labels(value: dict[str, Any], name: str, may_miss: bool = False) -> list[str]:
@@ -401,11 +406,12 @@ def _regions(annotations: Sequence[Annotation]) -> dict[tuple, str]:
     names = {a.said.track for a in boxes}
     ids: dict[tuple, str] = {}
     taken: set[tuple[str, str, str]] = set()
+    number_ = 0
     for annotation in boxes:
         region, of = _region(annotation), annotation.key
         if region in ids:
             continue
-        name, number_ = annotation.said.track, len(ids)
+        name, number_ = annotation.said.track, max(number_, len(ids))
         while name is None or (of.video_id, of.annotator, name) in taken:
             name, number_ = f"box-{number_}", number_ + 1
             name = None if name in names else name

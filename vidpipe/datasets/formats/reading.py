@@ -16,13 +16,15 @@ from vidpipe.datasets.annotations import (
     Key,
     Statement,
 )
+from vidpipe.datasets.formats.budget import Budget, TooMuchError
 from vidpipe.datasets.video_names import UnknownVideoError, VideoFacts, VideoNames
-from vidpipe.errors import BadInputError
 from vidpipe.text import printable
 
 FAULTS_SHOWN = 20
 NEAR_NAMES_SHOWN = 5  # to find them takes a while
 MAX_ROWS = 1_000_000
+MAX_TEXT = 1000  # characters of a label, and of other texts of an annotation
+_FAULT_SHOWN = 3000  # characters of one
 SPLIT_WORDS = {
     "train": "train",
     "training": "train",
@@ -67,8 +69,10 @@ class Reader:
             None: the file names its videos.
         first_frame: The number that the file gives to the first frame of a video, where its format
             does not fix it.
+        budget: What reading may take; None: the usual.
 
     Attributes:
+        budget: What reading may still take.
         annotations: What was read.
         faults: The first of them, in words.
         fault_count: How many there are.
@@ -87,7 +91,9 @@ class Reader:
         *,
         only_video: tuple[str, str] | None = None,
         first_frame: int = 0,
+        budget: Budget | None = None,
     ):
+        self.budget = budget or Budget()
         self.videos = videos
         self.only_video = only_video
         self.annotations: list[Annotation] = []
@@ -109,6 +115,7 @@ class Reader:
     @contextlib.contextmanager
     def at(self, where: str) -> Iterator[None]:
         """What is wrong in here is a fault at that place of the file."""
+        self.budget.check()
         try:
             yield
         except ToldError:
@@ -125,9 +132,11 @@ class Reader:
 
     def fault(self, message: str) -> None:
         """Tells of a fault."""
+        self.budget.check()
         self.fault_count += 1
         if len(self.faults) < FAULTS_SHOWN:
-            self.faults.append(printable(message))
+            more = "…" * (len(message) > _FAULT_SHOWN)
+            self.faults.append(printable(message[:_FAULT_SHOWN]) + more)
 
     def _near(self, name: str) -> str:
         if not name:
@@ -295,6 +304,7 @@ class Reader:
         Raises:
             ValueError: It is wrong; says so in words.
         """
+        self.budget.check()
         if said is not None:
             said = _checked(said)
         if (start_s is None) != (end_s is None):
@@ -304,11 +314,19 @@ class Reader:
             of_frame = frame_wise or said is None or said.label is None or said.box is not None
             self._check_range(video_id, start_s, end_s, of_frame)
         key = Key(video_id, start_s, end_s, text(annotator, "annotator"))
-        if len(self.annotations) >= MAX_ROWS:
-            raise BadInputError(
+        self.require_room(1)
+        self.annotations.append(Annotation(where, video, key, said))
+
+    def require_room(self, count: int) -> None:
+        """Refuses a file that has more annotations than are imported at once.
+
+        Raises:
+            TooMuchError: With so many more it has.
+        """
+        if len(self.annotations) + count > MAX_ROWS:
+            raise TooMuchError(
                 f"more than {MAX_ROWS} rows are not imported at once; cut it by videos."
             )
-        self.annotations.append(Annotation(where, video, key, said))
 
     def _check_range(self, video_id: str, start_s: float, end_s: float, of_frame: bool) -> None:
         duration_s = self.facts(video_id).duration_s
@@ -369,8 +387,12 @@ def text(value: str, name: str) -> str:
     """A text without the spaces around it.
 
     Raises:
-        ValueError: It is no valid Unicode.
+        ValueError: It is no valid Unicode, or too long.
     """
+    if len(value) > MAX_TEXT:
+        raise ValueError(
+            f"{name} is longer than {MAX_TEXT} characters. Received: {value[:50]!r}…; shorten it"
+        )
     try:
         value.encode()
     except UnicodeEncodeError as error:

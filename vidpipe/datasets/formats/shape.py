@@ -141,12 +141,13 @@ def track_numbers(annotations: Iterable[Annotation]) -> dict[tuple[str, str, str
     }
     numbers: dict[tuple[str, str, str], str] = {}
     taken: set[tuple[str, str]] = set()
+    free: dict[str, int] = collections.defaultdict(lambda: 1)  # of each video: none below is
     for track in sorted(tracks, key=lambda t: (not _is_number(t[2]), t)):
         number = track[2]
         if not _is_number(number) or (track[0], number) in taken:
-            number = next(
-                n for n in map(str, range(1, len(tracks) + 2)) if (track[0], n) not in taken
-            )
+            while (track[0], str(free[track[0]])) in taken:
+                free[track[0]] += 1
+            number = str(free[track[0]])
         numbers[track] = number
         taken.add((track[0], number))
     return numbers
@@ -189,7 +190,21 @@ def identifier(of: Mapping[str, Any], name: str) -> int | str:
     Raises:
         WrongError: It is missing, or of another kind.
     """
-    return member({name: whole(of[name])} if name in of else of, name, int | str, _ID)
+    value = member({name: whole(of[name])} if name in of else of, name, int | str, _ID)
+    return require_small(value, name)
+
+
+def require_small(value: int | str, name: str) -> int | str:
+    """Returns an identifier, unless it is a number of more than 64 bits.
+
+    Of larger ones as many as one likes have the same hash, so that to look them up is slow.
+
+    Raises:
+        WrongError: It is.
+    """
+    if isinstance(value, int) and value.bit_length() > 64:
+        raise WrongError(f"{_ID} is needed. Received: a number of many digits", f".{name}")
+    return value
 
 
 def objects(

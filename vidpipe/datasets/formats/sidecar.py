@@ -113,6 +113,11 @@ def _video(video_id: str, videos: VideoNames) -> str:
         return video_id
 
 
+def has_sidecar_members(document: Any) -> bool:
+    """Whether a JSON document is a sidecar, as far as its members tell."""
+    return isinstance(document, dict) and set(document) <= _MEMBERS
+
+
 class Sidecar:
     """The sidecar of a file.
 
@@ -131,7 +136,7 @@ class Sidecar:
         self.format = ""
         with reader.at(self._name):
             document = read_json(given.sidecar, MAX_SIDECAR_BYTES)
-            if not isinstance(document, dict) or not set(document) <= _MEMBERS:
+            if not has_sidecar_members(document):
                 raise ValueError(f"it is an object with: {', '.join(sorted(_MEMBERS))}")
             self.format = member({"format": "", **document}, "format", str, "a text")
             if self.format and self.format not in NAMES:
@@ -178,7 +183,9 @@ class Sidecar:
                 annotations.append(annotation)
         if len(used) < len(truths):
             reader.left_out[_UNFIT] += len(truths) - len(used)
-        reader.annotations = annotations + also
+        reader.annotations = annotations
+        reader.require_room(len(also))
+        reader.annotations += also
 
     def _rows(
         self,

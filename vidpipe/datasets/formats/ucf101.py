@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 
 from vidpipe.datasets.annotations import Annotation, Statement
-from vidpipe.datasets.formats.given import Given, decode
+from vidpipe.datasets.formats.given import Given, decode, lines_of
 from vidpipe.datasets.formats.reading import Reader
 from vidpipe.datasets.formats.shape import (
     NOTHING,
@@ -20,7 +20,7 @@ from vidpipe.datasets.formats.shape import (
     video_label,
     with_one_split,
 )
-from vidpipe.datasets.video_names import VideoNames
+from vidpipe.datasets.video_names import VideoNames, composed
 
 _LIST = re.compile(r"(train|test)list([0-9]*)\.txt")
 _CLASSES = "classInd.txt"
@@ -54,7 +54,8 @@ def read(given: Given, reader: Reader) -> None:
     ]
     folders = {folder for _, path, _, _ in listed for folder in _parts(path)[-2:-1]}
     # Where classes number their videos, 001.avi is a name in each.
-    find = functools.partial(reader.videos.find_path, apart={*classes.values(), *folders})
+    apart = frozenset(map(composed, (*classes.values(), *folders)))
+    find = functools.partial(reader.videos.find_path, apart=apart)
     for where, path, number, split in listed:
         with reader.at(where):
             label = _label(path, number, classes)
@@ -86,9 +87,9 @@ def _lines(given: Given, path: str, reader: Reader) -> Iterator[tuple[int, str]]
     except ValueError as error:
         reader.fault(f"{path}: {error}" if given.is_folder else str(error))
         return
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            yield number, line.strip()
+    for number, line in lines_of(text):
+        reader.budget.check()
+        yield number, line.strip()
 
 
 def _where(given: Given, path: str, line: int) -> str:
@@ -133,7 +134,7 @@ def _group(name: str) -> str | None:
 def hold(annotations: Sequence[Annotation], videos: VideoNames) -> list[Annotation | str]:
     """Labels of whole videos, which are for training or for testing."""
     held = with_one_split(map(_held, annotations), lambda a: a.key.video_id)
-    labels = {a.said.label for a in held if isinstance(a, Annotation)}
+    labels = frozenset(composed(a.said.label) for a in held if isinstance(a, Annotation))
     return [
         changed(
             a,
@@ -160,23 +161,25 @@ def _held(annotation: Annotation) -> Annotation | str:
 def write(annotations: Sequence[Annotation], videos: VideoNames) -> dict[str, bytes]:
     """The classes and the two lists."""
     labels = sorted({a.said.label for a in annotations})
+    numbers = {label: number for number, label in enumerate(labels, 1)}
+    folders = frozenset(map(composed, labels))
     lists: dict[str, list[str]] = {"train": [], "test": []}
     for annotation in annotations:
         label = annotation.said.label
-        line = _written(annotation.key.video_id, label, labels, videos)
+        line = _written(annotation.key.video_id, label, folders, videos)
         if annotation.said.split == "train":
-            line += f" {labels.index(label) + 1}"
+            line += f" {numbers[label]}"
         lists[annotation.said.split].append(line)
-    classes = [f"{number} {label}" for number, label in enumerate(labels, 1)]
+    classes = [f"{number} {label}" for label, number in numbers.items()]
     files = {_CLASSES: classes, **{f"{name}list01.txt": lines for name, lines in lists.items()}}
     return {name: "".join(f"{line}\n" for line in lines).encode() for name, lines in files.items()}
 
 
-def _written(video_id: str, label: str, labels: Collection[str], videos: VideoNames) -> str:
+def _written(video_id: str, label: str, folders: Set[str], videos: VideoNames) -> str:
     def finds(name: str) -> str:
         if not _PLAIN.fullmatch(name):
             raise ValueError
-        return videos.find_path(f"{label}/{name}", labels)
+        return videos.find_path(f"{label}/{name}", folders)
 
     uri = videos.uri_of(video_id)
     name = uri.rpartition("/")[2]

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from vidpipe.datasets.annotations import Annotation, Box, Statement
-from vidpipe.datasets.formats.given import Given, decode
+from vidpipe.datasets.formats.given import Given, decode, lines_of
 from vidpipe.datasets.formats.pictures import (
     find_picture,
     has_number,
@@ -35,6 +35,8 @@ from vidpipe.datasets.video_names import VideoNames
 
 CLASSES = ("data.yaml", "data.yml", "dataset.yaml", "classes.txt", "obj.names")
 _MAX_YAML_BYTES = 1024 * 1024
+_MAX_CLASSES = 100_000
+_MAX_NUMBER = 100  # characters of a whole number in YAML
 _FOLDERS = {"train": "train", "validation": "val", "test": "test"}
 _CVAT_FOLDER = re.compile(r"obj_(.+)_data")
 _BREAK = re.compile("[\x85\u2028\u2029]")
@@ -65,6 +67,16 @@ class _Loader(yaml.SafeLoader):
         if self.check_event(yaml.events.AliasEvent):
             raise yaml.YAMLError("aliases are not read")
         return super().compose_node(parent, index)
+
+    def construct_yaml_int(self, node: Any) -> int:
+        """A number of 64 bits; see `require_small`. To read one takes the square of its digits."""
+        number_ = super().construct_yaml_int(node) if len(node.value) <= _MAX_NUMBER else None
+        if number_ is None or number_.bit_length() > 64:
+            raise yaml.YAMLError("a number of many digits is not read")
+        return number_
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
 
 def recognises(given: Given) -> bool:
@@ -130,7 +142,10 @@ def _read_classes(given: Given) -> _Classes:
         if path.endswith((".yaml", ".yml")):
             return _read_yaml(given.files[path])
         # Not splitlines(): a label may hold any of the other separators that Unicode knows.
-        names = decode(given.files[path]).rstrip("\r\n").split("\n")
+        text = decode(given.files[path]).rstrip("\r\n")
+        if text.count("\n") >= _MAX_CLASSES:
+            raise ValueError(f"more than {_MAX_CLASSES} classes are not read")
+        names = text.split("\n")
         return _Classes({index: name.strip() for index, name in enumerate(names)})
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
@@ -201,9 +216,7 @@ def _read_picture(
 ) -> None:
     video, video_id, time_s = find_picture(_picture_path(path), reader)
     told = False
-    for line, words in enumerate(decode(content).split("\n"), 1):
-        if not words.strip():
-            continue
+    for line, words in lines_of(decode(content)):
         told = True
         where = f"{path}, line {line}"
         with reader.at(where):
@@ -257,6 +270,7 @@ def write(annotations: Sequence[Annotation], videos: VideoNames) -> dict[str, by
     """`data.yaml`, and a text for each picture."""
     names = names_for_pictures({a.key.video_id for a in annotations}, videos)
     labels = sorted({a.said.label for a in annotations if a.said.label is not None})
+    numbers = {label: number for number, label in enumerate(labels)}
     texts: dict[str, list[str]] = {}
     for annotation in annotations:
         key, said = annotation.key, annotation.said
@@ -264,7 +278,7 @@ def write(annotations: Sequence[Annotation], videos: VideoNames) -> dict[str, by
         folder = f"labels/{_FOLDERS[said.split]}" if said.split else "labels"
         lines = texts.setdefault(f"{folder}/{picture_name(key.video_id, frame, names)}.txt", [])
         if said.box is not None:
-            lines.append(_written(labels.index(said.label), said.box))
+            lines.append(_written(numbers[said.label], said.box))
     splits = {a.said.split for a in annotations} - {None}
     described = {
         "path": ".",

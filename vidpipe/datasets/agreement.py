@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import collections
 import itertools
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,9 @@ from vidpipe.text import printable
 NOTHING = "(nothing)"
 MATCH_IOU = 0.5  # what overlaps less is another thing
 ROWS_SHOWN = 10
+# Every box of a frame is compared with every one of each other annotator: files may hold more of
+# them than can ever be compared.
+MAX_COMPARISONS = 5_000_000
 Unit = dict[str, Any]  # what is judged, by annotator
 
 
@@ -62,6 +65,7 @@ class Agreement:
         disputed: Videos by how many pairs of judgements differ; and how many pairs there are.
         boxes: How boxes match; None where there are none.
         ranges: How ranges match; None where there are none.
+        left_out: Videos, ranges and frames that were judged too often to compare all pairs.
     """
 
     annotators: list[str]
@@ -73,6 +77,7 @@ class Agreement:
     disputed: list[tuple[str, int, int]]
     boxes: Matches | None
     ranges: Matches | None
+    left_out: int = 0
 
     @property
     def summary(self) -> str:
@@ -86,20 +91,26 @@ class Agreement:
                     f"{what}: mean IoU {_shown(matches.mean_iou)},"
                     f" {matches.unmatched:.0%} unmatched"
                 )
+        if self.left_out:
+            told.append(f"{self.left_out} left out, which have too many pairs to compare")
         return f"agreement of {len(self.annotators)} annotators: {'; '.join(told)}" if told else ""
 
 
-def krippendorff_alpha(units: Iterable[Sequence[Hashable]]) -> float | None:
+def krippendorff_alpha(
+    units: Iterable[Sequence[Hashable]], *, alike: tuple[Hashable, int] = (None, 0)
+) -> float | None:
     """Krippendorff's alpha for nominal values.
 
     Args:
         units: The values that each unit was given; those with fewer than two count for nothing.
+        alike: A value that further units were given by all, and how often in all of them together.
 
     Returns:
         Alpha; None where all values are the same.
     """
-    totals: collections.Counter[Hashable] = collections.Counter()
-    agreeing = 0.0
+    value, count = alike
+    totals: collections.Counter[Hashable] = collections.Counter({value: count})
+    agreeing = float(count)
     for values in units:
         if len(values) < 2:
             continue
@@ -124,16 +135,12 @@ def measure_agreement(current: Mapping[Key, Iterable[Statement]]) -> Agreement:
     labels, boxes, ranges = _judgements(current)
     several = any(len(of) > 1 for unit in labels.values() for of in unit.values())
     pairs = _Pairs()
-    for (video_id, *_), unit in labels.items():
+    for (video_id, *_), unit in pairs.affordable(labels):
         for one, other in itertools.combinations(unit.values(), 2):
             pairs.add(video_id, one != other, itertools.product(one - other, other - one))
     matches_of_boxes = _match(boxes, _box_iou, pairs)
     matches_of_ranges = _match(ranges, _range_iou, pairs)
-    names = sorted(set().union(*(label for unit in labels.values() for label in unit.values())))
-    classes = {}
-    for name in names:
-        seen = [[name in of for of in unit.values()] for unit in labels.values()]
-        classes[name] = krippendorff_alpha(seen), sum(map(any, seen))
+    classes = _classes(labels.values())
     if several:
         known = [alpha for alpha, _ in classes.values() if alpha is not None]
         alpha = sum(known) / len(known) if known else None
@@ -150,7 +157,26 @@ def measure_agreement(current: Mapping[Key, Iterable[Statement]]) -> Agreement:
         [(video, n, pairs.all[video]) for video, n in pairs.differing.most_common()],
         matches_of_boxes,
         matches_of_ranges,
+        pairs.left_out,
     )
+
+
+def _classes(units: Collection[Unit]) -> dict[str, tuple[float | None, int]]:
+    """Of each class alpha of whether it is there, and in how many units somebody saw it.
+
+    Only units in which somebody saw it are looked at: in all others everybody agrees.
+    """
+    seen: dict[str, list[tuple[int, int]]] = collections.defaultdict(list)
+    for unit in units:
+        for name, count in collections.Counter(n for of in unit.values() for n in of).items():
+            seen[name].append((count, len(unit)))
+    judgements = sum(map(len, units))
+    classes = {}
+    for name, of_units in sorted(seen.items()):
+        with_it = [[True] * count + [False] * (size - count) for count, size in of_units]
+        others = judgements - sum(size for _, size in of_units)
+        classes[name] = krippendorff_alpha(with_it, alike=(False, others)), len(of_units)
+    return classes
 
 
 def _judgements(
@@ -187,12 +213,29 @@ def _judgements(
 
 
 class _Pairs:
-    """Counts pairs of judgements of the same."""
+    """Counts pairs of judgements of the same.
+
+    Attributes:
+        left_out: Units that have too many to count.
+    """
 
     def __init__(self) -> None:
+        self.left_out = 0
+        self._comparisons_left = MAX_COMPARISONS
         self.all: collections.Counter[str] = collections.Counter()
         self.differing: collections.Counter[str] = collections.Counter()
         self.confused: collections.Counter[tuple[str, str]] = collections.Counter()
+
+    def affordable(self, units: Mapping[tuple, Unit]) -> Iterator[tuple[tuple, Unit]]:
+        """Yields the units whose pairs of judgements can still be compared, thing by thing."""
+        for key, unit in units.items():
+            sizes = [max(len(of), 1) for of in unit.values()]
+            comparisons = (sum(sizes) ** 2 - sum(size**2 for size in sizes)) // 2
+            if comparisons > self._comparisons_left:
+                self.left_out += 1
+            else:
+                self._comparisons_left -= comparisons
+                yield key, unit
 
     def add(self, video_id: str, differ: bool, confused: Iterable[tuple[str, str]]) -> None:
         """Adds a pair of a video, and the classes that were given for each other."""
@@ -205,8 +248,9 @@ class _Pairs:
 def _match(
     units: Mapping[tuple, Unit], iou: Callable[[Any, Any], float], pairs: _Pairs
 ) -> Matches | None:
-    matched, total, things = 0, 0.0, 0
-    for (video_id, *_), unit in units.items():
+    matched, total, things, count = 0, 0.0, 0, 0
+    for (video_id, *_), unit in pairs.affordable(units):
+        count += 1
         for one, other in itertools.combinations(unit.values(), 2):
             found = list(_matching(one, other, iou))
             matched += len(found)
@@ -215,10 +259,10 @@ def _match(
             confused = [(one[i][0], other[j][0]) for i, j, _ in found if one[i][0] != other[j][0]]
             whole = len(found) == len(one) == len(other)
             pairs.add(video_id, not whole or bool(confused), confused)
-    if not units:
+    if not count:
         return None
     return Matches(
-        len(units),
+        count,
         matched,
         total / matched if matched else None,
         1 - 2 * matched / things if things else 0.0,

@@ -8,7 +8,6 @@ holds.
 from __future__ import annotations
 
 import collections
-import difflib
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -25,6 +24,7 @@ from vidpipe.datasets.annotations import (
     to_row,
 )
 from vidpipe.datasets.formats import AUTO
+from vidpipe.datasets.formats.budget import Budget
 from vidpipe.datasets.formats.given import (
     MAX_BYTES,
     SIDECAR,
@@ -43,7 +43,7 @@ from vidpipe.lake.tables import Lake
 from vidpipe.stages.answers import note_precision, read_reviews
 from vidpipe.stages.attempt import Attempt
 from vidpipe.stages.manifest import Manifest
-from vidpipe.text import printable
+from vidpipe.text import near_texts, printable
 
 CHANGES_SHOWN = 40
 LABELS_SHOWN = 5
@@ -72,6 +72,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     task, file = config.get("task") or "", config.get("file") or ""
     if not re.fullmatch(layout.TASK_PATTERN, task):
         raise UsageError(f"A task is a word of small letters, such as motion. Received: {task!r}")
+    budget = Budget(lake.settings.annotate)
     given = _fetch(lake.store, file)
     snapshots = lake.published()
     names = read_video_names(lake, snapshots)
@@ -87,6 +88,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         video=config.get("video"),
         first_frame=config.get("first_frame") or 0,
         skip_faulty=bool(config.get("skip_faulty")),
+        budget=budget,
     )
     for line in imported.told:
         print(line)
@@ -94,18 +96,19 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     current = current_labels(rows_of_task.to_table(filter=ds.field("task") == task))
     new_labels = _new_labels(imported.annotations, current)
     changes = {"added": 0, "replaced": 0, "unchanged": 0, "withdrawn": 0}
-    shown: list[str] = []
+    shown: list[str] = []  # the first of the changes
     changed: dict[Key, list[Annotation]] = {}
     for key, of_key in _by_key(imported.annotations).items():
-        change, line = _change(key, of_key, current)
+        change, before, after = _change(key, of_key, current)
         changes[change] += 1
         if change != "unchanged":
-            shown.append(line)
             changed[key] = of_key
+            if len(shown) < CHANGES_SHOWN:
+                shown.append(_line(of_key[0], before, after))
     if not config.get("diff"):
         attempt.write("annotations", _rows(attempt, task, given.name, changed))
-    more = len(shown) - CHANGES_SHOWN
-    for line in shown[:CHANGES_SHOWN] + ([f"… and {more} more"] if more > 0 else []):
+    more = len(changed) - CHANGES_SHOWN
+    for line in shown + ([f"… and {more} more"] if more > 0 else []):
         print(line)
     counts = ", ".join(f"{n} {change}" for change, n in changes.items())
     if imported.skipped:
@@ -140,7 +143,7 @@ def _new_labels(annotations: list[Annotation], current: dict[Key, frozenset[Stat
     told = []
     # What is misspelt is rare.
     for label, n in sorted(counts.items(), key=lambda item: (item[1], item[0]))[:LABELS_SHOWN]:
-        near = difflib.get_close_matches(label, known, 1)
+        near = near_texts(label, sorted(known), 1)
         told.append(f"{label} ({n}" + "".join(f", near: {of}" for of in near) + ")")
     return printable("new labels: " + ", ".join(told + ["…"] * (len(counts) > LABELS_SHOWN)))
 
@@ -211,23 +214,26 @@ def _by_key(annotations: list[Annotation]) -> dict[Key, list[Annotation]]:
 
 def _change(
     key: Key, annotations: list[Annotation], current: dict[Key, frozenset[Statement]]
-) -> tuple[str, str]:
-    """What changes, as a word and a line; `current` is as it is then."""
+) -> tuple[str, frozenset[Statement], frozenset[Statement]]:
+    """What changes, in a word, from what to what; `current` is as it is then."""
     before = current.pop(key, frozenset())
     after = frozenset(a.said for a in annotations if a.said is not None)
     if after:
         current[key] = after
     if before == after:
-        return "unchanged", ""
-    first = annotations[0]
-    about = f"{first.where}: {first.video}{_span(key)}"
+        return "unchanged", before, after
+    word = "added" if not before else "replaced" if after else "withdrawn"
+    return word, before, after
+
+
+def _line(first: Annotation, before: frozenset[Statement], after: frozenset[Statement]) -> str:
+    """A change as a line."""
+    about = f"{first.where}: {first.video}{_span(first.key)}"
     if not before:
-        word, line = "added", f"+ {about}: {_told(after)}"
-    elif not after:
-        word, line = "withdrawn", f"- {about}: {_told(before)}"
-    else:
-        word, line = "replaced", f"~ {about}: {_told(before)} → {_told(after)}"
-    return word, printable(line)
+        return printable(f"+ {about}: {_told(after)}")
+    if not after:
+        return printable(f"- {about}: {_told(before)}")
+    return printable(f"~ {about}: {_told(before)} → {_told(after)}")
 
 
 def _span(key: Key) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
-from collections.abc import Callable
+import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from vidpipe.lake.tables import Lake
 from vidpipe.models.pretrained import PACKAGES, fetch_pretrained
 from vidpipe.stages.manifest import Manifest, Report, now
 from vidpipe.stages.runner import run_stage
+from vidpipe.text import printable
 from vidpipe.version import code_version
 
 
@@ -47,9 +50,10 @@ def upload_annotations(lake: Lake, file: Path, video_id: str = "") -> str:
             name = f"{file.resolve().name}.zip"
             content = make_zip(_read_folder(file))
         else:
-            name, content = file.name, _read(file)
+            name, content = file.name, _read(file, MAX_BYTES)
             beside = file.with_name(f"{file.name}.{SIDECAR}")
-            sidecar = _read(beside) if beside.exists() else None
+            if beside.exists() and _stays_below(beside, file.parent):
+                sidecar = _read(beside, MAX_BYTES)
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror}.") from error
     name = re.sub(r"[^A-Za-z0-9_.-]+", "-", name)
@@ -62,21 +66,48 @@ def upload_annotations(lake: Lake, file: Path, video_id: str = "") -> str:
     return uri
 
 
-def _read(file: Path) -> bytes:
-    if file.stat().st_size > MAX_BYTES:
+def _read(file: Path, max_bytes: int) -> bytes:
+    """The bytes of a file, which may still grow, or be none at all."""
+    # One that is a pipe would have nobody write into it.
+    with open(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as opened:
+        if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
+            raise UsageError(f"{printable(str(file))} is no file: a device, a pipe or a socket.")
+        content = opened.read(max_bytes + 1)
+    if len(content) > max_bytes:
         raise too_large(file.name)
-    return file.read_bytes()
+    return content
 
 
 def _read_folder(folder: Path) -> dict[str, bytes]:
     """The files of a folder that may hold labels."""
-    paths = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*"))}
-    paths = {name: path for name, path in paths.items() if is_read(name) and path.is_file()}
-    if not paths:
+    files: dict[str, bytes] = {}
+    left = MAX_BYTES
+    for name, path in _files_below(folder):
+        if len(files) == MAX_FILES:
+            raise too_large(folder.name)
+        files[name] = _read(path, left)
+        left -= len(files[name])
+    if not files:
         raise UsageError(f"{folder} holds no labels: no lists, tables or documents.")
-    if len(paths) > MAX_FILES or sum(path.stat().st_size for path in paths.values()) > MAX_BYTES:
-        raise too_large(folder.name)
-    return {name: path.read_bytes() for name, path in paths.items()}
+    return files
+
+
+def _files_below(folder: Path) -> Iterator[tuple[str, Path]]:
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if is_read(name) and path.is_file() and _stays_below(path, folder):
+            yield name, path
+
+
+def _stays_below(path: Path, folder: Path) -> bool:
+    """Whether a file is one of the folder; tells of a link to one that is not.
+
+    Folders come from strangers: what they link to on this machine is nobody's label.
+    """
+    if path.resolve().is_relative_to(folder.resolve()):
+        return True
+    print(f"{printable(str(path))}: left out, it links to a file outside of its folder")
+    return False
 
 
 def annotate(

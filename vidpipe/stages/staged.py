@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
-from vidpipe.datasets.formats.given import of_file
+from vidpipe.config import AnnotateSettings
+from vidpipe.datasets.formats.budget import Budget
+from vidpipe.datasets.formats.given import MAX_BYTES, of_file
 from vidpipe.datasets.formats.importing import mentions
 from vidpipe.datasets.labelled import Dataset
 from vidpipe.datasets.splits import TEST
 from vidpipe.errors import BadInputError, NotFoundError
 from vidpipe.lake import layout
 from vidpipe.lake.forgetting import stray_files
+from vidpipe.lake.store import StoredObject
 from vidpipe.lake.tables import Lake
 from vidpipe.schemas import TABLES
 from vidpipe.stages.subject import Subject
 
 READERS = 16  # objects read at the same time: they are small and many
+# Files of labels may be large, or unpack to much: only small ones are fetched at the same time, and
+# one at a time is read.
+_SMALL_BYTES = 1024 * 1024
 
 
 def staged_objects(lake: Lake, subject: Subject, tell: Callable[[str], None]) -> list[str]:
@@ -32,19 +40,20 @@ def staged_objects(lake: Lake, subject: Subject, tell: Callable[[str], None]) ->
     if not subject.names:
         return []
     found = []
+    one_at_a_time = threading.Lock()
     for prefix, names_it in (
-        (layout.run_uri(lake.uri, ""), lambda uri: _in_document(_text(lake, uri), subject)),
-        (layout.annotations_uri(lake.uri), lambda uri: _in_labels(lake, uri, subject)),
+        (layout.run_uri(lake.uri, ""), lambda of: _in_document(_text(lake, of.uri), subject)),
+        (layout.annotations_uri(lake.uri), lambda of: _in_labels(lake, of, subject, one_at_a_time)),
     ):
         # What a training learnt so far is large, and names nobody.
-        uris = [found.uri for found in lake.store.list(prefix) if not found.uri.endswith(".npz")]
+        objects = [of for of in lake.store.list(prefix) if not of.uri.endswith(".npz")]
         with ThreadPoolExecutor(READERS) as pool:
-            hits = pool.map(names_it, uris)
-            for number, (uri, hit) in enumerate(zip(uris, hits, strict=True), 1):
+            hits = pool.map(names_it, objects)
+            for number, (of, hit) in enumerate(zip(objects, hits, strict=True), 1):
                 if hit:
-                    found.append(uri)
+                    found.append(of.uri)
                 if number % 1000 == 0:
-                    tell(f"{number} of {len(uris)} objects below {prefix} are searched")
+                    tell(f"{number} of {len(objects)} objects below {prefix} are searched")
     for kept in lake.store.list(layout.features_uri(lake.uri)):
         if kept.uri.rpartition("/")[0].rpartition("/")[2] in subject.videos:
             found.append(kept.uri)
@@ -125,27 +134,44 @@ def _parsed(content: str) -> Any:
         return None
 
 
-def _in_labels(lake: Lake, uri: str, subject: Subject) -> bool:
-    """Whether a file of labels tells of it: by id, or by any name by which it would be found."""
-    if not subject.videos.isdisjoint(uri.split("/")):
+def _in_labels(
+    lake: Lake, labels: StoredObject, subject: Subject, one_at_a_time: threading.Lock
+) -> bool:
+    """Whether a file of labels tells of it: by id, or by any name by which it would be found.
+
+    So does one that cannot be read, or not within the time and memory that an import has: nobody
+    can prove that it names nothing. It was never imported, and whoever uploaded it has it.
+    """
+    if not subject.videos.isdisjoint(labels.uri.split("/")):
         return True  # it was uploaded as one about this video
-    content = _content(lake, uri)
+    if labels.size_bytes > MAX_BYTES:
+        return True
+    content = _content(lake, labels.uri) if labels.size_bytes <= _SMALL_BYTES else None
+    with one_at_a_time:
+        content = _content(lake, labels.uri) if content is None else content
+        return _names_it(labels.uri.rpartition("/")[2], content, subject, lake.settings.annotate)
+
+
+def _names_it(name: str, content: bytes, subject: Subject, limits: AnnotateSettings) -> bool:
+    budget = Budget(limits)
     try:
-        given = of_file(uri.rpartition("/")[2], content)
+        given = of_file(name, content)
     except BadInputError:
-        return True  # nobody can prove that it names nothing
+        return True
     told = set(subject.videos)
     for source in subject.uris:
         told |= {source, source.split("/", 3)[3], source.rpartition("/")[2]}
-    texts = [*given.files, *(of.decode("utf-8", "replace") for of in given.files.values())]
-    if given.sidecar is not None:
-        texts.append(given.sidecar.decode("utf-8", "replace"))
-    if any(
-        re.search(rf"(?<![\w.-]){re.escape(t)}(?![\w.-])", text) for t in told for text in texts
-    ):
+    contents = [*given.files.values(), *([] if given.sidecar is None else [given.sidecar])]
+    texts = itertools.chain(given.files, (of.decode("utf-8", "replace") for of in contents))
+    if any(_holds_word(text, t) for text in texts for t in told):
         return True
     # By a part of its name an import finds only what is known to be a video.
-    return bool(subject.videos) and mentions(given, subject.uris)
+    return bool(subject.videos) and mentions(given, subject.uris, budget)
+
+
+def _holds_word(text: str, word: str) -> bool:
+    """Whether a text has a word that is not part of a longer one."""
+    return word in text and bool(re.search(rf"(?<![\w.-]){re.escape(word)}(?![\w.-])", text))
 
 
 def _texts(tree: Any) -> Iterator[str]:

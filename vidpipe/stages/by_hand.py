@@ -50,10 +50,10 @@ def upload_annotations(lake: Lake, file: Path, video_id: str = "") -> str:
             name = f"{file.resolve().name}.zip"
             content = make_zip(_read_folder(file))
         else:
-            name, content = file.name, _read(file, MAX_BYTES)
+            name, content = file.name, _read(file.resolve(), MAX_BYTES)
             beside = file.with_name(f"{file.name}.{SIDECAR}")
-            if beside.exists() and _stays_below(beside, file.parent):
-                sidecar = _read(beside, MAX_BYTES)
+            if beside.exists() and (found := _within(file.parent, beside)):
+                sidecar = _read(found, MAX_BYTES)
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror}.") from error
     name = re.sub(r"[^A-Za-z0-9_.-]+", "-", name)
@@ -67,9 +67,10 @@ def upload_annotations(lake: Lake, file: Path, video_id: str = "") -> str:
 
 
 def _read(file: Path, max_bytes: int) -> bytes:
-    """The bytes of a file, which may still grow, or be none at all."""
-    # One that is a pipe would have nobody write into it.
-    with open(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as opened:
+    """The bytes of a file, which may still grow, or be none at all; it is no link."""
+    # To open a pipe waits until somebody writes into it.
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(file, flags), "rb") as opened:
         if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
             raise UsageError(f"{printable(str(file))} is no file: a device, a pipe or a socket.")
         content = opened.read(max_bytes + 1)
@@ -95,19 +96,20 @@ def _read_folder(folder: Path) -> dict[str, bytes]:
 def _files_below(folder: Path) -> Iterator[tuple[str, Path]]:
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if is_read(name) and path.is_file() and _stays_below(path, folder):
-            yield name, path
+        if is_read(name) and path.is_file() and (found := _within(folder, path)):
+            yield name, found
 
 
-def _stays_below(path: Path, folder: Path) -> bool:
-    """Whether a file is one of the folder; tells of a link to one that is not.
+def _within(folder: Path, path: Path) -> Path | None:
+    """The file that a path of a folder leads to; None, which is told, if that is outside of it.
 
     Folders come from strangers: what they link to on this machine is nobody's label.
     """
-    if path.resolve().is_relative_to(folder.resolve()):
-        return True
+    found = path.resolve()
+    if found.is_relative_to(folder.resolve()):
+        return found
     print(f"{printable(str(path))}: left out, it links to a file outside of its folder")
-    return False
+    return None
 
 
 def annotate(

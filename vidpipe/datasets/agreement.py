@@ -96,28 +96,36 @@ class Agreement:
         return f"agreement of {len(self.annotators)} annotators: {'; '.join(told)}" if told else ""
 
 
-def krippendorff_alpha(
-    units: Iterable[Sequence[Hashable]], *, alike: tuple[Hashable, int] = (None, 0)
-) -> float | None:
+def krippendorff_alpha(units: Iterable[Sequence[Hashable]]) -> float | None:
     """Krippendorff's alpha for nominal values.
 
     Args:
         units: The values that each unit was given; those with fewer than two count for nothing.
-        alike: A value that further units were given by all, and how often in all of them together.
 
     Returns:
         Alpha; None where all values are the same.
     """
-    value, count = alike
-    totals: collections.Counter[Hashable] = collections.Counter({value: count})
-    agreeing = float(count)
-    for values in units:
-        if len(values) < 2:
+    return _alpha(map(collections.Counter, units))
+
+
+def _alpha(
+    units: Iterable[Mapping[Hashable, int]], alike: tuple[Hashable, int] = (None, 0)
+) -> float | None:
+    """Krippendorff's alpha.
+
+    Args:
+        units: How often each unit was given each value.
+        alike: A value that further units were given by all, and how often in all of them together.
+    """
+    value, agreeing = alike
+    totals: collections.Counter[Hashable] = collections.Counter({value: agreeing})
+    for counts in units:
+        size = sum(counts.values())
+        if size < 2:
             continue
-        counts = collections.Counter(values)
         totals.update(counts)
-        agreeing += sum(n * (n - 1) for n in counts.values()) / (len(values) - 1)
-    count = sum(totals.values())
+        agreeing += sum(n * (n - 1) for n in counts.values()) / (size - 1)
+    count = totals.total()
     by_chance = sum(n * (n - 1) for n in totals.values())
     if count == 0 or by_chance == count * (count - 1):
         return None
@@ -173,9 +181,9 @@ def _classes(units: Collection[Unit]) -> dict[str, tuple[float | None, int]]:
     judgements = sum(map(len, units))
     classes = {}
     for name, of_units in sorted(seen.items()):
-        with_it = [[True] * count + [False] * (size - count) for count, size in of_units]
+        with_it = [{True: count, False: size - count} for count, size in of_units]
         others = judgements - sum(size for _, size in of_units)
-        classes[name] = krippendorff_alpha(with_it, alike=(False, others)), len(of_units)
+        classes[name] = _alpha(with_it, (False, others)), len(of_units)
     return classes
 
 

@@ -257,7 +257,6 @@ def test_cvat_project_of_several_tasks():
 @pytest.mark.parametrize(
     ("before", "after", "words"),
     [
-        ("<annotations>", "<!DOCTYPE a [<!ENTITY x 'y'>]><annotations>", "line 2: a document type"),
         ("</annotations>", "", "line 17: not XML"),
         ("annotations>", "data>", "line 2: CVAT for video 1.1 begins with <annotations>"),
         ('frame="4"', 'frame="four"', "line 10: frame is a number, from 0 on. Received: 'four'"),

@@ -19,7 +19,17 @@ LAYERS = (
     {"stages"},
     {"datasets", "models", "training", "evaluation"},
     {"media", "lake", "tracking"},
-    {"config", "errors", "memory", "mlflow_pages", "reasons", "schemas", "text", "version"},
+    {
+        "config",
+        "console",
+        "errors",
+        "memory",
+        "mlflow_pages",
+        "reasons",
+        "schemas",
+        "text",
+        "version",
+    },
 )
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -9,10 +9,13 @@ known by is wrong usage.
 from __future__ import annotations
 
 import gc
+import io
 import json
 import os
 import signal
 import sys
+import threading
+import traceback
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -20,13 +23,17 @@ from typing import Any, NoReturn
 import click
 
 from vidpipe.config import CONFIG_NAME, find_config, find_stack
+from vidpipe.console import echo
 from vidpipe.datasets.formats import AUTO, NAMES
 from vidpipe.errors import EXIT_TEMPORARY, StoppedError, UsageError, VidpipeError
 from vidpipe.reasons import RETRY_REASONS
 from vidpipe.stages.working import leave_word
+from vidpipe.text import lines_of
 
 # Libraries are imported by the command that needs them: TensorFlow alone takes seconds.
 
+# Of what is free, for a query and all that it prints.
+MEMORY_SHARE = 0.9
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -63,7 +70,15 @@ def main() -> None:
         # In a container: the kernel keeps from process 1 the signals that it has no handler for.
         signal.signal(signal.SIGTERM, _stop)
     try:
-        cli(prog_name="vidpipe")
+        sys.exit(cli(prog_name="vidpipe", standalone_mode=False))
+    except click.ClickException as error:
+        shown = io.StringIO()
+        error.show(shown)
+        echo(*shown.getvalue().splitlines(), err=True)
+        sys.exit(error.exit_code)
+    except click.Abort:
+        echo("Aborted!", err=True)
+        _exit(1)
     except (VidpipeError, StoppedError) as error:
         _end(error)
     except OSError as error:
@@ -82,13 +97,21 @@ def main() -> None:
         )
     except Exception as error:
         leave_word(f"{type(error).__name__}: {error}")
-        raise
+        echo(*traceback.format_exc().splitlines(), err=True)
+        sys.exit(1)
 
 
 def _end(error: VidpipeError | StoppedError) -> NoReturn:
     leave_word(str(error))
-    click.echo(f"vidpipe: {error}", err=True)
-    sys.exit(error.exit_code)
+    echo(*lines_of(f"vidpipe: {error}"), err=True)
+    _exit(error.exit_code)
+
+
+def _exit(code: int) -> NoReturn:
+    query = sys.modules.get("vidpipe.lake.query")
+    if query and any(thread.name == query.ABANDONED for thread in threading.enumerate()):
+        os._exit(code)  # the libraries that it is in complain when they are taken down
+    sys.exit(code)
 
 
 # --- The embedded stack ------------------------------------------------------------------------
@@ -111,7 +134,7 @@ def up(s3_port: int | None, mlflow_port: int | None, airflow_port: int | None) -
 
     chosen = {"s3": s3_port, "mlflow": mlflow_port, "airflow": airflow_port}
     ports = {name: port for name, port in chosen.items() if port}
-    stack.up(find_stack(), ports=ports, echo=click.echo)
+    stack.up(find_stack(), ports=ports, echo=echo)
 
 
 @cli.command()
@@ -124,7 +147,7 @@ def down() -> None:
     """
     from vidpipe.local import stack
 
-    stack.down(find_stack(), echo=click.echo)
+    stack.down(find_stack(), echo=echo)
 
 
 @cli.command()
@@ -288,7 +311,25 @@ def tables() -> None:
     help="A file instead of the screen: .csv, .json, .jsonl, .parquet or .txt.",
 )
 @click.option("--at", help="The tables as they were at this time: yesterday, 2026-01-31T18:00Z, …")
-def query(sql: str, output_format: str | None, output: Path | None, at: str | None) -> None:
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=600,
+    show_default=True,
+    metavar="SECONDS",
+    help="Time limit of the statement; beyond it, the command ends with 75.",
+)
+@click.option(
+    "--safe-csv", is_flag=True, help="For spreadsheets: no cell of a CSV is a formula to them."
+)
+def query(
+    sql: str,
+    output_format: str | None,
+    output: Path | None,
+    at: str | None,
+    timeout: float,
+    safe_csv: bool,
+) -> None:
     """Ask the tables in SQL (DuckDB's), read-only.
 
     On a terminal, ids and numbers are shortened, work_key and run_key are shown if the statement
@@ -301,11 +342,16 @@ def query(sql: str, output_format: str | None, output: Path | None, at: str | No
     from vidpipe.lake.query import run_query
     from vidpipe.lake.results import format_of, write_result
     from vidpipe.lake.times import parse_time
+    from vidpipe.memory import limit_growth
 
     at_time = parse_time(at) if at else None
     output_format = output_format or format_of(output)
+    if safe_csv and output_format != "csv":
+        raise UsageError("--safe-csv is for CSV: add --format csv, or --output FILE.csv.")
     _require_parts("s3")
-    write_result(run_query(sql, at=at_time), output_format, output, sql=sql)
+    limit_growth(MEMORY_SHARE)  # DuckDB does not count all that its functions take
+    result = run_query(sql, at=at_time, timeout_s=timeout)
+    write_result(result, output_format, output, sql=sql, safe_csv=safe_csv)
 
 
 @cli.command()

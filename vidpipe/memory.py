@@ -9,6 +9,7 @@ import contextlib
 import math
 import mmap
 import os
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,6 +69,16 @@ def mark_stage(pid: int) -> None:
     """Has the kernel take a process first, with the children that it will have."""
     with contextlib.suppress(OSError):
         (PROC / str(pid) / "oom_score_adj").write_text(str(STAGE_OOM_SCORE))
+
+
+def limit_growth(share: float) -> None:
+    """Has allocations of this process fail, on Linux, beyond a share of what is free now."""
+    free, fields = free_bytes(), _fields(PROC / "self" / "status")
+    if math.isfinite(free) and "VmData" in fields:
+        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+        limit = fields["VmData"] + int(share * free)
+        if hard == resource.RLIM_INFINITY or limit < hard:
+            resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
 
 
 def kernel_kills() -> int:

@@ -31,8 +31,13 @@ REASONS = {
     "forgotten": "skipped",  # never to be ingested again
     "out_of_budget": "skipped",  # the night was over, or a ceiling reached; a later run takes it
     "stage_failed": "failed",  # the shard ended without a report
+    "model_unusable": "failed",  # the champion cannot be loaded, or scores its canary otherwise
     "internal": "failed",  # a defect of vidpipe
 }
 
-# Those for which a video can be asked to be tried again.
-RETRY_REASONS = tuple(reason for reason, status in REASONS.items() if status != "skipped")
+# Those for which a video can be asked to be extracted again.
+RETRY_REASONS = tuple(
+    reason
+    for reason, status in REASONS.items()
+    if status != "skipped" and reason != "model_unusable"
+)

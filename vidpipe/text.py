@@ -14,8 +14,28 @@ _MAX_COMPARED = 200
 
 
 def printable(text: str) -> str:
-    """Escapes control and direction characters: names and labels come from strangers."""
+    """Escapes control and direction characters, and line breaks."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def printable_json(document: str) -> str:
+    """Escapes them in JSON, which stays the same to whoever parses it."""
+    if document.isprintable():
+        return document
+    return "".join(c if c.isprintable() else _json_escape(c) for c in document)
+
+
+def _json_escape(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[n : n + 2].hex()}" for n in range(0, len(units), 2))
+
+
+def lines_of(message: str) -> list[str]:
+    """The lines of a message; those after the first are indented, so that none can be forged."""
+    first, *more = message.split("\n")
+    return [first, *(line if line.startswith("  ") else f"  {line}" for line in more)]
 
 
 def near_texts(sought: str, texts: Iterable[str], count: int, cutoff: float = 0.6) -> list[str]:

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import time
+import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -40,6 +41,7 @@ from mlflow.entities import (  # noqa: E402
     LifecycleStage,
     Metric,
     Param,
+    RunData,
     RunTag,
     ViewType,
 )
@@ -47,18 +49,21 @@ from mlflow.exceptions import MlflowException  # noqa: E402
 from mlflow.store.artifact.artifact_repository_registry import (  # noqa: E402
     get_artifact_repository,
 )
+from mlflow.store.artifact.runs_artifact_repo import RunsArtifactRepository  # noqa: E402
 from mlflow.utils.mlflow_tags import (  # noqa: E402
     MLFLOW_DATASET_CONTEXT,
     MLFLOW_PARENT_RUN_ID,
     MLFLOW_RUN_NOTE,
 )
-from rich.console import Console  # noqa: E402
 from rich.padding import Padding  # noqa: E402
 from rich.text import Text  # noqa: E402
 
 from vidpipe.config import load_settings, no_setting  # noqa: E402
+from vidpipe.console import Console, echo  # noqa: E402
 from vidpipe.errors import BadInputError, StoppedError, TemporaryError, UsageError  # noqa: E402
+from vidpipe.lake.layout import TASK_PATTERN  # noqa: E402
 from vidpipe.mlflow_pages import run_page  # noqa: E402
+from vidpipe.text import printable  # noqa: E402
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 WORK = "vidpipe.work"
@@ -83,7 +88,7 @@ class Version:
     Attributes:
         name: The registered model, `vidpipe-TASK`.
         version: Its number, as text.
-        run_id: The MLflow run that made it.
+        run_id: The MLflow run that made it; empty where nobody named one.
     """
 
     name: str
@@ -249,10 +254,12 @@ class Run:
         """Returns the document that the file `name` holds.
 
         Raises:
-            BadInputError: There is no such file.
+            BadInputError: There is no such file, or MLflow does not keep it itself.
         """
+        uri = f"runs:/{self.id}/{name}"
+        find_files(uri)
         with answering():
-            return mlflow.artifacts.load_dict(f"runs:/{self.id}/{name}")
+            return mlflow.artifacts.load_dict(uri)
 
     def log_pictures(self, figures: Mapping[str, Any], video_ids: Iterable[str]) -> None:
         """Keeps figures that show videos; which, it says first, so that none is missed.
@@ -287,7 +294,13 @@ class Run:
 
 
 def open_run(run_id: str) -> Run:
-    """Returns a run that exists, to add to it."""
+    """Returns a run that exists, to add to it.
+
+    Raises:
+        BadInputError: There is no such run.
+    """
+    if not run_id:
+        raise BadInputError("The model version names no MLflow run.")
     client = connect()
     with answering():
         return Run(client, run_id, client.get_run(run_id).info.experiment_id)
@@ -431,9 +444,7 @@ def _aliased(task: str, alias: str) -> Version | None:
                 return None
             raise
         number = registered.aliases.get(alias)
-        if number is None:
-            return None
-        return _version(client.get_model_version(registered.name, number))
+    return None if number is None else find_version(task, str(number))
 
 
 def champions() -> dict[str, Version]:
@@ -450,9 +461,74 @@ def _all_aliased(alias: str) -> dict[str, Version]:
     client = connect()
     with answering():
         names = [found.name for found in _all(client.search_registered_models)]
-    tasks = sorted(name.removeprefix(_PREFIX) for name in names if name.startswith(_PREFIX))
-    found = {task: _aliased(task, alias) for task in tasks}
+    found = {task: _aliased(task, alias) for task in sorted(filter(None, map(_task_of, names)))}
     return {task: version for task, version in found.items() if version}
+
+
+def _task_of(name: str) -> str:
+    """The task that a registered model is of; empty where its name is none that vidpipe gives."""
+    task = name.removeprefix(_PREFIX)
+    return task if name.startswith(_PREFIX) and re.fullmatch(TASK_PATTERN, task) else ""
+
+
+def find_files(uri: str) -> str:
+    """Finds where the files of a model version or of a run lie.
+
+    Whoever may register a model may name any place as its source, also a folder of this machine or
+    a bucket that these credentials may read: nothing is loaded from there.
+
+    Args:
+        uri: `models:/NAME/VERSION` or `runs:/RUN/PATH`.
+
+    Returns:
+        A URI below a place where MLflow or the lake keeps its files.
+
+    Raises:
+        BadInputError: They lie elsewhere, or nothing is known by that name.
+    """
+    client, place = connect(), uri
+    with answering():
+        if uri.startswith("models:/"):
+            name, _, number = uri.removeprefix("models:/").rpartition("/")
+            place = client.get_model_version_download_uri(name, number)
+        if place.startswith("models:/"):
+            place = client.get_logged_model(place.removeprefix("models:/")).artifact_location
+        if place.startswith("runs:/"):
+            run_id, path = RunsArtifactRepository.parse_runs_uri(place)
+            place = f"{client.get_run(run_id).info.artifact_uri.rstrip('/')}/{path or ''}"
+        if not any(_is_below(place, root) for root in _own_places(client)):
+            raise BadInputError(
+                f"{uri} is not loaded: its files lie at {place!r}, where neither MLflow nor the"
+                " lake keeps any. Register the model from a run, or promote another version."
+            )
+    return place
+
+
+def _own_places(client: mlflow.MlflowClient) -> Iterator[str]:
+    """Where MLflow and the lake keep their files."""
+    if load_settings().lake.uri:
+        yield load_settings().lake.uri
+    try:
+        # The first experiment, which every server makes, has the place that the server was given.
+        first = client.get_experiment("0").artifact_location
+    except MlflowException as error:
+        if error.error_code not in _MISSING:
+            raise
+    else:
+        yield first.rpartition("/")[0] or first
+    if mlflow.get_tracking_uri().startswith(("http://", "https://")):
+        yield "mlflow-artifacts:"  # the server itself, which is asked at its own address
+
+
+def _is_below(place: str, root: str) -> bool:
+    path = place
+    while (unquoted := urllib.parse.unquote(path)) != path:
+        path = unquoted
+    if ".." in re.split(r"[/\\]", path) or not path.isprintable():
+        return False
+    return place.startswith(f"{root.rstrip('/')}/") and not (
+        root == "mlflow-artifacts:" and place.startswith("mlflow-artifacts://")
+    )
 
 
 def version_of_run(task: str, run_id: str) -> Version | None:
@@ -509,7 +585,10 @@ def describe_model(task: str) -> None:
 
 def describe_version(version: Version, heading: str, text: str) -> None:
     """Says something of a version, on its own page and on that of its run; see `Run.describe`."""
-    described = open_run(version.run_id).describe(heading, text)
+    try:
+        described = open_run(version.run_id).describe(heading, text)
+    except BadInputError:  # registered without a run, or the run is gone
+        described = f"**{heading}.** {text}"
     client = connect()
     with answering():
         client.update_model_version(version.name, version.version, described)
@@ -525,7 +604,7 @@ def describe_decision(version: Version, decision: str, why: str) -> None:
 
 
 def _version(found: Any) -> Version:
-    return Version(found.name, str(found.version), found.run_id)
+    return Version(found.name, str(found.version), found.run_id or "")
 
 
 def list_models(task: str | None = None) -> list[dict[str, Any]]:
@@ -537,24 +616,29 @@ def list_models(task: str | None = None) -> list[dict[str, Any]]:
     Returns:
         For each: task, version, alias, architecture, hears (whether it does), test_videos (how
         many; empty where nobody noted it), metrics (by name), decision and why (empty where nobody
-        decided), created_at (seconds since 1970), run_id.
+        decided), created_at (seconds since 1970), run_id, problem (why nothing is known of its
+        training; empty where something is). Models with names that vidpipe does not give are left
+        out.
     """
     client = connect()
     models = []
     with answering():
         names = f"name = '{model_name(task)}'" if task else f"name like '{_PREFIX}%'"
         for registered in _all(client.search_registered_models, filter_string=names):
+            if not (task_of_model := _task_of(registered.name)):
+                continue
             alias_of = {str(number): alias for alias, number in registered.aliases.items()}
             versions = _all(
                 client.search_model_versions, filter_string=f"name = '{registered.name}'"
             )
             for found in sorted(versions, key=lambda v: int(v.version), reverse=True):
-                run = client.get_run(found.run_id).data
+                run, problem = _data_of_run(client, found.run_id)
                 models.append(
                     {
-                        "task": registered.name.removeprefix(_PREFIX),
+                        "task": task_of_model,
                         "version": str(found.version),
                         "alias": alias_of.get(str(found.version), ""),
+                        "problem": problem,
                         "architecture": run.params.get("architecture", ""),
                         "hears": run.params.get("sound") == "True",
                         "test_videos": run.params.get("test_videos", ""),
@@ -566,6 +650,18 @@ def list_models(task: str | None = None) -> list[dict[str, Any]]:
                     }
                 )
     return models
+
+
+def _data_of_run(client: mlflow.MlflowClient, run_id: str | None) -> tuple[RunData, str]:
+    """What a run noted; nothing, and why, where a version names none, or one that is gone."""
+    if not run_id:
+        return RunData(), "It was registered without a run"
+    try:
+        return client.get_run(run_id).data, ""
+    except MlflowException as error:
+        if error.error_code in _TEMPORARY:
+            raise
+        return RunData(), f"Its run {run_id} cannot be read"
 
 
 def _all(search: Any, **how: Any) -> Iterator[Any]:
@@ -583,20 +679,20 @@ def print_models(task: str | None = None) -> None:
     models = list_models(task)
     if not models:
         of = f" of task {task!r}" if task else ""
-        print(f"No model{of} is registered yet: annotate some videos, then `vidpipe run train`.")
+        echo(f"No model{of} is registered yet: annotate some videos, then `vidpipe run train`.")
         if task and (others := sorted({model["task"] for model in list_models()})):
-            print(f"There are models of: {', '.join(others)}.")
+            echo(f"There are models of: {', '.join(others)}.")
         return
-    console = Console(highlight=False)
+    console = Console()
     for model in models:
         heading, *lines = _model_lines(model)
         style = "bold" if model["alias"] == CHAMPION else ""
-        console.print(Text(heading, style), soft_wrap=True)
+        console.print(heading, style=style, soft_wrap=True)
         for line in lines:
             if console.is_terminal:
-                console.print(Padding(Text(line), (0, 0, 0, 2), expand=False))
+                console.print(Padding(Text(printable(line)), (0, 0, 0, 2), expand=False))
             else:  # in a pipe or a file a line stays a line
-                print(f"  {line}")
+                echo(f"  {line}")
 
 
 def _model_lines(model: Mapping[str, Any]) -> list[str]:
@@ -612,11 +708,17 @@ def _model_lines(model: Mapping[str, Any]) -> list[str]:
     if results and model["test_videos"]:
         results.append(f"{model['test_videos']} test videos")
     lines = [
-        f"{model['task']} version {model['version']}{alias}: {model['architecture']}"
+        f"{model['task']} version {model['version']}{alias}:"
+        f" {model['architecture'] or 'unknown architecture'}"
         + " + audio" * model["hears"]
         + f", {created}",
         ", ".join(results) or "not evaluated",
     ]
+    if model["problem"]:
+        lines.append(
+            f"{model['problem']}: nothing is known of its training. Delete the version in MLflow,"
+            " or train anew."
+        )
     if model["decision"]:
         lines.append(f"{model['decision'].capitalize()}. {model['why']}".strip())
     return lines

@@ -18,11 +18,11 @@ import pyarrow.dataset as ds
 from pyiceberg.expressions import EqualTo
 
 from vidpipe.config import Settings
+from vidpipe.console import echo
 from vidpipe.datasets.annotations import Box, Key, Statement, current_labels
 from vidpipe.datasets.video_names import read_video_names
 from vidpipe.lake.results import show_rows
 from vidpipe.lake.tables import Lake
-from vidpipe.text import printable
 
 NOTHING = "(nothing)"
 MATCH_IOU = 0.5  # what overlaps less is another thing
@@ -313,17 +313,17 @@ def print_agreement(task: str, settings: Settings | None = None) -> None:
     current = current_labels(rows.to_table(filter=ds.field("task") == task))
     agreement = measure_agreement(current)
     if not agreement.summary:
-        print(
+        echo(
             f"Nothing of task {task!r} was judged by two annotators:"
             f" {len({key.annotator for key in current})} of them say something of"
             f" {len({key[:3] for key in current})} videos, ranges and frames. The column annotator"
             " tells who says what."
         )
         return
-    print(f"{task}: {agreement.summary}")
-    print(f"annotators: {', '.join(printable(a) or '(not named)' for a in agreement.annotators)}")
+    echo(f"{task}: {agreement.summary}")
+    echo(f"annotators: {', '.join(a or '(not named)' for a in agreement.annotators)}")
     if agreement.several:
-        print("Videos have several labels: alpha is the mean of the classes', each there or not.")
+        echo("Videos have several labels: alpha is the mean of the classes', each there or not.")
     _show(
         "Classes",
         ["class", "alpha", "seen in"],
@@ -341,10 +341,10 @@ def print_agreement(task: str, settings: Settings | None = None) -> None:
 def _show(title: str, columns: list[str], rows: Sequence[Sequence[Any]]) -> None:
     if not rows:
         return
-    print(f"\n{title}")
+    echo("", title)
     show_rows(columns, rows[:ROWS_SHOWN])
     if len(rows) > ROWS_SHOWN:
-        print(f"… and {len(rows) - ROWS_SHOWN} more")
+        echo(f"… and {len(rows) - ROWS_SHOWN} more")
 
 
 def _shown(value: float | None) -> str:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
+from vidpipe.console import Console
 from vidpipe.evaluation.intervals import Interval
 
 

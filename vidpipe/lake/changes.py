@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 import pyarrow as pa
 
 from vidpipe.config import Settings
-from vidpipe.lake.query import run_query
+from vidpipe.console import echo
+from vidpipe.lake.query import answer
 from vidpipe.lake.results import show_rows
 from vidpipe.lake.tables import Lake
 from vidpipe.lake.terminal import show_on_terminal
@@ -101,7 +102,7 @@ def changes_since(since: datetime, settings: Settings | None = None) -> Changes:
     if not history:
         return Changes(since, [], {})
     until = history[0].published_at  # all of it is asked of one state
-    finished = run_query(
+    finished = answer(
         "select run_key from outcomes group by run_key"
         f" having max(finished_at) > timestamptz '{since.astimezone(UTC).isoformat()}'",
         settings,
@@ -122,7 +123,7 @@ def changes_since(since: datetime, settings: Settings | None = None) -> Changes:
     return Changes(
         since,
         runs,
-        {title: run_query(prefix + sql, settings, at=until) for title, sql in _SECTIONS.items()},
+        {title: answer(prefix + sql, settings, at=until) for title, sql in _SECTIONS.items()},
     )
 
 
@@ -131,13 +132,13 @@ def print_changes(since: str, settings: Settings | None = None) -> None:
     changes = changes_since(parse_time(since), settings)
     count = len(changes.runs)
     runs = "1 run was" if count == 1 else f"{count or 'no'} runs were"
-    print(f"Since {changes.since:%Y-%m-%d %H:%M %Z}, {runs} published.")
+    echo(f"Since {changes.since:%Y-%m-%d %H:%M %Z}, {runs} published.")
     for title, rows in changes.sections.items():
         if rows.num_rows:
-            print(f"\n{title} ({rows.num_rows})")
+            echo("", f"{title} ({rows.num_rows})")
             if rows.num_rows > 1 and "source_uri" in rows.column_names:
                 _print_folders(rows["source_uri"].to_pylist())
-                print()
+                echo()
             _print_rows(rows)
 
 
@@ -158,4 +159,4 @@ def _print_rows(rows: pa.Table) -> None:
     else:
         show_rows(shown.column_names, (row.values() for row in shown.to_pylist()))
     if rows.num_rows > ROWS_SHOWN:
-        print(f"… and {rows.num_rows - ROWS_SHOWN} more")
+        echo(f"… and {rows.num_rows - ROWS_SHOWN} more")

@@ -1,15 +1,18 @@
 """Asking the tables in SQL: DuckDB over the Iceberg tables at one published state, read-only.
 
-A statement is checked three times: it must parse as one SELECT, the only table functions it may
-call are those of `TABLE_FUNCTIONS`, and DuckDB runs it in memory, locked, without access to files,
-extensions or variables of Python.
+A statement is checked three times: DuckDB's own parser must find one SELECT, or one EXPLAIN of it,
+in the text that runs; the only table functions it may call are those of `TABLE_FUNCTIONS`; and
+DuckDB runs it in memory, locked, without access to files, extensions or variables of Python. Time
+and memory of a statement are limited.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -18,52 +21,151 @@ import duckdb
 import pyarrow as pa
 
 from vidpipe.config import Settings
-from vidpipe.errors import UsageError
+from vidpipe.errors import TemporaryError, UsageError
 from vidpipe.lake.store_errors import os_error
 from vidpipe.lake.tables import PUBLISHED, Lake, as_utc
 from vidpipe.lake.views import VIEWS
+from vidpipe.memory import free_bytes
 from vidpipe.schemas import TABLES
+from vidpipe.text import printable
 
 # Those that read nothing but their arguments.
 TABLE_FUNCTIONS = frozenset({"generate_series", "json_each", "json_tree", "range", "unnest"})
 
-_EXPLAIN = re.compile(r"\s*explain(\s+analyze)?\s", re.IGNORECASE)
+TIMEOUT_S = 600
+# The parser takes up to 7 KB of memory for each character, before anything can interrupt it.
+MAX_SQL_CHARS = 100_000
+# Of the memory that is free: what DuckDB may take, and the result beside it.
+_DUCKDB_SHARE, _RESULT_SHARE = 0.5, 0.25
+_MEMORY_BYTES = 16e9  # where nobody knows how much is free
+_BATCH_ROWS = 2_048  # so many rows come at once, before the result is measured again
+_GRACE_S = 2.0  # after which a statement that does not react to an interrupt is left alone
+ABANDONED = "abandoned query"  # what such a thread is called then
+_STARTS = {"explain", "analyze"}
+# Errors while rows are fetched have no class of their own, but DuckDB's words.
+_DUCKDB_ERROR = re.compile(r"[A-Z][A-Za-z /-]* Error: ")
 _NO_TABLE = re.compile(r"Table with name (\S+) does not exist")
 _NO_COLUMN = re.compile(r'(?:Referenced column|does not have a column named) "([^"]*)"')
 
 
 def run_query(
-    sql: str, settings: Settings | None = None, *, at: datetime | None = None
+    sql: str,
+    settings: Settings | None = None,
+    *,
+    at: datetime | None = None,
+    timeout_s: float = TIMEOUT_S,
 ) -> pa.Table:
     """Runs one SELECT over the tables and views as of the last publication.
 
-    Columns and filters are pushed down: what is not asked for is not read.
+    Columns and filters are pushed down: what is not asked for is not read. DuckDB does not count
+    all that its functions take: SQL of strangers belongs into `vidpipe query`, a process with a
+    limit of its own.
 
     Args:
         sql: One statement in DuckDB's SQL: SELECT, WITH, DESCRIBE, SUMMARIZE, SHOW or EXPLAIN.
         settings: Where the lake is; the process's own by default.
         at: As of the last publication at this time (UTC where it names no zone).
+        timeout_s: Time limit of the statement.
 
     Raises:
         UsageError: It is no such statement, it names what does not exist, or it needs too much
             memory.
         DeniedError: The object store refuses the credentials.
-        TemporaryError: The object store or the catalog does not answer.
+        TemporaryError: The object store or the catalog does not answer, or the statement takes
+            longer than the time limit.
 
     Example:
         >>> from vidpipe.lake.query import run_query
         >>> run_query("select label, count(*) as videos from current_labels group by 1").to_pandas()
     """
-    names = _mentioned(sql)
-    read = _with_views(names)
-    lake = Lake(settings)
+    if len(sql) > MAX_SQL_CHARS:
+        raise UsageError(
+            f"The SQL is too long. Received: {len(sql):,} characters. At most {MAX_SQL_CHARS:,} are"
+            " read: join tables instead of listing values."
+        )
+    return answer(sql, settings, at=at, timeout_s=timeout_s)
+
+
+def answer(
+    sql: str,
+    settings: Settings | None = None,
+    *,
+    at: datetime | None = None,
+    timeout_s: float = TIMEOUT_S,
+) -> pa.Table:
+    """Runs SQL of vidpipe's own, of any length; else as `run_query`."""
+    connection = _sandbox()
+
+    def ask() -> pa.Table:
+        with connection:
+            statement, names = _checked(connection, sql)
+            read = _with_views(connection, names)
+            try:
+                lake = Lake(settings)
+                _offer(connection, lake, read, lake.published(as_utc(at)))
+                return _fetch(connection, statement)
+            except (duckdb.Error, RuntimeError, MemoryError) as error:
+                raise _translate(error, names) from error
+            except OSError as error:
+                if _DUCKDB_ERROR.match(str(error)):
+                    raise _translate(error, names) from error
+                raise os_error(f"The tables cannot be read: {error}") from error
+
+    return _within(timeout_s, ask, connection)
+
+
+def _within(
+    timeout_s: float, ask: Callable[[], pa.Table], connection: duckdb.DuckDBPyConnection
+) -> pa.Table:
+    """Runs a statement in a thread of its own, so that Ctrl-C and the time limit always end it.
+
+    Some functions do not react to an interrupt: their thread is left alone.
+    """
+    results: list[pa.Table] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(ask())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
     try:
-        with _connect(lake, read, lake.published(as_utc(at))) as connection:
-            return connection.sql(sql).to_arrow_table()
-    except (duckdb.Error, RuntimeError) as error:
-        raise _translate(error, names) from error
-    except OSError as error:
-        raise os_error(f"The tables cannot be read: {error}") from error
+        thread.join(timeout_s)
+    finally:
+        in_time = not thread.is_alive()
+        if not in_time:
+            connection.interrupt()
+            thread.join(_GRACE_S)
+            if thread.is_alive():
+                thread.name = ABANDONED
+    if not in_time:
+        raise TemporaryError(
+            f"The query was stopped: it takes longer than its time limit of {timeout_s:g} s. Ask"
+            " for less, or allow more time with --timeout."
+        )
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
+def _fetch(connection: duckdb.DuckDBPyConnection, statement: str) -> pa.Table:
+    """Runs a statement; DuckDB's own memory limit does not count the rows that have left it."""
+    reader = connection.sql(statement).to_arrow_reader(_BATCH_ROWS)
+    batches, left_bytes = [], _RESULT_SHARE * _free_bytes()
+    for batch in reader:
+        left_bytes -= batch.nbytes
+        if left_bytes < 0:
+            raise MemoryError
+        batches.append(batch)
+    return pa.Table.from_batches(batches, reader.schema)
+
+
+def _free_bytes() -> float:
+    free = free_bytes()
+    return free if math.isfinite(free) else _MEMORY_BYTES
 
 
 @dataclass(frozen=True)
@@ -116,39 +218,75 @@ def _describe(lake: Lake, name: str, snapshot_id: int | None) -> TableInfo:
     )
 
 
-def _mentioned(sql: str) -> set[str]:
-    """Names of the tables and views that a statement names.
+def _checked(connection: duckdb.DuckDBPyConnection, sql: str) -> tuple[str, set[str]]:
+    """The statement as it is to run, and the names of the tables and views in it.
 
     Raises:
         UsageError: It is not one statement that only reads.
     """
-    explained = _EXPLAIN.sub("", sql, count=1)
-    with duckdb.connect() as connection:
-        [answer] = connection.execute("select json_serialize_sql(?)", [explained]).fetchone()
-    parsed = json.loads(answer)
-    if parsed["error"] and parsed["error_type"] == "parser":
-        raise UsageError(f"The SQL cannot be read: {_one_line(parsed['error_message'])}.")
+    try:
+        statements = connection.extract_statements(sql)
+    except TypeError:
+        raise UsageError(f"The SQL is no valid text. Received: {_one_line(sql)[:80]!r}") from None
+    except (duckdb.Error, MemoryError) as error:
+        line = printable(_one_line(str(error).partition("LINE ")[0]).partition("Error: ")[2])
+        raise UsageError(f"The SQL cannot be read: {line}.") from error
+    if len(statements) == 1:
+        [statement] = statements
+        explain, select = "", statement.query
+        if statement.type == duckdb.StatementType.EXPLAIN:
+            explain, select = _split_explain(select)
+        if (names := _mentioned(connection, select)) is not None:
+            return explain + select, names
+    raise UsageError(
+        "One statement that only reads is allowed: SELECT, WITH, DESCRIBE, SUMMARIZE, SHOW or"
+        f" EXPLAIN of one. Received: {_one_line(sql)[:80]!r}"
+    )
+
+
+def _split_explain(statement: str) -> tuple[str, str]:
+    """EXPLAIN or EXPLAIN ANALYZE, and the statement that it is about, by DuckDB's own tokens."""
+    text = statement.encode()
+    start = 0
+    words = []
+    for position, kind in duckdb.tokenize(statement):
+        if kind == duckdb.token_type.comment:
+            continue
+        start = position
+        word = re.match(rb"\w*", text[position:])[0].decode().lower()
+        if len(words) == len(_STARTS) or word not in _STARTS:
+            break
+        words.append(word)
+    return " ".join([*words, ""]), text[start:].decode()
+
+
+def _mentioned(connection: duckdb.DuckDBPyConnection, select: str) -> set[str] | None:
+    """Names of the tables and views that a statement names; None where it is not one SELECT.
+
+    Raises:
+        UsageError: It calls a table function that is not allowed.
+    """
+    [[told]] = connection.execute("select json_serialize_sql(?)", [select]).fetchall()
+    parsed = json.loads(told)
     if parsed["error"] or len(parsed["statements"]) != 1:
-        raise UsageError(
-            "One statement that only reads is allowed: SELECT, WITH, DESCRIBE, SUMMARIZE, SHOW or"
-            f" EXPLAIN of one. Received: {_one_line(sql)[:80]!r}"
-        )
+        return None
     names = set()
     for node in _nodes(parsed["statements"]):
         function = node["function"]["function_name"] if node["type"] == "TABLE_FUNCTION" else None
         if function and function.lower() not in TABLE_FUNCTIONS:
             raise UsageError(
-                f"{function} may not be used as a table. Allowed are the tables of `vidpipe tables`"
-                f" and {', '.join(sorted(TABLE_FUNCTIONS))}."
+                f"{printable(function)} may not be used as a table. Allowed are the tables of"
+                f" `vidpipe tables` and {', '.join(sorted(TABLE_FUNCTIONS))}."
             )
         if node["type"] == "BASE_TABLE":
             names.add(node["table_name"].lower())
     return names
 
 
-def _with_views(names: set[str]) -> set[str]:
+def _with_views(connection: duckdb.DuckDBPyConnection, names: set[str]) -> set[str]:
     """What is read where these are named: the tables that views are made of, too."""
-    return names.union(*(_with_views(_mentioned(VIEWS[name])) for name in names & set(VIEWS)))
+    in_views = (_mentioned(connection, VIEWS[name]) for name in names & set(VIEWS))
+    return names.union(*(_with_views(connection, more) for more in in_views))
 
 
 def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
@@ -164,36 +302,44 @@ def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
             rest.extend(found)
 
 
-def _connect(lake: Lake, names: set[str], snapshots: dict[str, int]) -> duckdb.DuckDBPyConnection:
+def _sandbox() -> duckdb.DuckDBPyConnection:
+    """A DuckDB that reads and writes nothing outside, and whose settings nobody changes."""
     connection = duckdb.connect(
         config={
             "enable_external_access": False,
             "python_enable_replacements": False,
-            "memory_limit": "50%",
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+            "memory_limit": f"{int(_DUCKDB_SHARE * _free_bytes())}B",
             # Nothing is written, so nothing that is too large for memory either.
             "temp_directory": "",
         }
     )
     connection.execute("set timezone = 'UTC'")
+    connection.execute("set lock_configuration = true")
+    return connection
+
+
+def _offer(
+    connection: duckdb.DuckDBPyConnection, lake: Lake, names: set[str], snapshots: dict[str, int]
+) -> None:
+    """Makes the tables and views known; only those that are named are opened."""
     for name, spec in TABLES.items():
         # What is not mentioned still is to be listed and described, and opening costs requests.
         opened = lake.dataset(name, snapshots=snapshots) if name in names else None
         connection.register(name, opened or spec.schema.empty_table())
     for name, view in VIEWS.items():
         connection.execute(f"create view {name} as {view}")
-    connection.execute("set lock_configuration = true")
-    return connection
 
 
 def _translate(error: Exception, names: set[str]) -> BaseException:
-    message = _one_line(str(error).partition("LINE 1:")[0])
-    if message == "Query interrupted":
-        return KeyboardInterrupt()
+    message = printable(_one_line(str(error).partition("LINE 1:")[0]))
     if "failed: IOError" in message or "failed: OSError" in message:
         return os_error(f"The tables cannot be read: {message}")
-    if isinstance(error, duckdb.OutOfMemoryException):
+    if isinstance(error, MemoryError) or message.startswith("Out of Memory Error"):
         return UsageError(
-            "The query needs more than half of the memory: ask for fewer columns or rows."
+            "The query needs more memory than it may take, of what is free on this machine: ask"
+            " for fewer columns or rows."
         )
     message = message.partition("Error: ")[2] or message
     if match := _NO_TABLE.search(message):

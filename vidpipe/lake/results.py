@@ -18,16 +18,16 @@ from typing import Any, TextIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 import rich.box
-import rich.console
 import rich.filesize
 import rich.table
 import rich.text
 
 from vidpipe.config import Settings
+from vidpipe.console import Console, echo
 from vidpipe.errors import UsageError
 from vidpipe.lake.query import list_tables
 from vidpipe.lake.terminal import show_on_terminal
-from vidpipe.text import printable
+from vidpipe.text import printable, printable_json
 
 # How a row came about, which a person seldom asks.
 BOOKKEEPING = ("work_key", "run_key")
@@ -38,6 +38,10 @@ FORMATS = {  # by the ending of the file
     ".parquet": "parquet",
     ".txt": "table",
 }
+# What a spreadsheet takes for the beginning of a formula (OWASP, CSV injection): as a cell begins,
+# or where one that separates by other characters begins one. A plain number is none.
+_FORMULA = re.compile(r"(?:^|(?<=[;\t\r\n]))(?=\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n])")
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
 _BATCH_ROWS = 1_000
 _UNLIMITED = 1_000_000
 
@@ -60,7 +64,12 @@ def format_of(output: Path | None) -> str:
 
 
 def write_result(
-    result: pa.Table, output_format: str, output: Path | None = None, *, sql: str = ""
+    result: pa.Table,
+    output_format: str,
+    output: Path | None = None,
+    *,
+    sql: str = "",
+    safe_csv: bool = False,
 ) -> None:
     """Writes the result of a query.
 
@@ -73,6 +82,7 @@ def write_result(
             object a line) or parquet.
         output: A file, which appears when it is complete; None: standard output.
         sql: The statement: a column of `BOOKKEEPING` that it names is not left out.
+        safe_csv: A cell of CSV that a spreadsheet takes for a formula begins with an apostrophe.
 
     Raises:
         UsageError: The file cannot be written, or Parquet has none.
@@ -82,18 +92,30 @@ def write_result(
             raise UsageError("Parquet needs a file: add --output FILE.parquet.")
         with _complete(output) as path:
             pq.write_table(result, path, compression="zstd")
-        print(f"{_count(result)} → {output}")
+        echo(f"{_count(result)} → {output}")
         return
     if output is None and output_format == "table" and sys.stdout.isatty():
         _show_result(result, sql)
         return
-    write = {"table": _write_table, "csv": _write_csv, "json": _write_json}[output_format]
     if output is None:
-        write(result, sys.stdout)
+        _write(result, output_format, sys.stdout, safe_csv)
         return
     with _complete(output) as path, path.open("w", encoding="utf-8", newline="") as file:
-        write(result, file)
-    print(f"{_count(result)} → {output}")
+        formulas = _write(result, output_format, file, safe_csv)
+    echo(f"{_count(result)} → {output}")
+    if formulas and not safe_csv:
+        echo(
+            f"Spreadsheets take {formulas} cell{'s' * (formulas > 1)} of it for formulas, which may"
+            " run commands: for them, write it with --safe-csv."
+        )
+
+
+def _write(result: pa.Table, output_format: str, file: TextIO, safe_csv: bool) -> int:
+    """Writes a result as text; returns how many cells of a CSV are formulas to a spreadsheet."""
+    if output_format == "csv":
+        return _write_csv(result, file, safe_csv)
+    (_write_json if output_format == "json" else _write_table)(result, file)
+    return 0
 
 
 def show_rows(
@@ -119,9 +141,9 @@ def show_rows(
     for column, is_numeric in zip(table.columns, numeric, strict=True):
         column.justify = "right" if is_numeric and table.row_count else "left"
     if terminal:
-        rich.console.Console(file=file).print(table)
+        Console(file=file).print(table)
         return
-    console = rich.console.Console(file=file, width=_UNLIMITED, color_system=None)
+    console = Console(file=file, width=_UNLIMITED, color_system=None)
     with console.capture() as capture:
         console.print(table)
     file.writelines(line.rstrip() + "\n" for line in capture.get().splitlines())
@@ -162,9 +184,9 @@ def _show_result(result: pa.Table, sql: str) -> None:
         *([f"Left out: {', '.join(hidden)}."] if hidden else []),
         *(["Ids are cut: find one by like '…%'."] if cut else []),
     ]
-    print(" ".join([f"{_count(result)}.", *notes]))
+    echo(" ".join([f"{_count(result)}.", *notes]))
     if notes:
-        print("Everything: --format csv, or --output FILE.csv.")
+        echo("Everything: --format csv, or --output FILE.csv.")
 
 
 def _count(result: pa.Table) -> str:
@@ -175,19 +197,35 @@ def _write_table(result: pa.Table, file: TextIO) -> None:
     show_rows(result.column_names, _rows(result), file)
     # In a pipe the rows speak for themselves; that there are none looks as if something were lost.
     if not result.num_rows:
-        print(_count(result), file=file)
+        file.write(f"{_count(result)}\n")
 
 
-def _write_csv(result: pa.Table, file: TextIO) -> None:
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(result.column_names)
-    writer.writerows([_cell(v) if v is not None else None for v in row] for row in _rows(result))
+def _write_csv(result: pa.Table, file: TextIO, safe: bool) -> int:
+    formulas = 0
+
+    def cell(value: Any) -> Any:
+        nonlocal formulas
+        value = None if value is None else _cell(value)
+        if not isinstance(value, str):
+            return value
+        if _NUMBER.fullmatch(value) is None and _FORMULA.search(value):
+            formulas += 1
+            value = _FORMULA.sub("'", value) if safe else value
+        # A program gets the very values; a terminal would obey what is in them.
+        return printable(value) if file.isatty() else value
+
+    # In quotes, a spreadsheet that separates by other characters takes no part of it for a cell.
+    quoting = csv.QUOTE_NONNUMERIC if safe else csv.QUOTE_MINIMAL
+    writer = csv.writer(file, lineterminator="\n", quoting=quoting)
+    writer.writerow(map(cell, result.column_names))
+    writer.writerows(map(cell, row) for row in _rows(result))
+    return formulas
 
 
 def _write_json(result: pa.Table, file: TextIO) -> None:
     for row in _rows(result):
         line = dict(zip(result.column_names, map(_plain, row), strict=True))
-        file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        file.write(printable_json(json.dumps(line, ensure_ascii=False)) + "\n")
 
 
 def _rows(result: pa.Table) -> Iterator[tuple]:

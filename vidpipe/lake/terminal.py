@@ -15,10 +15,10 @@ from typing import Any, TextIO
 
 import rich.box
 import rich.cells
-import rich.console
 import rich.table
 import rich.text
 
+from vidpipe.console import Console
 from vidpipe.text import printable
 
 ID_DIGITS = 12
@@ -64,7 +64,7 @@ def show_on_terminal(columns: Sequence[str], rows: Iterable[Sequence[Any]], file
     Returns:
         Whether an id was shortened.
     """
-    console = rich.console.Console(file=file, highlight=False, soft_wrap=True)
+    console = Console(file=file, soft_wrap=True)
     values = [list(row) for row in rows]
     texts = [[shorten(value) for value in row] for row in values]
     names = [printable(name) for name in columns]
@@ -79,7 +79,7 @@ def show_on_terminal(columns: Sequence[str], rows: Iterable[Sequence[Any]], file
 
 
 def _show_table(
-    console: rich.console.Console,
+    console: Console,
     names: list[str],
     rows: list[list[str]],
     numeric: list[bool],
@@ -96,9 +96,7 @@ def _show_table(
     console.print(table)
 
 
-def _show_block(
-    console: rich.console.Console, number: int, names: list[str], row: list[str]
-) -> None:
+def _show_block(console: Console, number: int, names: list[str], row: list[str]) -> None:
     """Prints a row as names and values: as many beside each other as fit, long ones alone."""
     console.print(rich.text.Text(f"─ {number} ".ljust(console.width, "─"), style="dim"))
     name_width = max(map(rich.cells.cell_len, names))
@@ -124,7 +122,7 @@ def _show_block(
         _print_line(console, line, cell)
 
 
-def _print_line(console: rich.console.Console, pairs: list[str], cell: int) -> None:
+def _print_line(console: Console, pairs: list[str], cell: int) -> None:
     padded = [rich.cells.set_cell_size(pair, cell) for pair in pairs[:-1]]
     console.print(rich.text.Text("".join([*padded, pairs[-1]])))
 

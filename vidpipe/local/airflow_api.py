@@ -13,13 +13,14 @@ from urllib.parse import quote
 
 import requests
 from requests.adapters import HTTPAdapter
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 from urllib3.util import Retry
 
 from vidpipe.config import load_settings
+from vidpipe.console import Console
 from vidpipe.errors import TemporaryError, UsageError
 from vidpipe.lake.layout import make_run_key
 from vidpipe.lake.store import open_store
@@ -27,6 +28,7 @@ from vidpipe.lake.usage import Ledger, spent
 from vidpipe.local.dag_params import parse_params, show_params
 from vidpipe.local.state import load_running, require_running
 from vidpipe.stages.manifest import Progress, now, read_progress
+from vidpipe.text import lines_of
 
 FINISHED = ("success", "failed")
 ASKS = "awaiting_input"
@@ -296,7 +298,7 @@ def print_params(
     """
     require_running(root)
     known = connect(root).params(dag_id)
-    (console or Console(highlight=False)).print(show_params(known, dag_id, name))
+    (console or Console()).print(show_params(known, dag_id, name))
 
 
 def watch(
@@ -309,7 +311,7 @@ def watch(
     Returns:
         State of the run: `success`, `failed`, or `ASKS` where people decide whether it goes on.
     """
-    console = console or Console(highlight=False)
+    console = console or Console()
     link = f"{client.url}/dags/{quote(dag_id)}/runs/{quote(run_id, safe='')}"
     console.print(f"{dag_id}: {link}", soft_wrap=True)
     started = time.monotonic()
@@ -320,7 +322,8 @@ def watch(
         console.print(f"No longer watching; the run goes on: {link}", soft_wrap=True)
         raise
     seconds = time.monotonic() - started
-    console.print(f"{dag_id}: [{_STYLES[state]}]{state}[/] after {seconds:.0f} s")
+    styled = Text.assemble(f"{dag_id}: ", (state, _STYLES[state]), f" after {seconds:.0f} s")
+    console.print(styled)
     _print_summaries(client, dag_id, run_id, console)
     _print_spent(dag_id, run_id, console)
     if state == "failed":
@@ -481,7 +484,7 @@ def _show_lines(client: AirflowClient, dag_id: str, run_id: str, console: Consol
     def tell(name: str, text: str, note: str = "") -> None:
         if shown.get(name) != text:
             shown[name] = text
-            console.print(text + note, markup=False, soft_wrap=True)
+            console.print(text + note, soft_wrap=True)
 
     def show(state: str, tasks: list[TaskProgress], items: Items) -> None:
         for stage, of in items.items():
@@ -534,8 +537,8 @@ def _print_summaries(client: AirflowClient, dag_id: str, run_id: str, console: C
     for ti in sorted(instances, key=lambda ti: ti["start_date"] or "9999"):
         if ti["map_index"] < 0 and ti["state"] in ("success", "skipped") and ti["start_date"]:
             if summary := client.xcom(ti, "summary"):
-                told = summary.replace("\n", "\n    ")
-                console.print(f"  {ti['task_id']}: {told}", markup=False, soft_wrap=True)
+                first, *more = f"  {ti['task_id']}: {summary}".split("\n")
+                console.print(first, *(f"    {line}" for line in more), sep="\n", soft_wrap=True)
 
 
 def _print_spent(dag_id: str, run_id: str, console: Console) -> None:
@@ -548,7 +551,7 @@ def _print_spent(dag_id: str, run_id: str, console: Console) -> None:
         uses = list(ledger.of_run(make_run_key(settings.deployment, dag_id, run_id)))
         if uses:
             took = spent(uses, now())
-            console.print(f"  pods: {took.pods}, which took {took}", markup=False, soft_wrap=True)
+            console.print(f"  pods: {took.pods}, which took {took}", soft_wrap=True)
 
 
 def _print_failures(client: AirflowClient, dag_id: str, run_id: str, console: Console) -> None:
@@ -572,11 +575,11 @@ def _print_failures(client: AirflowClient, dag_id: str, run_id: str, console: Co
         reasons.append(f"{name} failed" + (f": {reason}" if reason else ""))
         if refused and is_told:
             continue
-        console.print(f"{name} failed. Its log ends:", markup=False)
+        console.print(f"{name} failed. Its log ends:")
         for line in lines[-LOG_TAIL_LINES:]:
-            console.print(f"  {line}", markup=False, soft_wrap=True)
-    for line in reasons:
-        console.print(line, style="red", markup=False, soft_wrap=True)
+            console.print(f"  {line}", soft_wrap=True)
+    for reason in reasons:
+        console.print(*lines_of(reason), sep="\n", style="red", soft_wrap=True)
 
 
 def _without_reason(lines: list[str], error: str) -> tuple[list[str], str]:

@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.dataset as ds
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from vidpipe import tracking
 from vidpipe.config import load_settings
+from vidpipe.console import Console
 from vidpipe.errors import BadInputError, UsageError
 from vidpipe.lake.layout import TASK_PATTERN
 from vidpipe.lake.query import run_query
@@ -120,7 +121,7 @@ class Demo:
     @contextlib.contextmanager
     def phase(self, name: str, description: str) -> Iterator[None]:
         """Announces a phase and notes how long it took."""
-        self.console.rule(f"[bold]{name}: {description}", align="left")
+        self.console.rule(Text(f"{name}: {description}", "bold"), align="left")
         started_s = time.monotonic()
         yield
         self.phases.append((name, time.monotonic() - started_s))
@@ -232,7 +233,7 @@ def run(
         raise UsageError(f"{videos} holds no videos ({', '.join(sorted(VIDEO_SUFFIXES))}).")
     if labels and not labels.is_file():
         raise UsageError(f"LABELS is a CSV or JSON Lines file. There is none called {labels}.")
-    demo = Demo(root, Console(highlight=False))
+    demo = Demo(root, Console())
     if not videos:
         _made_videos(demo, clips, seed)
     else:
@@ -369,11 +370,11 @@ def _write_label_file(demo: Demo, videos: Path, own: str) -> None:
         filled_in = file.read_text(encoding="utf-8", errors="replace")
         if new := [row["source_uri"] for row in extracted if row["source_uri"] not in filled_in]:
             demo.console.print(
-                f"\n{file} was written before and is kept; videos that came since:",
+                "",
+                f"{file} was written before and is kept; videos that came since:",
                 *(f"  {uri}" for uri in new),
                 sep="\n",
                 soft_wrap=True,
-                markup=False,
             )
     demo.next_step = ask_for_labels(videos, file)
 
@@ -529,7 +530,7 @@ def show_end(demo: Demo) -> None:
             table.add_row(result.task, result.architecture, accuracy, result.alias, sentence)
         print_(table)
     if demo.next_step:
-        print_(demo.next_step, markup=False, soft_wrap=True)
+        print_(*demo.next_step.split("\n"), sep="\n", soft_wrap=True)
     all_s = sum(seconds for _, seconds in demo.phases)
     phases = ", ".join(f"{name} {seconds:.0f}" for name, seconds in demo.phases)
     lines = [
@@ -545,4 +546,4 @@ def show_end(demo: Demo) -> None:
         "",
         "The stack still runs. Stop it: make down. Remove it with its data: make clean",
     ]
-    print_("\n".join(lines), markup=False, soft_wrap=True)
+    print_(*lines, sep="\n", soft_wrap=True)

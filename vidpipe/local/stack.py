@@ -18,11 +18,11 @@ from pathlib import Path
 
 import psutil
 import requests
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from vidpipe.config import find_config, load_settings
+from vidpipe.console import Console, echo
 from vidpipe.errors import TemporaryError, UsageError, VidpipeError
 from vidpipe.lake.tables import Lake
 from vidpipe.local import processes
@@ -59,7 +59,7 @@ def up(
     *,
     ports: dict[str, int] | None = None,
     dags_folder: Path = DAGS_FOLDER,
-    echo: Echo = print,
+    echo: Echo = echo,
 ) -> None:
     """Starts the parts that do not run, and waits until all answer and the DAG files are read.
 
@@ -261,7 +261,7 @@ def _locked(root: Path) -> Iterator[None]:
 # --- Stopping ------------------------------------------------------------------------------------
 
 
-def down(root: Path, *, echo: Echo = print) -> None:
+def down(root: Path, *, echo: Echo = echo) -> None:
     """Stops all processes of the stack; the data, ports and passwords stay.
 
     Works also where the folder is damaged or deleted: what belongs to the stack carries its mark.
@@ -333,7 +333,7 @@ def print_status(root: Path, console: Console | None = None) -> bool:
     Raises:
         TemporaryError: No stack was started.
     """
-    console = console or Console(highlight=False)
+    console = console or Console()
     state = load_running(root)
     rows = status(root)
     table = Table(box=None, pad_edge=False)
@@ -344,7 +344,7 @@ def print_status(root: Path, console: Console | None = None) -> bool:
         color = "green" if row.state == "running" else "red"
         pid = str(row.pid or "")
         memory = f"{row.memory_bytes / 1e6:.0f} MB"
-        table.add_row(row.name, f"[{color}]{row.state}[/]", pid, row.url, memory)
+        table.add_row(row.name, Text(row.state, color), pid, row.url, memory)
     console.print(table)
     secret = state.airflow_password if console.is_terminal else f"in {state.root / 'stack.json'}"
     console.print(f"Airflow: user {state.airflow_user}, password {secret}", soft_wrap=True)
@@ -365,7 +365,7 @@ def _print_backlog(console: Console) -> None:
     lake = Lake()
     console.print(f"ingest: {ingest_backlog(lake)} objects to extract")
     for task, videos in label_backlog(lake).items():
-        console.print(f"label_nightly: {videos} videos without a label of {task}", markup=False)
+        console.print(f"label_nightly: {videos} videos without a label of {task}")
 
 
 # --- Checking ------------------------------------------------------------------------------------
@@ -417,11 +417,11 @@ def print_doctor(root: Path, console: Console | None = None) -> bool:
     Returns:
         Whether all is right.
     """
-    console = console or Console(highlight=False)
+    console = console or Console()
     checks = doctor(root)
     for check in checks:
         mark = Text("ok  ", style="green") if check.ok else Text("look", style="red")
-        console.print(mark, f"{check.name}: {check.found}", markup=False, soft_wrap=True)
+        console.print(mark, f"{check.name}: {check.found}", soft_wrap=True)
     return all(check.ok for check in checks)
 
 

@@ -99,14 +99,14 @@ class Bundle:
         """Loads a model from a folder, or from where MLflow keeps it (`models:/NAME/VERSION`).
 
         Raises:
-            BadInputError: It is no model of vidpipe's, or is damaged.
+            BadInputError: It is no model of vidpipe's, is damaged, or lies where MLflow keeps none.
         """
-        if Path(uri).is_dir():
+        if not str(uri).startswith("models:/"):
             return _read(Path(uri) / "data")
-        tracking.connect()
+        place = tracking.find_files(str(uri))
         with tempfile.TemporaryDirectory(prefix="vidpipe-model-") as folder:
             with tracking.answering():
-                path = mlflow.artifacts.download_artifacts(artifact_uri=str(uri), dst_path=folder)
+                path = mlflow.artifacts.download_artifacts(artifact_uri=place, dst_path=folder)
             return _read(Path(path) / "data")
 
     def predict(self, clips: Clips, params: dict[str, Any] | None = None) -> np.ndarray:

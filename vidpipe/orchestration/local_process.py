@@ -17,6 +17,7 @@ from vidpipe.orchestration.last_words import LastWords
 from vidpipe.orchestration.memory_watch import MemoryWatch
 from vidpipe.orchestration.startup_lines import is_startup_line
 from vidpipe.stages.working import FILE, read_working
+from vidpipe.text import printable
 from vidpipe.version import code_version
 
 STOP_WITHIN_S = 20
@@ -101,7 +102,7 @@ class LocalProcess:
             if self._stopped:  # while it started
                 self.stop()
             while line := process.stdout.readline(LINE_CHARS):
-                line = line.rstrip()
+                line = printable(line.rstrip())  # of libraries, too
                 if line and not is_startup_line(line):
                     log.info("%s", line)
                     last.add(line)

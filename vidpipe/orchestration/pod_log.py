@@ -17,6 +17,7 @@ from vidpipe.orchestration.last_words import LastWords
 from vidpipe.orchestration.pod_end import CONTAINER
 from vidpipe.orchestration.startup_lines import is_startup_line
 from vidpipe.stages.manifest import now
+from vidpipe.text import printable
 
 AGAIN_S = 1.0
 QUIET_S = 60.0
@@ -77,7 +78,9 @@ class PodLog:
                         # The node's own words, in place of the log.
                         if raw != complaint:
                             complaint = raw
-                            self._log.warning("The log of the pod cannot be read: %s", raw)
+                            self._log.warning(
+                                "The log of the pod cannot be read: %s", printable(raw)
+                            )
                         break
                     if stamp < again:
                         continue
@@ -107,7 +110,7 @@ class PodLog:
         return response.content
 
     def _show(self, line: str) -> None:
-        line = line.rstrip()
+        line = printable(line.rstrip())
         if line and not is_startup_line(line):
             self._log.info("%s%s", self._prefix, line)
             self.said.add(line)

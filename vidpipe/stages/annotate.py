@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow.dataset as ds
 from pyiceberg.expressions import EqualTo
 
+from vidpipe.console import echo
 from vidpipe.datasets.agreement import measure_agreement
 from vidpipe.datasets.annotations import (
     Annotation,
@@ -91,7 +92,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         budget=budget,
     )
     for line in imported.told:
-        print(line)
+        echo(line)
     rows_of_task = lake.dataset("annotations", where=EqualTo("task", task), snapshots=snapshots)
     current = current_labels(rows_of_task.to_table(filter=ds.field("task") == task))
     new_labels = _new_labels(imported.annotations, current)
@@ -109,7 +110,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         attempt.write("annotations", _rows(attempt, task, given.name, changed))
     more = len(changed) - CHANGES_SHOWN
     for line in shown + ([f"… and {more} more"] if more > 0 else []):
-        print(line)
+        echo(line)
     counts = ", ".join(f"{n} {change}" for change, n in changes.items())
     if imported.skipped:
         counts += f", {imported.skipped} faulty left out"

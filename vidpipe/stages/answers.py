@@ -17,6 +17,7 @@ import pyarrow.dataset as ds
 from pyiceberg.expressions import EqualTo
 
 from vidpipe.config import Settings
+from vidpipe.console import echo
 from vidpipe.datasets.annotations import Key, Statement, current_labels
 from vidpipe.errors import BadInputError, NothingToDoError, UsageError, VidpipeError
 from vidpipe.evaluation.reviews import (
@@ -120,7 +121,7 @@ def note_precision(task: str, reviews: Iterable[Review]) -> None:
             if version := tracking.find_version(task, number):
                 tracking.open_run(version.run_id).log_metrics(metrics)
         except VidpipeError as error:
-            print(f"MLflow is not told of the precision of version {number}: {error}")
+            echo(f"MLflow is not told of the precision of version {number}: {error}")
 
 
 def print_reviews(task: str, save: Path | None = None, settings: Settings | None = None) -> None:
@@ -145,7 +146,7 @@ def print_reviews(task: str, save: Path | None = None, settings: Settings | None
         none = f"Task {task!r} has no review yet: `vidpipe run review --param task={task}`."
         if save:
             raise NothingToDoError(none)
-        print(none)
+        echo(none)
         return
     if save:
         _save(lake, reviews[0].rows[0]["files_uri"], save)
@@ -156,8 +157,8 @@ def print_reviews(task: str, save: Path | None = None, settings: Settings | None
         map(_shown, reviews),
     )
     newest = reviews[0].rows[0]
-    print(f"\nFiles of the newest, with links until {newest['links_until']:%Y-%m-%d %H:%M} UTC:")
-    print(newest["files_uri"])
+    echo("", f"Files of the newest, with links until {newest['links_until']:%Y-%m-%d %H:%M} UTC:")
+    echo(newest["files_uri"])
 
 
 def _shown(review: Review) -> list[Any]:
@@ -191,4 +192,4 @@ def _save(lake: Lake, files_uri: str, folder: Path) -> None:
                 (folder / path).write_bytes(lake.store.get(uri))
     except OSError as error:
         raise UsageError(f"{folder} cannot be written: {error.strerror or error}.") from error
-    print(f"{folder}: {len(uris)} files. Who has them sees the videos, as long as the links hold.")
+    echo(f"{folder}: {len(uris)} files. Who has them sees the videos, as long as the links hold.")

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from vidpipe.console import echo
 from vidpipe.errors import MediaError, VidpipeError
 from vidpipe.lake import layout
 from vidpipe.reasons import REASONS
@@ -35,6 +36,7 @@ from vidpipe.schemas import TABLES
 from vidpipe.stages.manifest import PLAN, Manifest, Report, now
 from vidpipe.stages.scratch import ScratchFolder
 from vidpipe.stages.working import WorkingFile
+from vidpipe.text import lines_of
 
 if TYPE_CHECKING:
     # boto3, which files at hand do not need, takes longer to import than a clip to extract.
@@ -183,7 +185,7 @@ class Attempt:
         if done < of and time.monotonic() - self._shown_s < PROGRESS_EVERY_S:
             return
         self._shown_s = time.monotonic()
-        print(f"{self.manifest.stage} {done}/{of} {note}".rstrip(), flush=True)
+        echo(f"{self.manifest.stage} {done}/{of} {note}".rstrip())
         if self.manifest.items:
             self._tell(self.manifest.stage, self.manifest.shard, done=done, planned=0)
 
@@ -193,7 +195,7 @@ class Attempt:
 
     def conclude(self, summary: str) -> None:
         """Says in one line what came of it; those who watch the run see it at the end."""
-        print(f"{self.manifest.stage}: {summary}", flush=True)
+        echo(*lines_of(f"{self.manifest.stage}: {summary}"))
         self.result["summary"] = summary
 
     def _tell(self, stage: str, shard: str, **told: int | str) -> None:

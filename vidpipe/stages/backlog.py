@@ -121,7 +121,10 @@ def _labellable(
     """
     outcomes = lake.dataset("outcomes", snapshots=snapshots).to_table(
         columns=["work_key", "status"],
-        filter=(ds.field("stage") == "label") & ds.field("status").isin(["quarantined", "failed"]),
+        filter=(ds.field("stage") == "label")
+        & ds.field("status").isin(["quarantined", "failed"])
+        # No fault of the video, which waits until its champion can be used.
+        & ~ds.field("reason").isin(["model_unusable"]),
     )
     quarantined, tries = set(), collections.Counter()
     for row in outcomes.to_pylist():

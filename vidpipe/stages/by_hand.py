@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from vidpipe.console import echo
 from vidpipe.datasets.formats import AUTO
 from vidpipe.datasets.formats.given import (
     MAX_BYTES,
@@ -108,7 +109,7 @@ def _within(folder: Path, path: Path) -> Path | None:
     found = path.resolve()
     if found.is_relative_to(folder.resolve()):
         return found
-    print(f"{printable(str(path))}: left out, it links to a file outside of its folder")
+    echo(f"{path}: left out, it links to a file outside of its folder")
     return None
 
 
@@ -195,7 +196,7 @@ def fetch_weights(backbone: str) -> None:
         UsageError: No weights are known for it, or the registry does not have them.
     """
     lake = Lake()
-    fetch_pretrained(backbone, lake.store, lake.uri, print)
+    fetch_pretrained(backbone, lake.store, lake.uri, echo)
 
 
 def print_weights() -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow.dataset as ds
 
 from vidpipe import tracking
+from vidpipe.console import echo
 from vidpipe.datasets.clips import Clips
 from vidpipe.datasets.labelled import Dataset, LabelledVideo
 from vidpipe.datasets.spectrogram import is_missing
@@ -63,7 +64,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     if champion and champion.version == trained["model_version"]:
         champion = None  # an earlier attempt of this run went as far as to promote it
     mlflow_run = tracking.open_run(trained["mlflow_run_id"])
-    print(run_line("evaluate", mlflow_run.url), flush=True)
+    echo(run_line("evaluate", mlflow_run.url))
     test = _TestSplit.of(dataset, lake)
     measured = _measure(trained["model_uri"], dataset, test, attempt, lake)
     result = measured.judgement.evaluation

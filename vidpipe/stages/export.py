@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow.dataset as ds
 from pyiceberg.expressions import EqualTo
 
+from vidpipe.console import echo
 from vidpipe.datasets.annotations import Key, Statement, current_labels
 from vidpipe.datasets.formats.exporting import Exported, export_annotations
 from vidpipe.datasets.formats.given import SIDECAR, make_zip
@@ -16,7 +17,6 @@ from vidpipe.datasets.formats.table import find_format, format_of_target
 from vidpipe.datasets.video_names import read_video_names
 from vidpipe.errors import NothingToDoError, UsageError
 from vidpipe.lake.tables import Lake
-from vidpipe.text import printable
 
 
 def export(
@@ -50,11 +50,11 @@ def export(
         raise UsageError(f"{target} cannot be written: {error.strerror or error}.") from error
     rows = sum(map(len, current.values()))
     videos = len({key.video_id for key in current})
-    print(f"{target}: {rows} annotations of {videos} videos, as {of.title}.")
+    echo(f"{target}: {rows} annotations of {videos} videos, as {of.title}.")
     if exported.lost:
-        print(f"{of.title} cannot hold, so that it is kept in {sidecar}:")
+        echo(f"{of.title} cannot hold, so that it is kept in {sidecar}:")
     for line in exported.lost:
-        print(f"  {printable(line)}")
+        echo(f"  {line}")
 
 
 def _current(

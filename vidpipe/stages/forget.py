@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from vidpipe import tracking
 from vidpipe.config import load_settings
+from vidpipe.console import echo
 from vidpipe.errors import DeniedError, NotFoundError, TemporaryError, UsageError
 from vidpipe.lake import forgetting, layout, publication
 from vidpipe.lake.tables import Lake
@@ -67,7 +68,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     _require_known(lake, subject, found)
     attempt.result |= {**found.counts, "models": found.models}
     for line in found.lines():
-        print(line)
+        echo(line)
     if manifest.config.get("dry_run"):
         attempt.conclude(f"would remove {found.summary}")
         return
@@ -195,7 +196,7 @@ def _require_known(lake: Lake, subject: Subject, found: Found) -> None:
 
 
 def _tell(progress: str) -> None:
-    print(f"forget: {progress}", flush=True)
+    echo(f"forget: {progress}")
 
 
 def _in_mlflow(subject: Subject) -> tuple[list[tracking.Run], list[dict[str, Any]]]:

@@ -16,7 +16,7 @@ from pyiceberg.expressions import In
 from vidpipe import tracking
 from vidpipe.datasets.clips import READ_BYTES, cut_by_size, read_clips
 from vidpipe.datasets.windows import Segment, Window
-from vidpipe.errors import MediaError, NothingToDoError
+from vidpipe.errors import BadInputError, MediaError, NothingToDoError, OutOfMemoryError
 from vidpipe.evaluation.several import decisions
 from vidpipe.evaluation.timeline import find_segments, moments_of, score_moments
 from vidpipe.lake import layout
@@ -50,8 +50,11 @@ def _plan(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     Config: task (null: all that have a champion), video_id, prefix, ingested_after,
     ingested_before, threshold, max_videos, max_hours.
 
+    A champion that is not to be loaded keeps no other from labelling.
+
     Raises:
         NothingToDoError: There is no champion yet.
+        BadInputError: There is none that may be loaded.
     """
     config = manifest.config
     if task := config.get("task"):
@@ -61,6 +64,7 @@ def _plan(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         champions = tracking.champions()
     if not champions:
         raise NothingToDoError(explain_no_champion(task))
+    champions, unusable = _usable(champions)
     snapshots = lake.published()
     uris: list[str] = []
     selected = backlog = 0
@@ -77,11 +81,31 @@ def _plan(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
         if videos:
             notes.append(explain_thresholds(champion, config.get("threshold")))
     if not config.get("task"):
-        notes.append(explain_waiting(champions))
+        notes.append(explain_waiting({*champions, *unusable}))
+    notes += [f"\n{task} is not labelled: {why}" for task, why in unusable.items()]
     attempt.announce("label", selected, unit="labels")
     counts = {"selected": selected, "backlog": backlog}
     attempt.conclude(f"{', '.join(by)}; {backlog} left to later runs{''.join(notes)}")
     attempt.result |= {"shards": uris, "base": snapshots, "counts": counts}
+
+
+def _usable(
+    champions: dict[str, tracking.Version],
+) -> tuple[dict[str, tracking.Version], dict[str, str]]:
+    """The champions that may be loaded, and of the others why not, each by its task.
+
+    Raises:
+        BadInputError: None may.
+    """
+    unusable: dict[str, str] = {}
+    for task, version in champions.items():
+        try:
+            tracking.find_files(version.uri)
+        except BadInputError as error:
+            unusable[task] = str(error)
+    if len(unusable) == len(champions):
+        raise BadInputError("; ".join(unusable.values()))
+    return {task: of for task, of in champions.items() if task not in unusable}, unusable
 
 
 def plan_shards(
@@ -168,8 +192,19 @@ def _label(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     from vidpipe.models.bundle import Bundle  # TensorFlow: the plan needs none
 
     config = manifest.config
-    bundle = Bundle.load(config["model_uri"])
-    bundle.check_canary()
+    try:
+        bundle = Bundle.load(config["model_uri"])
+        bundle.check_canary()
+    except OutOfMemoryError:
+        raise
+    except BadInputError as error:
+        # Videos of other tasks are published all the same.
+        for item in manifest.items:
+            with attempt.item(item) as rows:
+                rows.identify(_work_key(config, item), item["video_id"])
+                raise MediaError("model_unusable", str(error)) from error
+        attempt.conclude(f"{config['task']} is not labelled: {error}")
+        return
     item_of = {item["video_id"]: item for item in manifest.items}
     durations_s = {video_id: item["duration_s"] for video_id, item in item_of.items()}
     at_most_bytes = 0 if attempt.alone else READ_BYTES
@@ -230,6 +265,12 @@ def _rows(
     )
 
 
+def _work_key(config: dict[str, Any], item: dict[str, Any]) -> str:
+    return label_work_key(
+        item["video_id"], config["task"], config["model_version"], item["extraction"]
+    )
+
+
 def _keep(
     manifest: Manifest,
     item: dict[str, Any],
@@ -240,9 +281,7 @@ def _keep(
     attempt: Attempt,
 ) -> None:
     config = manifest.config
-    work_key = label_work_key(
-        item["video_id"], config["task"], config["model_version"], item["extraction"]
-    )
+    work_key = _work_key(config, item)
     rows.identify(work_key, item["video_id"])
     attempt.require_fits(item)
     if not windows:

@@ -58,8 +58,8 @@ def explain_thresholds(version: tracking.Version, threshold: float | None) -> st
     """
     if threshold is not None:
         return ""
-    run = tracking.open_run(version.run_id)
     try:
+        run = tracking.open_run(version.run_id)
         thresholds = run.read_json(THRESHOLDS)
     except BadInputError:
         return ""  # made elsewhere

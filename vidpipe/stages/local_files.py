@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from vidpipe.console import Console
 from vidpipe.errors import BadInputError, MediaError, UsageError
 from vidpipe.media import ExtractOptions, decoder_version
 from vidpipe.schemas import TABLES
@@ -24,7 +24,6 @@ from vidpipe.stages.attempt import Attempt
 from vidpipe.stages.extract import Extraction
 from vidpipe.stages.manifest import Manifest, now
 from vidpipe.stages.scratch import remove_left
-from vidpipe.text import printable
 from vidpipe.version import code_version
 
 TABLES_MADE = {"audio", "frames", "outcomes", "videos"}
@@ -98,9 +97,7 @@ def extract(files: list[Path], output: Path, options: ExtractOptions, *, workers
             progress.advance(task)
             if outcome["status"] != "done":
                 told = f"{item['item']}: {outcome['reason']}. {outcome['message']}"
-                progress.console.print(
-                    printable(told), markup=False, highlight=False, soft_wrap=True
-                )
+                progress.console.print(told, soft_wrap=True)
         attempt.end_items()
         merged = list(attempt.merge())
         for table in TABLES_MADE - {table for table, _ in merged}:
@@ -111,7 +108,7 @@ def extract(files: list[Path], output: Path, options: ExtractOptions, *, workers
             path.rename(output / table / f"{number:05d}.parquet")
     told = ", ".join(f"{n} {status}" for status, n in sorted(counts.items()))
     tables = ", ".join(sorted(TABLES_MADE))
-    console.print(f"{told}. {output} holds {tables}.", markup=False, highlight=False)
+    console.print(f"{told}. {output} holds {tables}.")
 
 
 def _files_in(named: list[Path]) -> list[Path]:

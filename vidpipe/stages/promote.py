@@ -36,6 +36,7 @@ def _promote_by_hand(manifest: Manifest, attempt: Attempt) -> None:
 
     Raises:
         UsageError: The task has no such version.
+        BadInputError: Its files lie where neither MLflow nor the lake keeps any.
         NothingToDoError: It is the champion already.
     """
     task, number = manifest.config["task"], manifest.config["version"]
@@ -49,6 +50,7 @@ def _promote_by_hand(manifest: Manifest, attempt: Attempt) -> None:
     champion = tracking.champion(task)
     if champion == version:
         raise NothingToDoError(f"Version {number} is the champion of task {task!r} already.")
+    tracking.find_files(version.uri)  # else it could not label
     why = manifest.config.get("why") or "Promoted by hand."
     tracking.set_alias(version, tracking.CHAMPION)
     tracking.describe_decision(version, "promoted by hand", manifest.config.get("why") or "")

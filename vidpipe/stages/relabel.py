@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from vidpipe import tracking
+from vidpipe.console import echo
 from vidpipe.datasets.windows import windows_of
 from vidpipe.errors import NothingToDoError
 from vidpipe.lake.tables import Lake
@@ -50,7 +51,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     cpu_hours = estimate_cpu_hours(champion, selected)
     by = collections.Counter(video["labelled_by"] for video in stale)
     for version, count in sorted(by.items()):
-        print(f"labelled by version {version} last, and not by {champion.version}: {count} videos")
+        echo(f"labelled by version {version} last, and not by {champion.version}: {count} videos")
     uris: list[str] = []
     if not config.get("dry_run"):
         uris = plan_shards(attempt, lake, snapshots, task, champion, selected, 0)

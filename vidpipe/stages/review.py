@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from vidpipe import tracking
+from vidpipe.console import echo
 from vidpipe.datasets.formats.asking import Question, write_questions
 from vidpipe.datasets.video_names import VideoFacts
 from vidpipe.errors import DeniedError, NotFoundError, NothingToDoError, UsageError
@@ -192,7 +193,7 @@ class _Review:
             del self.picked[video]
         if gone:
             why = "their object is gone, replaced, archived or denied"
-            print(f"left out, as {why}: {len(gone)} videos")
+            echo(f"left out, as {why}: {len(gone)} videos")
         if not self.picked:
             raise NothingToDoError(
                 "None of the videos that were picked is where it was: run ingest first."

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
+from vidpipe.console import echo
 from vidpipe.errors import EXIT_TEMPORARY, StoppedError
 from vidpipe.lake.store_errors import os_error
 from vidpipe.lake.tables import Lake
@@ -36,7 +37,7 @@ def run_stage(manifest: Manifest, lake: Lake) -> Report | None:
     """
     report = find_report(lake.store, lake.uri, manifest)
     if report is not None:
-        print(f"{manifest.stage} {manifest.shard}: done already by {report.attempt}", flush=True)
+        echo(f"{manifest.stage} {manifest.shard}: done already by {report.attempt}")
         return report
     stage = importlib.import_module(f"vidpipe.stages.{manifest.stage}")
     with Attempt(manifest, lake.store, lake.uri) as attempt:
@@ -48,7 +49,7 @@ def run_stage(manifest: Manifest, lake: Lake) -> Report | None:
         except OSError as error:
             raise os_error(f"{manifest.stage}: {error}") from error
     counts = ", ".join(f"{n} {status}" for status, n in sorted(report.counts.items()))
-    print(f"{manifest.stage} {manifest.shard}: {counts or 'finished'} in {report.seconds:.1f} s")
+    echo(f"{manifest.stage} {manifest.shard}: {counts or 'finished'} in {report.seconds:.1f} s")
     return report
 
 

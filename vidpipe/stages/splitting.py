@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import pyarrow.dataset as ds
 
+from vidpipe.console import echo
 from vidpipe.datasets.near_duplicates import NearPairs, find_near_pairs, is_blank
 from vidpipe.datasets.proof import Proof, prove
 from vidpipe.datasets.splits import (
@@ -210,6 +211,6 @@ def _tell(assignment: Assignment, proof: Proof, near: NearPairs, names: Mapping[
 
 def _show(count: int, lines: Iterable[str]) -> None:
     for line in itertools.islice(lines, SHOWN):
-        print(f"snapshot: {line}", flush=True)
+        echo(f"snapshot: {line}")
     if count > SHOWN:
-        print(f"snapshot: … and {count - SHOWN} more", flush=True)
+        echo(f"snapshot: … and {count - SHOWN} more")

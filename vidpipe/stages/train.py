@@ -18,6 +18,7 @@ import keras
 import numpy as np
 
 from vidpipe import tracking
+from vidpipe.console import echo
 from vidpipe.datasets.clips import Clips
 from vidpipe.datasets.features import FeatureCache, read_features
 from vidpipe.datasets.labelled import Dataset, LabelledVideo
@@ -78,7 +79,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     }
     name = f"{config['architecture']} {manifest.planned_time:%F %T}"
     with tracking.training_run(dataset.task, name, manifest.hash, tags) as mlflow_run:
-        print(run_line("train", mlflow_run.url), flush=True)
+        echo(run_line("train", mlflow_run.url))
         describe_training(mlflow_run, config["architecture"], dataset, config["dataset"], lake)
         version = tracking.version_of_run(dataset.task, mlflow_run.id)
         # An earlier attempt may have ended between registering its model and its report.
@@ -179,7 +180,7 @@ def open_checkpoints(manifest: Manifest, attempt: Attempt, lake: Lake) -> Checkp
         folder_uri,
         attempt.scratch,
         every_s=lake.settings.train.checkpoint_every_s,
-        tell=lambda line: print(f"{manifest.stage}: {line}", flush=True),
+        tell=lambda line: echo(f"{manifest.stage}: {line}"),
     )
 
 
@@ -251,7 +252,7 @@ def learn(
     if sampling.sound:
         clips = dataset.hear(lake, videos, clips, attempt.scratch)
         silent = int(is_missing(clips.sound).sum())
-        print(f"train: of {len(clips.sound)} clips {silent} have no sound", flush=True)
+        echo(f"train: of {len(clips.sound)} clips {silent} have no sound")
     video_of = {video.video_id: video for video in videos}
     of_clip = [video_of[video_id] for video_id in clips.video_ids]
     truth = [dataset.truth(*pair) for pair in zip(of_clip, clips.windows, strict=True)]
@@ -325,7 +326,7 @@ def _read_clips(
     streamed = dataset.stream_clips(lake, videos, sampling, finer)
     limit_gb = lake.settings.train.cache_gb
     if streamed.nbytes > limit_gb * 1e9:
-        print(
+        echo(
             f"train: decoded, the clips take {streamed.nbytes / 1e9:.1f} GB, more than [train]"
             f" cache_gb = {limit_gb:g}: they are decoded anew in each epoch",
             flush=True,

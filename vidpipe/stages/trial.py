@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from vidpipe import tracking
+from vidpipe.console import echo
 from vidpipe.datasets.labelled import Dataset
 from vidpipe.errors import DivergedError
 from vidpipe.lake.tables import Lake
@@ -57,7 +58,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     }
     dataset = Dataset.from_json(lake.store.get_json(about["dataset"]))
     chosen = ", ".join(f"{name} {value}" for name, value in trial.params.items())
-    print(f"trial {number}: {chosen}", flush=True)
+    echo(f"trial {number}: {chosen}")
     tags = {
         tracking.PARENT: about["mlflow_run_id"],
         "vidpipe.run_key": manifest.run_key,
@@ -66,7 +67,7 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     }
     name = f"trial {number}: {training[ARCHITECTURE]}"
     with tracking.training_run(dataset.task, name, manifest.hash, tags) as mlflow_run:
-        print(run_line("trial", mlflow_run.url), flush=True)
+        echo(run_line("trial", mlflow_run.url))
         describe_training(mlflow_run, training[ARCHITECTURE], dataset, about["dataset"], lake)
         # An earlier attempt may have ended between its end and its report.
         if trial.value is None and trial.state != DIVERGED:
@@ -123,7 +124,7 @@ def _learn(
         if trial.state == RUNNING:
             trial.state = COMPLETE
     except DivergedError as error:
-        print(f"trial {trial.number}: {error}", flush=True)
+        echo(f"trial {trial.number}: {error}")
         trial.state = DIVERGED
     study.keep(trial)
     checkpoints.clear()

@@ -14,7 +14,6 @@ import os
 import re
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +22,7 @@ from dataclasses import dataclass
 import keras
 import tensorflow as tf
 
+from vidpipe.console import echo
 from vidpipe.datasets.pipeline import Part
 from vidpipe.errors import EXIT_TEMPORARY, TemporaryError, UsageError
 
@@ -376,7 +376,7 @@ def _connected(workers: Workers) -> tf.distribute.Strategy:
 
     # By itself TensorFlow waits for an hour, and cannot be interrupted.
     def give_up() -> None:
-        print("vidpipe: The workers met, but cannot connect.", file=sys.stderr, flush=True)
+        echo("vidpipe: The workers met, but cannot connect.", err=True)
         os._exit(EXIT_TEMPORARY)
 
     limit = threading.Timer(CONNECT_WITHIN_S, give_up)

@@ -23,8 +23,7 @@ from pathlib import Path
 from vidpipe.config import load_settings
 from vidpipe.lake import layout
 from vidpipe.lake.store import open_store
-from vidpipe.stages.manifest import Manifest, Report, now
-from vidpipe.version import code_version
+from vidpipe.stages.manifest import PLAN, Manifest, Report, now
 
 
 def run(folder: Path, arguments: Sequence[str]) -> int:
@@ -34,15 +33,12 @@ def run(folder: Path, arguments: Sequence[str]) -> int:
         folder: Where the script is, and the file that calls are added to.
         arguments: What follows `vidpipe`.
     """
-    stage, option, value, *rest = arguments
+    stage, option, uri = arguments
+    assert option == "--shard"
     settings = load_settings()
     store = open_store(settings)
-    if option == "--shard":
-        manifest = Manifest.read(store, value)
-    else:
-        config = json.loads(rest[1])
-        manifest = Manifest(value, stage, config=config, code_version=code_version())
-    name = stage if option == "--run-key" else f"{stage}/{manifest.shard}"
+    manifest = Manifest.read(store, uri)
+    name = stage if manifest.shard == PLAN else f"{stage}/{manifest.shard}"
     script = json.loads((folder / "script.json").read_text())
     told = script.get(name, script.get(stage, {}))
     calls = folder / "calls.jsonl"

@@ -24,6 +24,7 @@ LAYERS = (
         "console",
         "errors",
         "memory",
+        "mlflow_login",
         "mlflow_pages",
         "reasons",
         "schemas",

@@ -2,20 +2,25 @@
 
 The file is the one `VIDPIPE_CONFIG` names, else `.vidpipe/vidpipe.toml` (written by `vidpipe up`)
 or `vidpipe.toml` of the nearest folder that has one: the current folder or one above it, as git
-finds its repository. Files of other users are refused: whoever can write to a folder above must not
-choose the programs that run. The variable for `[s3] endpoint_url` is `VIDPIPE_S3_ENDPOINT_URL`, and
-so for every other value; lists are given separated by commas.
+finds its repository. Files that other users can write are refused, unless `VIDPIPE_CONFIG` names
+them: nobody else chooses what runs here. The variable for `[s3] endpoint_url` is
+`VIDPIPE_S3_ENDPOINT_URL`, and so for every other value; lists are given separated by commas.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import grp
 import os
+import pwd
+import shlex
+import stat
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from vidpipe.errors import UsageError
 
@@ -24,6 +29,7 @@ RUNTIMES = ("local", "kubernetes")
 STACK_FOLDER = ".vidpipe"
 CONFIG_NAME = "vidpipe.toml"
 LOOPBACK = ("127.0.0.1", "localhost")
+ENVIRONMENT_ONLY = "environment_only"
 
 
 @dataclass(frozen=True)
@@ -64,10 +70,14 @@ class MlflowSettings:
     Attributes:
         tracking_uri: Where vidpipe reaches them.
         public_uri: Where people's browsers do: links lead there; empty: `tracking_uri`.
+        username: The login there; empty: that of MLFLOW_TRACKING_USERNAME, or none.
+        password: Of the login.
     """
 
     tracking_uri: str = ""
     public_uri: str = ""
+    username: str = ""
+    password: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)
@@ -87,7 +97,9 @@ class ExtractSettings:
 
     Attributes:
         ffmpeg_path: The ffmpeg that makes canaries and the demo's clips; empty: the one that the
-            imageio-ffmpeg wheel carries. (Videos are decoded by the libraries in PyAV's wheel.)
+            imageio-ffmpeg wheel carries. (Videos are decoded by the libraries in PyAV's wheel.) A
+            file may come with somebody's folder and must not choose a program: only the environment
+            sets it.
         workers: Videos that one task decodes at a time; 0: as many as there are cores, each of
             which needs 0.5 GB of free memory.
         sampling: Which frames are kept: fps, reference, keyframes, scenes or all.
@@ -113,7 +125,7 @@ class ExtractSettings:
         max_tries: Runs after which a failed item is left alone.
     """
 
-    ffmpeg_path: str = ""
+    ffmpeg_path: str = field(default="", metadata={ENVIRONMENT_ONLY: True})
     workers: int = 0
     sampling: str = "fps"
     fps: float = 2.0
@@ -270,17 +282,16 @@ def find_config() -> Path | None:
     """Returns the configuration file that applies, or None where there is none.
 
     Raises:
-        UsageError: `VIDPIPE_CONFIG` names a file that does not exist, or the nearest file belongs
-            to another user.
+        UsageError: `VIDPIPE_CONFIG` names a file that does not exist, or other users can write the
+            nearest file.
     """
     if named := _named_config():
         return named
     for folder in _folders_upwards():
         stack, file = folder / STACK_FOLDER, folder / CONFIG_NAME
-        if _is_own(stack) and (stack / CONFIG_NAME).is_file():
+        if _is_own(stack) and _is_own(stack / CONFIG_NAME):
             return stack / CONFIG_NAME
-        # Whoever stands in a folder of the team chose it.
-        if (folder == Path() or _is_own(file)) and file.is_file():
+        if _is_own(file):
             return file
     return None
 
@@ -336,18 +347,50 @@ def _folders_upwards() -> Iterator[Path]:
 
 
 def _is_own(path: Path) -> bool:
-    """Whether a file or folder exists; one of another user is refused."""
+    """Whether a file or folder exists; one that other users can write is refused."""
     try:
         # Of a link, also the link: it may lead to any file of this user.
-        owners = {path.lstat().st_uid, path.stat().st_uid}
+        statuses = path.lstat(), path.stat()
     except OSError:
         return False
-    if owners != {os.geteuid()}:
-        raise UsageError(
-            f"{path.absolute()} belongs to another user, who could choose what runs here. If you"
-            f" trust it, set VIDPIPE_CONFIG to its {CONFIG_NAME}."
-        )
+    for status in statuses:
+        require_own(path, status)
     return True
+
+
+def require_own(path: Path, status: os.stat_result) -> None:
+    """Checks that nobody but this user and root can change a file or folder.
+
+    Args:
+        path: Where it is.
+        status: What the system says of it.
+
+    Raises:
+        UsageError: It belongs to another user, or other users can write it.
+    """
+    trust = f"If you trust it, set VIDPIPE_CONFIG to its {CONFIG_NAME}."
+    if status.st_uid not in (os.geteuid(), 0):
+        raise UsageError(
+            f"{path.absolute()} belongs to another user, who could choose what runs here. {trust}"
+        )
+    if not stat.S_ISLNK(status.st_mode) and _others_can_write(status):
+        raise UsageError(
+            f"{path.absolute()} can be written by other users, who could choose what runs here."
+            f" Look into it, then: chmod go-w {shlex.quote(str(path.absolute()))}. {trust}"
+        )
+
+
+def _others_can_write(status: os.stat_result) -> bool:
+    if not status.st_mode & stat.S_IWGRP:
+        return bool(status.st_mode & stat.S_IWOTH)
+    if status.st_mode & stat.S_IWOTH:
+        return True
+    try:
+        # Where each user has a group of their own, files are made so that it can write them.
+        user, group = pwd.getpwuid(status.st_uid).pw_name, grp.getgrgid(status.st_gid)
+    except KeyError:
+        return True
+    return group.gr_name != user or not set(group.gr_mem) <= {user}
 
 
 def bypass_proxies(environment: Mapping[str, str]) -> dict[str, str]:
@@ -371,13 +414,31 @@ def load_settings() -> Settings:
     # Each of boto3, requests, MLflow and pyarrow reads the environment in its own way.
     os.environ.update(bypass_proxies(os.environ))
     path = find_config()
-    values = {}
-    if path is not None:
-        try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, OSError) as error:
-            raise UsageError(f"{path} cannot be read: {error}") from error
+    values = read_config(path, trusted=_named_config() is not None) if path else {}
     return _build(Settings, values, "", str(path or "the environment"))
+
+
+def read_config(path: Path, *, trusted: bool = False) -> dict[str, Any]:
+    """Reads a configuration file.
+
+    Args:
+        path: The file.
+        trusted: Somebody named it, so that it may belong to another user.
+
+    Raises:
+        UsageError: It is not TOML, other users can write it, or it holds a name or a type that does
+            not exist.
+    """
+    try:
+        with path.open("rb") as file:
+            if not trusted:
+                # Of the file that is open: the name may lead to another one by now.
+                require_own(path, os.fstat(file.fileno()))
+            values = tomllib.load(file)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise UsageError(f"{path} cannot be read: {error}") from error
+    _build(Settings, values, "", str(path))
+    return values
 
 
 def _build(cls: type, values: dict, section: str, origin: str):
@@ -397,6 +458,11 @@ def _build(cls: type, values: dict, section: str, origin: str):
             built[name] = _build(type(default), values.get(name, {}), name, origin)
             continue
         variable = "_".join(filter(None, ("VIDPIPE", section.upper(), name.upper())))
+        if spec.metadata.get(ENVIRONMENT_ONLY) and name in values:
+            raise UsageError(
+                f"{origin}: [{section}] {name} names a program, which a file must not choose."
+                f" Remove that line; if you want that program, set {variable}."
+            )
         raw = os.environ.get(variable, values.get(name, default))
         try:
             built[name] = _convert(raw, default)

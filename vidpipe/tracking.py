@@ -112,10 +112,13 @@ def connect() -> mlflow.MlflowClient:
     Raises:
         UsageError: None is configured.
     """
-    uri = load_settings().mlflow.tracking_uri
-    if not uri:
+    settings = load_settings().mlflow
+    if not settings.tracking_uri:
         raise UsageError(no_setting("No MLflow is configured", "[mlflow] tracking_uri"))
-    mlflow.set_tracking_uri(uri)
+    mlflow.set_tracking_uri(settings.tracking_uri)
+    if settings.username:  # MLflow itself reads a login from the environment only
+        os.environ["MLFLOW_TRACKING_USERNAME"] = settings.username
+        os.environ["MLFLOW_TRACKING_PASSWORD"] = settings.password
     return mlflow.MlflowClient()
 
 

@@ -205,14 +205,18 @@ def test_job_of_an_earlier_try_is_found(
     airflow_home: Path, pod_stages: PodStages, namespace: TestCluster
 ):
     """Unless it is being removed, failed, or does other work."""
+    from vidpipe.lake.store import open_store
     from vidpipe.orchestration.pods import Cluster, PodRequest
     from vidpipe.orchestration.resources import load_resources
+    from vidpipe.stages.manifest import Manifest
 
     settings = load_settings()
     cluster = Cluster(settings)
     pod_stages.tell(train=[[["sleep", 600]]])
     resources = load_resources(settings.kubernetes.resources_file, "train", TOGETHER)
-    arguments = ["train", "--run-key", "found", "--params", "{}"]
+    uri = f"{settings.lake.uri}/found.json"
+    Manifest("found", "train").write(open_store(settings), uri)
+    arguments = ["train", "--shard", uri]
     request = PodRequest(
         *("train", arguments),
         **{"task": "task", "work": "work", "deployment": "tests", "run_key": "found"},

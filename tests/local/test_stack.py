@@ -169,7 +169,7 @@ def test_doctor_names_what_is_wrong(tmp_path):
         text=True,
     )
     assert asked.returncode == 1
-    assert re.search(r"^look ffmpeg: .*ffmpeg_path", asked.stdout, re.MULTILINE)
+    assert re.search(r"^look ffmpeg: .*FFMPEG_PATH", asked.stdout, re.MULTILINE)
 
 
 def test_doctor_asks_the_services_that_are_configured(tmp_path):

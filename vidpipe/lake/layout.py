@@ -2,6 +2,7 @@
 
 tables/TABLE/data/RUN/STAGE/SHARD/ATTEMPT/00000.parquet   data, never written over
 runs/RUN/shards/STAGE/ATTEMPT/00012.json                  manifests, by the attempt that planned
+runs/RUN/plans/STAGE/HASH.json                            manifests of stages that are one task
 runs/RUN/reports/STAGE/SHARD/ATTEMPT.json                 reports: an attempt is complete
 runs/RUN/progress/STAGE/SHARD.json                        how far it is, for people
 runs/RUN/checkpoints/STAGE/SHARD/HASH/STEP-NAME.npz       what a training learnt so far
@@ -66,6 +67,16 @@ def run_uri(lake_uri: str, run_key: str) -> str:
 def manifest_uri(lake_uri: str, run_key: str, stage: str, attempt: str, shard: str) -> str:
     """The manifest of a shard, under the planning attempt that wrote it."""
     return f"{run_uri(lake_uri, run_key)}/shards/{stage}/{attempt}/{shard}.json"
+
+
+def plan_uri(lake_uri: str, run_key: str, stage: str, manifest_hash: str) -> str:
+    """The manifest of a stage that is one task."""
+    return f"{plans_uri(lake_uri, run_key)}{stage}/{manifest_hash[:32]}.json"
+
+
+def plans_uri(lake_uri: str, run_key: str) -> str:
+    """The folder of the manifests of a run's stages that are one task; ends in a slash."""
+    return f"{run_uri(lake_uri, run_key)}/plans/"
 
 
 def reports_uri(lake_uri: str, run_key: str, stage: str, shard: str) -> str:

@@ -538,6 +538,7 @@ def show_end(demo: Demo) -> None:
         f"Airflow  {state.url('airflow')}  user {state.airflow_user}"
         f"  password {state.airflow_password}",
         f"MLflow   {home_page(state.url('mlflow'))}",
+        f"         user {state.mlflow_user}  password {state.mlflow_password}",
         *([f"Picture  {SHEET}"] if demo.has_sheet else []),
         f"Seconds  {all_s:.0f}: {phases}",
         "",

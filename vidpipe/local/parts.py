@@ -10,18 +10,18 @@ import io
 import json
 import os
 import sysconfig
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
 import vidpipe
-from vidpipe.config import bypass_proxies
-from vidpipe.errors import UsageError
+from vidpipe.config import CONFIG_NAME, bypass_proxies, read_config
 from vidpipe.local.state import HOST, StackState, write_private
 
 CHECKOUT = Path(vidpipe.__file__).resolve().parent.parent
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 BUCKETS = ("videos", "vidpipe-lake", "mlflow")
+# A registered model lies in MLflow's own store.
+MODEL_SOURCES = "^(mlflow-artifacts|runs|models):/"
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,11 @@ def parts(state: StackState) -> list[Part]:
         *("--dir-cache-time", "5s"),  # people copy videos into the folder behind its back
     )
     mlflow = (
-        *(str(SCRIPTS / "mlflow"), "server", "--workers", "1"),
+        *(str(SCRIPTS / "mlflow"), "server", "--workers", "1", "--app-name", "basic-auth"),
         *("--host", HOST, "--port", str(state.ports["mlflow"])),
         *("--backend-store-uri", f"sqlite:///{state.root / 'mlflow' / 'mlflow.db'}"),
         *("--serve-artifacts", "--artifacts-destination", "s3://mlflow/artifacts"),
     )
-    # MLflow asks for no password: whoever has an account on this machine can read and change it.
     # Logs are read from the shared folder: the servers for logs, which listen on every interface,
     # are left out.
     return [
@@ -103,6 +102,11 @@ def part_environment(state: StackState, part: Part) -> dict[str, str]:
             "AWS_DEFAULT_REGION": "us-east-1",
             # Its background consumers take a core each.
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            "MLFLOW_AUTH_CONFIG_PATH": str(state.root / "mlflow" / "basic_auth.ini"),
+            "MLFLOW_AUTH_ADMIN_USERNAME": state.mlflow_user,
+            "MLFLOW_AUTH_ADMIN_PASSWORD": state.mlflow_password,
+            "MLFLOW_FLASK_SERVER_SECRET_KEY": state.mlflow_secret,
+            "MLFLOW_CREATE_MODEL_VERSION_SOURCE_VALIDATION_REGEX": MODEL_SOURCES,
         }
     return {**environment(state), **own}
 
@@ -116,11 +120,31 @@ def write_files(state: StackState, dags_folder: Path) -> None:
         state.root / "airflow" / "passwords.json",
         json.dumps({state.airflow_user: state.airflow_password}) + "\n",
     )
+    login = {
+        "mlflow": {
+            "default_permission": "READ",
+            "database_uri": f"sqlite:///{state.root / 'mlflow' / 'basic_auth.db'}",
+            "authorization_function": "vidpipe.mlflow_login:authenticate",
+            # Passwords are hashed slowly: once a minute, and not at every request.
+            "auth_cache_ttl_seconds": "60",
+        }
+    }
+    _write_ini(state.root / "mlflow" / "basic_auth.ini", login)
+    _write_ini(state.root / "airflow" / "airflow.cfg", _airflow_settings(state, dags_folder))
+
+
+def _write_ini(path: Path, sections: dict[str, dict[str, str]]) -> None:
     config = configparser.RawConfigParser()
-    config.read_dict(_airflow_settings(state, dags_folder))
+    # Those who read it take % for a reference.
+    config.read_dict(
+        {
+            section: {name: value.replace("%", "%%") for name, value in values.items()}
+            for section, values in sections.items()
+        }
+    )
     text = io.StringIO()
     config.write(text)
-    write_private(state.root / "airflow" / "airflow.cfg", text.getvalue())
+    write_private(path, text.getvalue())
 
 
 def _airflow_settings(state: StackState, dags_folder: Path) -> dict[str, dict[str, str]]:
@@ -165,16 +189,16 @@ def _airflow_settings(state: StackState, dags_folder: Path) -> dict[str, dict[st
         },
         "usage_data_collection": {"enabled": False},
     }
-    # Airflow's parser takes % for its own.
     return {
-        section: {name: str(value).replace("%", "%%") for name, value in values.items()}
+        section: {name: str(value) for name, value in values.items()}
         for section, values in settings.items()
     }
 
 
 def _vidpipe_toml(state: StackState) -> str:
     """`vidpipe.toml` of the current folder, where there is one, made to use this stack."""
-    values = _read_toml(Path("vidpipe.toml"))
+    own = Path(CONFIG_NAME)
+    values = read_config(own) if own.exists() else {}
     values["lake"] = {
         "uri": "s3://vidpipe-lake",
         "catalog_uri": f"sqlite:///{state.root / 'catalog.db'}?timeout=60",
@@ -184,7 +208,11 @@ def _vidpipe_toml(state: StackState) -> str:
         "access_key_id": state.s3_access_key_id,
         "secret_access_key": state.s3_secret_access_key,
     }
-    values["mlflow"] = {"tracking_uri": state.url("mlflow")}
+    values["mlflow"] = {
+        "tracking_uri": state.url("mlflow"),
+        "username": state.mlflow_user,
+        "password": state.mlflow_password,
+    }
     values["sources"] = {"uris": ["s3://videos"]}
     # As many tasks as there are cores run side by side.
     values["extract"] = {"workers": 1, **values.get("extract", {})}
@@ -197,15 +225,6 @@ def _vidpipe_toml(state: StackState) -> str:
     for name, table in tables.items():
         lines += ["", f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in table.items())]
     return "\n".join(lines) + "\n"
-
-
-def _read_toml(path: Path) -> dict:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (tomllib.TOMLDecodeError, OSError) as error:
-        raise UsageError(f"{path} cannot be read: {error}") from error
 
 
 def _toml(value: object) -> str:

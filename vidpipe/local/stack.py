@@ -35,7 +35,14 @@ from vidpipe.local.parts import (
     parts,
     write_files,
 )
-from vidpipe.local.state import SERVERS, StackState, free_ports, is_free, load_running
+from vidpipe.local.state import (
+    SERVERS,
+    StackState,
+    free_ports,
+    is_free,
+    load_running,
+    make_private_folder,
+)
 from vidpipe.memory import stage_limit_bytes
 from vidpipe.stages.backlog import ingest_backlog, label_backlog
 
@@ -71,13 +78,17 @@ def up(
         echo: Takes lines that tell how it goes.
 
     Raises:
-        UsageError: A chosen port is busy, or the disk too full.
+        UsageError: A chosen port is busy, the disk too full, or the folder not this user's alone.
         TemporaryError: A part ended or did not answer in time; what this call started is stopped.
     """
-    root.mkdir(mode=0o700, exist_ok=True)
+    make_private_folder(root)
     _require_disk(root)
     with _locked(root):
-        state = StackState.load(root) or StackState(root.resolve())
+        state = StackState.load(root)
+        if state is None:
+            state = StackState(root.resolve())
+            # It knows the password of a stack.json that is gone, and would take no other.
+            (root / "mlflow" / "basic_auth.db").unlink(missing_ok=True)
         running = {
             name for name, started in state.processes.items() if processes.is_alive(*started)
         }
@@ -101,7 +112,21 @@ def up(
                 raise
     for server in SERVERS:
         echo(f"{server:8} {state.url(server)}")
-    echo(f"Airflow's user is {state.airflow_user}, its password in {state.root / 'stack.json'}")
+    for line in _logins(state, shown=sys.stdout.isatty()):
+        echo(line)
+
+
+def _logins(state: StackState, *, shown: bool) -> list[str]:
+    """Returns the logins for people, each a line; passwords only where they are to be shown."""
+    logins = (
+        ("Airflow", state.airflow_user, state.airflow_password),
+        ("MLflow", state.mlflow_user, state.mlflow_password),
+    )
+    place = f"in {state.root / 'stack.json'}"
+    return [
+        f"{server}: user {user}, password {password if shown else place}"
+        for server, user, password in logins
+    ]
 
 
 def _settle_ports(state: StackState, chosen: dict[str, int], running: set[str]) -> None:
@@ -248,7 +273,8 @@ def _require_disk(root: Path) -> None:
 
 @contextlib.contextmanager
 def _locked(root: Path) -> Iterator[None]:
-    with (root / "lock").open("w") as file:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW
+    with os.fdopen(os.open(root / "lock", flags, 0o600), "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -325,7 +351,7 @@ def status(root: Path) -> list[PartStatus]:
 
 
 def print_status(root: Path, console: Console | None = None) -> bool:
-    """Shows the parts of the stack, and on a terminal the password.
+    """Shows the parts of the stack, and on a terminal the passwords.
 
     Returns:
         Whether all parts run.
@@ -346,8 +372,8 @@ def print_status(root: Path, console: Console | None = None) -> bool:
         memory = f"{row.memory_bytes / 1e6:.0f} MB"
         table.add_row(row.name, Text(row.state, color), pid, row.url, memory)
     console.print(table)
-    secret = state.airflow_password if console.is_terminal else f"in {state.root / 'stack.json'}"
-    console.print(f"Airflow: user {state.airflow_user}, password {secret}", soft_wrap=True)
+    for line in _logins(state, shown=console.is_terminal):
+        console.print(line, soft_wrap=True, markup=False)
     died = [row.name for row in rows if row.state != "running"]
     if died:
         console.print(

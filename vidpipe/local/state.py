@@ -11,6 +11,7 @@ import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vidpipe.config import require_own
 from vidpipe.errors import TemporaryError, UsageError
 from vidpipe.local import processes
 
@@ -35,6 +36,9 @@ class StackState:
     s3_secret_access_key: str = field(default_factory=lambda: secrets.token_hex(20), repr=False)
     airflow_user: str = "admin"
     airflow_password: str = field(default_factory=lambda: secrets.token_urlsafe(12), repr=False)
+    mlflow_user: str = "admin"
+    mlflow_password: str = field(default_factory=lambda: secrets.token_urlsafe(12), repr=False)
+    mlflow_secret: str = field(default_factory=lambda: secrets.token_urlsafe(64), repr=False)
     airflow_secret: str = field(default_factory=lambda: secrets.token_urlsafe(64), repr=False)
     airflow_fernet_key: str = field(
         default_factory=lambda: base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
@@ -110,11 +114,30 @@ def require_running(root: Path, *parts: str) -> None:
         )
 
 
+def make_private_folder(root: Path) -> None:
+    """Makes the folder of a stack, or takes one that nobody else could put anything into.
+
+    Raises:
+        UsageError: It belongs to another user, or other users can write it.
+    """
+    try:
+        root.mkdir(mode=0o700)
+    except FileExistsError:
+        require_own(root, root.lstat())
+        descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            require_own(root, os.fstat(descriptor))
+            os.fchmod(descriptor, 0o700)
+        finally:
+            os.close(descriptor)
+
+
 def write_private(path: Path, text: str) -> None:
     """Replaces a file in one step by one that only its owner can read."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    # A name that nobody could guess, and a file that nobody made before.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    with os.fdopen(os.open(temporary, flags, 0o600), "w", encoding="utf-8") as file:
         file.write(text)
     temporary.replace(path)
 

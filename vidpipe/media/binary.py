@@ -24,8 +24,8 @@ def ffmpeg_path() -> str:
         found = shutil.which(configured)
         if found is None:
             raise UsageError(
-                "[extract] ffmpeg_path must name a program that can be run, or be empty for the"
-                f" ffmpeg of the imageio-ffmpeg wheel. Received: {configured!r}"
+                "VIDPIPE_EXTRACT_FFMPEG_PATH must name a program that can be run, or be empty for"
+                f" the ffmpeg of the imageio-ffmpeg wheel. Received: {configured!r}"
             )
         return found
     # Where the wheel carries none, it goes on to look at the PATH: not what was asked for.
@@ -36,6 +36,6 @@ def ffmpeg_path() -> str:
     if not Path(carried).is_relative_to(Path(imageio_ffmpeg.__file__).parent):
         raise UsageError(
             "The imageio-ffmpeg wheel carries no ffmpeg for this machine:"
-            " name one in the configuration, [extract] ffmpeg_path."
+            " name one by VIDPIPE_EXTRACT_FFMPEG_PATH."
         )
     return carried

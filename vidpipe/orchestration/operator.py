@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import logging
 import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from airflow.sdk import BaseOperator
@@ -32,7 +31,7 @@ from vidpipe.errors import (
     UsageError,
     VidpipeError,
 )
-from vidpipe.lake.layout import make_run_key
+from vidpipe.lake.layout import make_run_key, plan_uri
 from vidpipe.memory import stage_limit_bytes
 from vidpipe.mlflow_pages import find_run_url
 from vidpipe.orchestration.links import MlflowRunLink
@@ -78,7 +77,13 @@ class _Work:
     store: ObjectStore
     runtime: str
     manifest: Manifest
-    arguments: list[str]
+    manifest_uri: str
+
+    @property
+    def arguments(self) -> list[str]:
+        """What follows `vidpipe`. Nothing that a person typed: others can read arguments, and
+        Kubernetes takes `$(NAME)` in them for a secret."""
+        return [self.manifest.stage, "--shard", self.manifest_uri]
 
 
 class StageOperator(BaseOperator):
@@ -131,6 +136,7 @@ class StageOperator(BaseOperator):
             raise AirflowSkipException(f"This run asked for no {self.stage}.")
         with self._told(context):
             work = self._work(context)
+            self._write_plan(work)
             if work.runtime == "kubernetes":
                 self._start_pod(context, work)
             return self._run_here(context, work)
@@ -195,9 +201,8 @@ class StageOperator(BaseOperator):
             raise UsageError(f"The runtime must be one of {names}. Received: {runtime!r}")
         store = open_store(settings)
         if self.shard:
-            manifest = Manifest.read(store, self.shard)
+            manifest, uri = Manifest.read(store, self.shard), self.shard
             context["shard_name"] = _shard_name(manifest)
-            arguments = ["--shard", self.shard]
         else:
             run = context["dag_run"]
             run_key = make_run_key(settings.deployment, run.dag_id, run.run_id)
@@ -207,8 +212,15 @@ class StageOperator(BaseOperator):
                 config=self.config or {},
                 code_version=version or code_version(),
             )
-            arguments = ["--run-key", run_key, "--params", json.dumps(manifest.config)]
-        return _Work(settings, store, runtime, manifest, [self.stage, *arguments])
+            uri = plan_uri(settings.lake.uri, run_key, self.stage, manifest.hash)
+        return _Work(settings, store, runtime, manifest, uri)
+
+    def _write_plan(self, work: _Work) -> None:
+        """Writes what the stage is to do, where no earlier stage did."""
+        if not self.shard:
+            planned_at = datetime.now(UTC).isoformat()
+            manifest = dataclasses.replace(work.manifest, planned_at=planned_at)
+            manifest.write(work.store, work.manifest_uri)
 
     def _finish(self, context: Context, work: _Work, exit_code: int, last_line: str) -> Any:
         from vidpipe.stages.manifest import find_report
@@ -224,9 +236,12 @@ class StageOperator(BaseOperator):
         report = _patiently(lambda: find_report(work.store, work.settings.lake.uri, work.manifest))
         if report is None:
             raise AirflowException(f"{self.stage} ended well but left no report.")
-        return self._tell(context, report)
+        return self._tell(context, work, report)
 
-    def _tell(self, context: Context, report: Report) -> Any:
+    def _tell(self, context: Context, work: _Work, report: Report) -> Any:
+        if not self.shard:
+            with contextlib.suppress(TemporaryError):
+                work.store.delete(work.manifest_uri)  # it may name somebody
         context["ti"].xcom_push(key="report", value=report.uri)
         if summary := report.result.get("summary"):
             context["ti"].xcom_push(key="summary", value=summary)
@@ -336,7 +351,7 @@ class StageOperator(BaseOperator):
         # A child that ran out of memory, or a pod that was lost after its work was done.
         report = _patiently(lambda: find_report(work.store, work.settings.lake.uri, work.manifest))
         if report:
-            return self._tell(context, report)
+            return self._tell(context, work, report)
         kubernetes = work.settings.kubernetes
         if following := course.after(end, self._resources(work, course), kubernetes.max_lost):
             again, why = following
@@ -344,6 +359,7 @@ class StageOperator(BaseOperator):
             if again.lost > course.lost:
                 # What took it may be about to take the next one, too.
                 time.sleep(2**again.lost)
+            _patiently(lambda: self._write_plan(work))
             self._start_pod(context, work, again)
         message = f"The pod of {self.stage} ended: {end.kind}. {end.told}".strip()
         if what := TO_RAISE.get(end.kind):

@@ -95,6 +95,11 @@ def label(*parts: object) -> str:
     return hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()[:40]
 
 
+def _literal(text: str) -> str:
+    """Escapes a text for Kubernetes, which reads `$(NAME)` as a variable, also one of a Secret."""
+    return text.replace("$", "$$")
+
+
 def pod_manifest(
     request: PodRequest, resources: Resources, settings: KubernetesSettings
 ) -> dict[str, Any]:
@@ -128,8 +133,8 @@ def pod_manifest(
     container: dict[str, Any] = {
         "name": CONTAINER,
         "image": image,
-        "args": request.arguments,
-        "env": [{"name": name, "value": value} for name, value in environment.items()],
+        "args": [_literal(argument) for argument in request.arguments],
+        "env": [{"name": name, "value": _literal(text)} for name, text in environment.items()],
         "envFrom": [
             {"configMapRef": {"name": settings.config_map, "optional": True}},
             {"secretRef": {"name": settings.secret, "optional": True}},

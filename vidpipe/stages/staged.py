@@ -42,7 +42,7 @@ def staged_objects(lake: Lake, subject: Subject, tell: Callable[[str], None]) ->
     found = []
     one_at_a_time = threading.Lock()
     for prefix, names_it in (
-        (layout.run_uri(lake.uri, ""), lambda of: _in_document(_text(lake, of.uri), subject)),
+        (layout.run_uri(lake.uri, ""), lambda of: _in_run(lake, of.uri, subject)),
         (layout.annotations_uri(lake.uri), lambda of: _in_labels(lake, of, subject, one_at_a_time)),
     ):
         # What a training learnt so far is large, and names nobody.
@@ -69,7 +69,8 @@ def unfinished(lake: Lake, uris: list[str], idle_since: datetime) -> dict[str, l
     """
     of_run: dict[str, list[str]] = {}
     for uri in uris:
-        if run_key := _run_of(lake, uri):
+        # A plan only says what was asked for, such as to forget this; a next try writes it anew.
+        if not _is_plan(lake, uri) and (run_key := _run_of(lake, uri)):
             of_run.setdefault(run_key, []).append(uri)
     return {
         run_key: of_run[run_key] for run_key in of_run if not _has_ended(lake, run_key, idle_since)
@@ -102,6 +103,28 @@ def _content(lake: Lake, uri: str) -> bytes:
         return lake.store.get(uri)
     except NotFoundError:
         return b""  # gone since it was listed
+
+
+def _in_run(lake: Lake, uri: str, subject: Subject) -> bool:
+    content = _text(lake, uri)
+    if _is_plan(lake, uri):
+        # People named it there, as they would to `annotate`.
+        texts = list(_texts(_parsed(content)))
+        return any(_holds_word(text, name) for name in _names_by_people(subject) for text in texts)
+    return _in_document(content, subject)
+
+
+def _is_plan(lake: Lake, uri: str) -> bool:
+    run_key = uri.removeprefix(layout.run_uri(lake.uri, "")).partition("/")[0]
+    return uri.startswith(layout.plans_uri(lake.uri, run_key))
+
+
+def _names_by_people(subject: Subject) -> set[str]:
+    """Whatever a person may call the subject: ids, URIs, keys, file names."""
+    names = set(subject.videos)
+    for source in subject.uris:
+        names |= {source, source.split("/", 3)[3], source.rpartition("/")[2]}
+    return names
 
 
 def _in_document(content: str, subject: Subject) -> bool:
@@ -158,12 +181,10 @@ def _names_it(name: str, content: bytes, subject: Subject, limits: AnnotateSetti
         given = of_file(name, content)
     except BadInputError:
         return True
-    told = set(subject.videos)
-    for source in subject.uris:
-        told |= {source, source.split("/", 3)[3], source.rpartition("/")[2]}
     contents = [*given.files.values(), *([] if given.sidecar is None else [given.sidecar])]
     texts = itertools.chain(given.files, (of.decode("utf-8", "replace") for of in contents))
-    if any(_holds_word(text, t) for text in texts for t in told):
+    names = _names_by_people(subject)
+    if any(_holds_word(text, called) for text in texts for called in names):
         return True
     # By a part of its name an import finds only what is known to be a video.
     return bool(subject.videos) and mentions(given, subject.uris, budget)

@@ -35,20 +35,16 @@ from vidpipe.config import load_settings
 from vidpipe.errors import EXIT_TEMPORARY
 from vidpipe.lake import layout
 from vidpipe.lake.store import open_store
-from vidpipe.stages.manifest import Manifest, Report, give_up, now
-from vidpipe.version import code_version
+from vidpipe.stages.manifest import PLAN, Manifest, Report, give_up, now
 
 
 def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TEMPORARY))
-    stage, option, value, *rest = sys.argv[1:]
+    stage, _, uri = sys.argv[1:]
     settings = load_settings()
     store, lake_uri = open_store(settings), settings.lake.uri
-    if option == "--shard":
-        manifest = Manifest.read(store, value)
-    else:
-        manifest = Manifest(value, stage, config=json.loads(rest[1]), code_version=code_version())
-    name = stage if option == "--run-key" else f"{stage}/{manifest.shard}"
+    manifest = Manifest.read(store, uri)
+    name = stage if manifest.shard == PLAN else f"{stage}/{manifest.shard}"
     worker = os.environ.get("JOB_COMPLETION_INDEX")
     if worker is not None:
         name += f"/worker-{worker}"

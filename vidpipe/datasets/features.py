@@ -17,7 +17,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from zipfile import BadZipFile
+from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
 import keras
 import numpy as np
@@ -72,10 +72,18 @@ class FeatureCache:
         """
         uri = self._uri(video)
         try:
-            with np.load(io.BytesIO(self._lake.store.get(uri)), allow_pickle=False) as kept:
+            content = self._lake.store.get(uri)
+            with ZipFile(io.BytesIO(content)) as packed:
+                # `put` compresses nothing: what is compressed may become of any size.
+                if any(member.compress_type != ZIP_STORED for member in packed.infolist()):
+                    raise BadZipFile("It is compressed.")
+            with np.load(io.BytesIO(content), allow_pickle=False) as kept:
                 windows = [Window(*of[:3], int(of[3])) for of in kept["windows"].tolist()]
                 return kept["features"], windows
-        except (ValueError, KeyError, TypeError, EOFError, OSError, BadZipFile) as error:
+        except (
+            *(ValueError, KeyError, TypeError, EOFError, OSError),
+            *(BadZipFile, BadInputError),
+        ) as error:
             self._lake.store.delete(uri)
             raise TemporaryError(f"{uri} was damaged and is removed: try again.") from error
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterator
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from vidpipe.errors import BadInputError
 from vidpipe.lake.tables import Lake
 from vidpipe.schemas import TABLES
 
@@ -19,6 +21,27 @@ def read_columns(lake: Lake, uri: str, columns: list[str]) -> pa.Table:
     """Reads some columns of a file."""
     with pq.ParquetFile(_path(uri), filesystem=lake.filesystem) as file:
         return file.read(columns=columns)
+
+
+def read_batches(lake: Lake, uri: str, columns: list[str]) -> Iterator[pa.Table]:
+    """Yields some columns of a file that anybody may have put there, a batch of rows at a time.
+
+    A small file may claim any number of rows, so that as a whole it does not fit in memory.
+
+    Raises:
+        BadInputError: It is no Parquet file with these columns.
+    """
+    try:
+        with pq.ParquetFile(_path(uri), filesystem=lake.filesystem) as file:
+            if missing := set(columns) - set(file.schema_arrow.names):
+                raise BadInputError(f"{uri} has no column {min(missing)}.")
+            for batch in file.iter_batches(columns=columns):
+                yield pa.Table.from_batches([batch])
+    except (pa.ArrowException, OSError) as error:
+        # pyarrow has one word for a server that is away and for a footer that is damaged.
+        if isinstance(error, OSError) and "thrift" not in str(error):
+            raise
+        raise BadInputError(f"{uri} is no Parquet file: {error}") from error
 
 
 def without(lake: Lake, table: str, uri: str, gone: pa.ChunkedArray) -> str | None:

@@ -31,10 +31,10 @@ from pyiceberg.manifest import (
 from pyiceberg.table import Table as IcebergTable
 from pyiceberg.table.snapshots import Snapshot
 
-from vidpipe.errors import NotFoundError
+from vidpipe.errors import BadInputError, NotFoundError
 from vidpipe.lake import layout
 from vidpipe.lake.commits import commits, tries
-from vidpipe.lake.files import read_columns, without
+from vidpipe.lake.files import read_batches, without
 from vidpipe.lake.tables import PUBLISHED, Lake
 from vidpipe.lake.tombstones import name_columns, naming
 from vidpipe.schemas import TABLES
@@ -77,8 +77,9 @@ def held(lake: Lake, table: IcebergTable, name: str, names: set[str]) -> list[He
         return []
     found = []
     for task in table.scan(row_filter=_may_name(name, names)).plan_files():
-        rows = read_columns(lake, task.file.file_path, name_columns(name))
-        gone = naming(name, rows, names)
+        batches = read_batches(lake, task.file.file_path, name_columns(name))
+        chunks = [chunk for rows in batches for chunk in naming(name, rows, names).chunks]
+        gone = pa.chunked_array(chunks, pa.bool_())
         if pc.any(gone).as_py():
             found.append(Held(task.file, gone))
     return found
@@ -218,12 +219,12 @@ def stray_files(lake: Lake, name: str, names: set[str]) -> Iterator[str]:
 
 def _names_any(lake: Lake, name: str, uri: str, names: Container[str]) -> bool:
     try:
-        rows = read_columns(lake, uri, name_columns(name))
+        batches = read_batches(lake, uri, name_columns(name))
+        return any(pc.any(naming(name, rows, names)).as_py() for rows in batches)
     except FileNotFoundError:
         return False  # somebody else deleted it meanwhile
-    except pa.ArrowInvalid:
-        return True  # no Parquet file: nobody can prove that it names nothing
-    return bool(pc.any(naming(name, rows, names)).as_py())
+    except (BadInputError, pa.ArrowException):
+        return True  # no file of this table: nobody can prove that it names nothing
 
 
 def delete_dead_manifests(lake: Lake, name: str, before: datetime) -> None:

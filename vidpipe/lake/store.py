@@ -16,10 +16,12 @@ import botocore.exceptions
 from botocore.awsrequest import AWSRequest
 
 from vidpipe.config import S3Settings, Settings, load_settings
-from vidpipe.errors import NotFoundError, UsageError
+from vidpipe.errors import BadInputError, NotFoundError, UsageError
 from vidpipe.lake.store_errors import client_errors, no_s3, translated
 
 CHUNK_BYTES = 1 << 20
+# Objects that are read whole. A pinned dataset of a million videos has some 300 MB.
+MOST_BYTES, DOCUMENT_BYTES = 1 << 31, 1 << 29
 MAX_LINK_HOURS = 7 * 24  # of signature version 4
 # Objects of these classes must be restored before they can be read.
 _ARCHIVES = {"GLACIER", "DEEP_ARCHIVE"}
@@ -99,15 +101,37 @@ class ObjectStore:
             client.meta.events.register("before-sign.s3", _agree_to_pay_by_link)
         return client
 
-    def get(self, uri: str) -> bytes:
-        """Returns the bytes of a (small) object."""
+    def get(self, uri: str, most_bytes: int = MOST_BYTES) -> bytes:
+        """Returns the bytes of an object that fits in memory.
+
+        Raises:
+            BadInputError: It is larger than `most_bytes`.
+        """
         bucket, key = split_uri(uri)
         with translated(uri):
-            return self._client.get_object(Bucket=bucket, Key=key)["Body"].read()
+            answer = self._client.get_object(Bucket=bucket, Key=key)
+            with contextlib.closing(answer["Body"]) as body:
+                if answer["ContentLength"] > most_bytes:
+                    raise BadInputError(
+                        f"{uri} is too large to be what it should be. Received:"
+                        f" {answer['ContentLength'] / 1e6:.0f} MB. Allowed: {most_bytes / 1e6:.0f}"
+                        " MB. Whoever can write there may have replaced it."
+                    )
+                return body.read()
 
     def get_json(self, uri: str) -> Any:
-        """Returns the JSON document kept at `uri`."""
-        return json.loads(self.get(uri))
+        """Returns the JSON document kept at `uri`.
+
+        Raises:
+            BadInputError: It is none, or larger than `DOCUMENT_BYTES`.
+        """
+        try:
+            return json.loads(self.get(uri, DOCUMENT_BYTES))
+        except (ValueError, RecursionError) as error:
+            raise BadInputError(
+                f"{uri} is no JSON document ({error}). Whoever can write there may have replaced"
+                " it."
+            ) from error
 
     def put(self, uri: str, body: bytes) -> None:
         """Writes an object whole."""

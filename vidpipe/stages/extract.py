@@ -319,10 +319,13 @@ def _stream(lake: Lake, item: dict[str, Any], path: Path, stopped: threading.Eve
                 raise StoppedError("Stopped; the work at hand was dropped.")
             digest.update(chunk)
             file.write(chunk)
+            if file.tell() > item["size_bytes"]:
+                break  # another object by now, of any size
         size_bytes = file.tell()
     if size_bytes != item["size_bytes"]:
         raise TemporaryError(
-            f"{item['source_uri']} broke off after {size_bytes} of {item['size_bytes']} bytes."
+            f"{item['source_uri']} is not as it was listed: {size_bytes} bytes were read of"
+            f" {item['size_bytes']}."
         )
     return digest.hexdigest()
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from vidpipe.errors import NotFoundError, VidpipeError
+from vidpipe.errors import BadInputError, VidpipeError
 from vidpipe.lake.store import ObjectStore
 
 KEPT = 3
@@ -162,7 +162,7 @@ class Checkpoints:
                     for kind, count in record["arrays"].items()
                 }
             return Checkpoint(record["step"], arrays, record["facts"])
-        except (NotFoundError, KeyError, TypeError, AttributeError, ValueError):
+        except (BadInputError, KeyError, TypeError, AttributeError, ValueError):
             return None
         finally:
             path.unlink(missing_ok=True)

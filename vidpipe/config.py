@@ -157,7 +157,7 @@ class AnnotateSettings:
         max_gb: Memory, beside what the process took before.
     """
 
-    max_s: float = 300.0
+    max_s: float = 120.0
     max_gb: float = 4.0
 
 

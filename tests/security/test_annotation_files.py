@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import signal
@@ -11,7 +12,7 @@ import tracemalloc
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from io import BytesIO
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from vidpipe.datasets.formats import reading
 from vidpipe.datasets.formats.budget import Budget
 from vidpipe.datasets.formats.given import SIDECAR, make_zip, of_file, read_zip
 from vidpipe.datasets.formats.importing import mentions, parse_annotations
+from vidpipe.datasets.formats.table import FORMATS
 from vidpipe.datasets.video_names import VideoNames
 from vidpipe.errors import BadInputError, UsageError
 from vidpipe.lake import layout
@@ -241,7 +243,7 @@ DIGITS = "9" * 1_000_000
 def test_a_number_of_a_million_digits(name, content):
     """Tries: numbers of up to a million digits: to read one takes the square of that.
 
-    Stopped by: limits of the digits of a number, and frames of 53 bits, before it is converted.
+    Stopped by: limits of the digits, ours or Python's, looked at before a number is converted.
     """
     refused(name, content, r"nothing was imported|more than 1000 digits|many digits")
 
@@ -740,6 +742,20 @@ def test_escape_codes_in_names(name, content):
     assert message.replace("\n", "").isprintable()
     said = read("a.jsonl", {"video": "one", "label": HOSTILE + "x", "split": "train"})
     assert all(line.isprintable() for line in said.told)
+
+
+@pytest.mark.parametrize("format", ["csv", "kinetics"])
+@pytest.mark.parametrize("label", ["=cmd|' /C calc'!A0", "@SUM(A1)", "+1+1", "-1+1", "'=1+1", "'x"])
+def test_a_label_that_is_a_formula(format, label):
+    """Tries: a label that a spreadsheet runs as a formula when somebody opens what was exported.
+
+    Stopped by: an apostrophe before it, which an import takes away again.
+    """
+    rows = read("a.jsonl", {"video": "one", "label": label, "start_s": 1, "end_s": 2}).annotations
+    written = FORMATS[format].write(FORMATS[format].hold(rows, VIDEOS), VIDEOS)
+    cells = [cell for row in csv.reader(StringIO(written.decode())) for cell in row]
+    assert not any(cell.startswith(("=", "@", "+", "-")) for cell in cells)
+    assert [a.said.label for a in read("a.csv", written).annotations] == [label]
 
 
 def test_a_file_that_says_it_is_about_another_video():

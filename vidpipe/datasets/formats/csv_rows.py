@@ -7,7 +7,13 @@ import io
 from collections.abc import Sequence
 
 from vidpipe.datasets.annotations import Annotation
-from vidpipe.datasets.formats.delimited import MORE_FIELDS, quoted, read_table
+from vidpipe.datasets.formats.delimited import (
+    MORE_FIELDS,
+    guarded,
+    quoted,
+    read_table,
+    unguarded,
+)
 from vidpipe.datasets.formats.given import Given
 from vidpipe.datasets.formats.reading import Reader, UnreadableError
 from vidpipe.datasets.formats.rows import COLUMNS, read_row, unknown_columns, write_row
@@ -39,7 +45,7 @@ def read(given: Given, reader: Reader) -> None:
         with reader.at(f"line {line}"):
             if None in row:
                 raise ValueError(MORE_FIELDS)
-            known = {name: value for name, value in row.items() if name in COLUMNS}
+            known = {name: unguarded(value) for name, value in row.items() if name in COLUMNS}
             read_row(reader, f"line {line}", known)
 
 
@@ -63,7 +69,10 @@ def write(annotations: Sequence[Annotation], videos: VideoNames) -> bytes:
     target = io.StringIO(newline="")
     table = csv.DictWriter(target, [n for n in _WRITTEN if n in used], restval="")
     table.writeheader()
-    table.writerows(rows)
+    table.writerows(
+        {name: guarded(of) if isinstance(of, str) else of for name, of in row.items()}
+        for row in rows
+    )
     return target.getvalue().encode()
 
 

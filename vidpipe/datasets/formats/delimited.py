@@ -14,6 +14,7 @@ from vidpipe.datasets.formats.given import MAX_LINE, MAX_LINES
 NAMES_SHOWN = 20
 MAX_COLUMNS = 1000
 MORE_FIELDS = "there are more values than columns"
+_FORMULA = re.compile(r"'*[=+\-@]")
 _LINE = re.compile(r"[^\r\n]*(?:\r\n?|\n)|[^\r\n]+")
 _SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)  # as Excel writes it
 
@@ -124,6 +125,26 @@ def quoted(names: Sequence[str]) -> str:
     more = len(names) - NAMES_SHOWN
     listed = ", ".join(f"{name!r:.100}" for name in names[:NAMES_SHOWN])
     return f"{listed} and {more} more" if more > 0 else listed
+
+
+def guarded(value: str) -> str:
+    """A text as a field in which no spreadsheet sees a formula: with an apostrophe before it."""
+    return f"'{value}" if _is_formula(value) else value
+
+
+def unguarded(value: str) -> str:
+    """The text that was guarded; any other as it is."""
+    return value[1:] if value.startswith("'") and _is_formula(value[1:]) else value
+
+
+def _is_formula(value: str) -> bool:
+    if not _FORMULA.match(value):
+        return False
+    try:
+        float(value)
+    except ValueError:
+        return True
+    return False
 
 
 def has_column(text: str, name: str) -> bool:

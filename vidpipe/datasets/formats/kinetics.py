@@ -13,7 +13,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from vidpipe.datasets.annotations import Annotation, Statement
-from vidpipe.datasets.formats.delimited import MORE_FIELDS, has_column, quoted, read_table
+from vidpipe.datasets.formats.delimited import (
+    MORE_FIELDS,
+    guarded,
+    has_column,
+    quoted,
+    read_table,
+    unguarded,
+)
 from vidpipe.datasets.formats.given import Given
 from vidpipe.datasets.formats.reading import Reader, WrongError, number, split_of
 from vidpipe.datasets.formats.shape import (
@@ -65,7 +72,8 @@ def read(given: Given, reader: Reader) -> None:
         with reader.at(where):
             if None in row:
                 raise ValueError(MORE_FIELDS)
-            _read_row(reader, where, {name: (row.get(name) or "").strip() for name in _COLUMNS})
+            values = {name: (row.get(name) or "").strip() for name in _COLUMNS}
+            _read_row(reader, where, values | {"label": unguarded(values["label"])})
 
 
 def _read_json(reader: Reader, document: dict[str, Any]) -> None:
@@ -158,7 +166,7 @@ def write(annotations: Sequence[Annotation], videos: VideoNames) -> bytes:
         video, start, end = _written(key.video_id, key.start_s, key.end_s, videos)
         table.writerow(
             {
-                "label": annotation.said.label,
+                "label": guarded(annotation.said.label),
                 "youtube_id": video,
                 "time_start": start,
                 "time_end": end,

@@ -466,13 +466,12 @@ FILES: dict[str, bytes] = {
     ],
     ids=["time", "memory"],
 )
-def test_a_file_that_takes_longer_or_more_than_an_import_may(name, limits, words, monkeypatch):
+def test_a_file_that_takes_longer_or_more_than_an_import_may(name, limits, words):
     """Tries: a file of any format that has found another way to be slow or large.
 
     Stopped by: a budget of processor time and memory, looked at with every entry; forgetting takes
     the file for one that names the video.
     """
-    monkeypatch.setattr("vidpipe.datasets.formats.budget._CALLS_BETWEEN_SIZES", 16)
     given = of_file(name, FILES[name])
     with pytest.raises(BadInputError, match=rf"^{name}: reading it {words}") as error:
         parse_annotations(given, VIDEOS, budget=Budget(limits), skip_faulty=True)

@@ -142,9 +142,10 @@ def _new_labels(annotations: list[Annotation], current: dict[Key, frozenset[Stat
     if not known or not counts:
         return ""
     told = []
+    candidates = sorted(known)
     # What is misspelt is rare.
     for label, n in sorted(counts.items(), key=lambda item: (item[1], item[0]))[:LABELS_SHOWN]:
-        near = near_texts(label, sorted(known), 1)
+        near = near_texts(label, candidates, 1)
         told.append(f"{label} ({n}" + "".join(f", near: {of}" for of in near) + ")")
     return printable("new labels: " + ", ".join(told + ["…"] * (len(counts) > LABELS_SHOWN)))
 

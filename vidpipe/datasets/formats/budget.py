@@ -12,8 +12,8 @@ from vidpipe import memory
 from vidpipe.config import AnnotateSettings
 from vidpipe.errors import BadInputError
 
-_CALLS_BETWEEN_TIMES = 16
-_CALLS_BETWEEN_SIZES = 1024  # the kernel takes longer to tell the size
+_CALLS_BETWEEN_LOOKS = 16
+_LOOK_EVERY_S = 0.1  # to ask the kernel takes longer than to read an entry
 
 
 class TooMuchError(BadInputError):
@@ -33,6 +33,7 @@ class Budget:
         self._until_s = time.thread_time() + self._settings.max_s
         self._most_bytes = memory.used_bytes() + self._settings.max_gb * 1e9
         self._calls = 0
+        self._look_at_s = 0.0
 
     def check(self) -> None:
         """Is called at each entry of a file.
@@ -41,12 +42,17 @@ class Budget:
             TooMuchError: More was taken than is allowed.
         """
         self._calls += 1
-        if self._calls % _CALLS_BETWEEN_TIMES == 0 and time.thread_time() > self._until_s:
+        if self._calls % _CALLS_BETWEEN_LOOKS == 0 and time.monotonic() >= self._look_at_s:
+            self._look_at_s = time.monotonic() + _LOOK_EVERY_S
+            self._look()
+
+    def _look(self) -> None:
+        if time.thread_time() > self._until_s:
             raise TooMuchError(
                 f"reading it takes more than {self._settings.max_s:g} s of processor time. Cut it"
                 " by videos, or raise [annotate] max_s."
             )
-        if self._calls % _CALLS_BETWEEN_SIZES == 0 and memory.used_bytes() > self._most_bytes:
+        if memory.used_bytes() > self._most_bytes:
             raise TooMuchError(
                 f"reading it takes more than {self._settings.max_gb:g} GB of memory. Cut it by"
                 " videos, or raise [annotate] max_gb."

@@ -9,7 +9,6 @@ known by is wrong usage.
 from __future__ import annotations
 
 import gc
-import io
 import json
 import os
 import signal
@@ -72,9 +71,7 @@ def main() -> None:
     try:
         sys.exit(cli(prog_name="vidpipe", standalone_mode=False))
     except click.ClickException as error:
-        shown = io.StringIO()
-        error.show(shown)
-        echo(*shown.getvalue().splitlines(), err=True)
+        echo(*_lines_of_click(error), err=True)
         sys.exit(error.exit_code)
     except click.Abort:
         echo("Aborted!", err=True)
@@ -97,8 +94,21 @@ def main() -> None:
         )
     except Exception as error:
         leave_word(f"{type(error).__name__}: {error}")
-        echo(*traceback.format_exc().splitlines(), err=True)
+        for part in traceback.format_exception(error):
+            echo(*lines_of(part.removesuffix("\n")), err=True)
         sys.exit(1)
+
+
+def _lines_of_click(error: click.ClickException) -> list[str]:
+    """What click says of an error: with the usage of the command, or all of its help."""
+    message = error.format_message()
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        return message.split("\n")
+    usage: list[str] = []
+    if isinstance(error, click.UsageError) and error.ctx:
+        hint = f"Try '{error.ctx.command_path} --help' for help."
+        usage = [*error.ctx.get_usage().split("\n"), hint, ""]
+    return [*usage, *lines_of(f"Error: {message}")]
 
 
 def _end(error: VidpipeError | StoppedError) -> NoReturn:

@@ -79,7 +79,8 @@ def _stack_of_module(
     running = RunningStack(folder / ".vidpipe", folder / "home", folder / "dags", posts)
     running.home.mkdir()
     running.dags_folder.mkdir()
-    for dag in (*TESTS.parent.glob("dags/*.py"), *TESTS.glob("local/dags/*.py")):
+    own = [file for file in (TESTS.parent / "dags").iterdir() if file.is_file()]
+    for dag in (*own, *TESTS.glob("local/dags/*.py")):
         (running.dags_folder / dag.name).symlink_to(dag)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(running.home))

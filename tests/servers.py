@@ -197,8 +197,14 @@ def serve_guarded_s3(*refused: str) -> Iterator[S3Settings]:
     """
     import boto3
     import requests
+    from moto.moto_server import werkzeug_app
     from moto.server import ThreadedMotoServer
 
+    class AnyKey(werkzeug_app.RegexConverter):
+        def __init__(self, url_map: Any, *patterns: str):
+            super().__init__(url_map, f"(?s:{patterns[0]})")  # a key may have several lines
+
+    werkzeug_app.RegexConverter = AnyKey
     server = ThreadedMotoServer("127.0.0.1", free_port(), verbose=False)
     server.start()
     url = "http://{}:{}".format(*server.get_host_and_port())

@@ -63,7 +63,13 @@ def test_all_parts_run_and_listen_on_loopback_only(stack):
 def test_secrets_are_private(stack):
     state = StackState.load(stack.root)
     assert stat.S_IMODE(stack.root.stat().st_mode) == 0o700
-    for name in ("stack.json", "vidpipe.toml", "airflow/airflow.cfg", "airflow/passwords.json"):
+    for name in (
+        "stack.json",
+        "vidpipe.toml",
+        "airflow/airflow.cfg",
+        "airflow/passwords.json",
+        "mlflow/basic_auth.ini",
+    ):
         assert stat.S_IMODE((stack.root / name).stat().st_mode) == 0o600, name
     shown = ""
     for process in all_processes(stack.root):
@@ -75,6 +81,8 @@ def test_secrets_are_private(stack):
         state.airflow_password,
         state.airflow_secret,
         state.airflow_fernet_key,
+        state.mlflow_password,
+        state.mlflow_secret,
     ):
         assert secret not in shown
         assert secret not in logs
@@ -98,7 +106,9 @@ def test_servers_answer_with_the_written_configuration(stack):
     assert not requests.get(settings.s3.endpoint_url, timeout=60).ok  # a stranger
     # MLflow keeps artifacts on that S3 server.
     uri = f"{settings.mlflow.tracking_uri}/api/2.0/mlflow-artifacts/artifacts/proof/a.txt"
-    assert requests.put(uri, data=b"kept", timeout=120).ok
+    assert not requests.put(uri, data=b"evil", timeout=120).ok
+    login = (settings.mlflow.username, settings.mlflow.password)
+    assert requests.put(uri, data=b"kept", auth=login, timeout=120).ok
     assert s3.get_object(Bucket="mlflow", Key="artifacts/proof/a.txt")["Body"].read() == b"kept"
 
 
@@ -153,6 +163,7 @@ def test_down_leaves_no_process_and_up_keeps_ports_and_password(stack):
     after = StackState.load(stack.root)
     assert after.ports == before.ports
     assert after.airflow_password == before.airflow_password
+    assert after.mlflow_password == before.mlflow_password
     assert print_status(stack.root)
 
 

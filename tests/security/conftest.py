@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 import requests
 
+from tests.airflow_runs import airflow_home, configured, stage_processes, stages  # noqa: F401
 from tests.servers import wait_for_port
 from vidpipe.config import load_settings
 from vidpipe.local import processes

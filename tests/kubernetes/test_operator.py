@@ -110,10 +110,13 @@ def test_plan_and_shards_run_in_pods(
     airflow_home: Path, pod_stages: PodStages, namespace: TestCluster
 ):
     pod_stages.tell(discover=[[["say", 3], ["plan", ["extract", "extract"]]]])
+    # Kubernetes would put the key of the S3 server there.
+    prefix = "2026 $(VIDPIPE_S3_SECRET_ACCESS_KEY) $$ {{ conn }}\n" + "x" * 100_000
 
-    run = run_dag(airflow_home, "probe", prefix="2026")
+    run = run_dag(airflow_home, "probe", prefix=prefix)
 
     assert run.state == "success"
+    assert pod_stages.calls("discover")[0]["config"]["prefix"] == prefix
     assert run.names["work[1]"] == "00001: 2 items"
     assert run.xcoms["work[1]"] == {"summary": "done"}
     (plan,) = pod_stages.calls("discover")

@@ -440,6 +440,20 @@ def test_what_a_backbone_made_of_it_goes(two):
     assert [found.uri for found in lake.store.list(layout.features_uri(lake.uri))] == [of_another]
 
 
+def test_what_runs_were_asked_about_it_goes_and_holds_nobody_up(two):
+    lake, uri, video_id = two
+    plans = [
+        Manifest("running", "annotate", config={"video": name})
+        for name in (video_id, uri, uri.rpartition("/")[2], f"other-{uri.rpartition('/')[2]}")
+    ]
+    uris = [layout.plan_uri(lake.uri, p.run_key, p.stage, p.hash) for p in plans]
+    for plan, plan_uri in zip(plans, uris, strict=True):
+        plan.write(lake.store, plan_uri)
+    forget(lake, uri)  # though that run has not ended
+    left = [found.uri for found in lake.store.list(layout.plans_uri(lake.uri, "running"))]
+    assert left == uris[3:]
+
+
 def test_what_is_no_name_is_refused_in_one_line(lake):
     for name in ("anna.mp4", "", "s3://videos", "F" * 64):
         with pytest.raises(UsageError, match="A video is told by its video_id"):

@@ -53,6 +53,7 @@ def main() -> None:
     number = len(list(store.list(calls)))
     told = {
         "name": name,
+        "config": manifest.config,
         "pod": os.environ["HOSTNAME"],
         "environment": {k: v for k, v in os.environ.items() if k.startswith("VIDPIPE_")},
         "uid": os.getuid(),

@@ -645,7 +645,7 @@ def test_a_tag_without_an_end(content):
 
     Stopped by: a limit of 4 MiB for a tag or comment.
     """
-    refused("a.xml", content, "a tag or comment of more than 4 MiB is not read|unclosed token")
+    refused("a.xml", content, "a tag or comment of more than 4 MiB is not read")
 
 
 @pytest.mark.parametrize("bomb", ["aliases", "tag", "merge"])

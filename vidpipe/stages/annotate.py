@@ -196,12 +196,7 @@ def _files_below(store: ObjectStore, uri: str) -> Iterator[tuple[str, bytes]]:
 def _content(store: ObjectStore, uri: str, size_bytes: int | None = None) -> bytes:
     if (store.head(uri).size_bytes if size_bytes is None else size_bytes) > MAX_BYTES:
         raise too_large(uri)
-    content = bytearray()
-    for chunk in store.stream(uri):
-        content += chunk
-        if len(content) > MAX_BYTES:  # it grew since
-            raise too_large(uri)
-    return bytes(content)
+    return store.get(uri, MAX_BYTES)  # it may have grown since
 
 
 def _sidecar(store: ObjectStore, uri: str) -> bytes | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 import secrets
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from collections.abc import Callable
 import pytest
 import requests
 
-from vidpipe.local.parts import CHECKOUT
+from vidpipe.local.parts import CHECKOUT, MODEL_SOURCES
 from vidpipe.local.state import StackState
 
 API = "/api/2.0/mlflow"
@@ -175,3 +176,18 @@ def test_the_login_is_looked_for(servers: StackState):
     secret = servers.mlflow_password
     logs = [path for path in files if path.suffix == ".log"]
     assert logs and not any(secret in path.read_text(errors="replace") for path in logs)
+
+
+def test_the_cluster_is_attacked_in_the_same_ways(servers: StackState):
+    """Tries: all of the above on a cluster, by somebody with a login that may only read.
+
+    Stopped by: MLflow has the same authorization function and the same rule of sources there.
+    """
+    platform = CHECKOUT / "docker" / "kubernetes" / "base" / "platform"
+    ours, theirs = configparser.RawConfigParser(), configparser.RawConfigParser()
+    ours.read(servers.root / "mlflow" / "basic_auth.ini")
+    theirs.read(platform / "basic_auth.ini")
+    name = ("mlflow", "authorization_function")
+    assert theirs.get(*name) == ours.get(*name) == "vidpipe.mlflow_login:authenticate"
+    rule = f"MLFLOW_CREATE_MODEL_VERSION_SOURCE_VALIDATION_REGEX={MODEL_SOURCES}"
+    assert rule in (platform / "mlflow.env").read_text().splitlines()

@@ -55,3 +55,38 @@ def edit_once(movie: bytes, media_time: int) -> bytes:
     one = box(b"elst", struct.pack(">IIIiI", 0, 1, duration, media_time, 1 << 16))
     content[at : at + 40] = one + box(b"free", bytes(4))
     return bytes(content)
+
+
+def repeat_sample(movie: bytes, count: int, seconds: int) -> bytes:
+    """A movie of one frame, its index at its end, that shows it again and again for so long.
+
+    Each of its samples lies where the first does.
+    """
+    content = bytearray(movie)
+    scales = (movie[(at := movie.index(kind)) + 16 : at + 20] for kind in (b"mvhd", b"mdhd"))
+    of_movie, of_media = map(int.from_bytes, scales)
+    durations = ((b"mvhd", 20, of_movie), (b"tkhd", 24, of_movie), (b"mdhd", 20, of_media))
+    for kind, offset, per_s in durations:
+        struct.pack_into(">I", content, movie.index(kind) + offset, seconds * per_s)
+    where = movie[(at := movie.index(b"stco")) + 12 : at + 16]
+    size = int.from_bytes(movie[(at := movie.index(b"mdat")) - 4 : at], "big") - 8
+    tables = {
+        b"stts": struct.pack(">4I", 0, 1, count, of_media * seconds // count),
+        b"stsz": struct.pack(">3I", 0, size, count),
+        b"stsc": struct.pack(">5I", 0, 1, 1, 1, 1),
+        b"stco": struct.pack(">2I", 0, count) + where * count,
+    }
+    # Its edit list would end it earlier.
+    return _with_tables(bytes(content).replace(b"edts", b"free"), tables)
+
+
+def _with_tables(content: bytes, tables: dict[bytes, bytes]) -> bytes:
+    made, at = b"", 0
+    while at < len(content):
+        size, kind = struct.unpack_from(">I4s", content, at)
+        inside = content[at + 8 : at + size]
+        if kind in (b"moov", b"trak", b"mdia", b"minf", b"stbl"):
+            inside = _with_tables(inside, tables)
+        made += box(kind, tables.get(kind, inside))
+        at += size
+    return made

@@ -86,9 +86,34 @@ class SourceSettings:
 
     Attributes:
         uris: `s3://bucket[/prefix]` each; `ingest` refuses any other.
+        max_decode_s: For some of their folders, another limit than `[extract] max_decode_s`:
+            `s3://bucket/uploads=300` each. The longest that a source is in holds.
+
+    Raises:
+        UsageError: An entry of `max_decode_s` is not of that form.
     """
 
     uris: tuple[str, ...] = ()
+    max_decode_s: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for entry in self.max_decode_s:
+            folder, _, seconds = entry.rpartition("=")
+            if not (folder.startswith("s3://") and _is_positive(seconds)):
+                raise UsageError(
+                    "[sources] max_decode_s holds entries such as s3://bucket/uploads=300, in"
+                    f" seconds. Received: {entry!r}"
+                )
+
+    def decode_limit_s(self, source_uri: str) -> float | None:
+        """Returns the limit of the folder that a source is in; None where there is none."""
+        found: dict[str, float] = {}
+        for entry in self.max_decode_s:
+            folder, _, seconds = entry.rpartition("=")
+            folder = f"{folder.rstrip('/')}/"
+            if source_uri.startswith(folder):
+                found[folder] = float(seconds)
+        return found[max(found, key=len)] if found else None
 
 
 @dataclass(frozen=True)
@@ -120,9 +145,14 @@ class ExtractSettings:
             of any language.
         max_duration_s: Longer videos are quarantined.
         max_pixels: Larger pictures are quarantined.
+        max_decode_s: Decoding a video may take so many seconds, by the clock and in CPU; videos
+            that take longer are quarantined. `[sources] max_decode_s` has others for some folders.
         max_failed_share: Failure budget: a larger share of items that failed through no fault of
             their own fails the run, which then publishes outcomes only.
         max_tries: Runs after which a failed item is left alone.
+
+    Raises:
+        UsageError: `max_decode_s` is not more than 0.
     """
 
     ffmpeg_path: str = field(default="", metadata={ENVIRONMENT_ONLY: True})
@@ -144,8 +174,15 @@ class ExtractSettings:
     audio_language: str = ""
     max_duration_s: float = 6 * 3600.0
     max_pixels: int = 1 << 26
+    max_decode_s: float = 7200.0
     max_failed_share: float = 0.2
     max_tries: int = 3
+
+    def __post_init__(self) -> None:
+        if not self.max_decode_s > 0:
+            raise UsageError(
+                f"[extract] max_decode_s must be more than 0. Received: {self.max_decode_s:g}"
+            )
 
 
 @dataclass(frozen=True)
@@ -471,6 +508,13 @@ def _build(cls: type, values: dict, section: str, origin: str):
                 f"{origin}: {name} must be a {type(default).__name__}. Received: {raw!r}"
             ) from error
     return cls(**built)
+
+
+def _is_positive(number: str) -> bool:
+    try:
+        return float(number) > 0  # which nan is not
+    except ValueError:
+        return False
 
 
 def _convert(raw, default):

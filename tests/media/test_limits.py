@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import psutil
 import pytest
@@ -29,7 +28,7 @@ def run_python(code: str) -> tuple[int, str]:
 
 def test_cpu_is_limited():
     returncode, _ = run_python(
-        "from vidpipe.media import limits; limits.limit_cpu(1)\nwhile True: pass"
+        "from vidpipe.media import limits; limits.limit_cpu(1, 9)\nwhile True: pass"
     )
     assert returncode == -signal.SIGXCPU
 
@@ -45,13 +44,6 @@ def test_no_file_can_be_written(tmp_path):
     _, words = run_python(f"open({str(tmp_path / 'a')!r}, 'wb', buffering=0).write(b'x')")
     assert "File too large" in words
     assert (tmp_path / "a").stat().st_size == 0
-
-
-def test_no_secret_of_the_environment_is_seen(monkeypatch):
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hidden")
-    _, words = run_python("import os; print(os.environ)")
-    assert "PATH" in words
-    assert "hidden" not in words
 
 
 def test_what_a_program_complains_of_never_makes_it_wait():
@@ -117,60 +109,19 @@ time.sleep(600)
     assert gone == [child]
 
 
-def limited_otherwise(tmp_path: Path, monkeypatch, **values: float) -> None:
-    """Gives the decoder's process other limits, for they are constants."""
-    lines = "".join(f"limits.{name} = {value}\n" for name, value in values.items())
-    (tmp_path / "otherwise.py").write_text(
-        f"from vidpipe.media import limits, worker\n{lines}worker.main()\n"
-    )
-    monkeypatch.setattr(decoding, "COMMAND", [sys.executable, str(tmp_path / "otherwise.py")])
-
-
 def test_a_decoder_that_takes_too_much_cpu_is_ended(tmp_path, monkeypatch):
     second = make_clip(tmp_path / "second.mp4", size="1280x720", fps=50, tone_hz=None)
     clip = tmp_path / "a.mp4"
     run_ffmpeg("-stream_loop", "20", "-i", second, "-c", "copy", clip)
-    limited_otherwise(tmp_path, monkeypatch, BASE_S=1.0, S_PER_S=0.0)
-    with pytest.raises(MediaError, match="CPU") as caught:
+    # Its own limit alone: the clock's stays.
+    (tmp_path / "limited.py").write_text(
+        "from vidpipe.media import time_limits, worker\n"
+        "time_limits.BASE_S, time_limits.S_PER_S = 1.0, 0.0\nworker.main()\n"
+    )
+    monkeypatch.setattr(decoding, "COMMAND", [sys.executable, str(tmp_path / "limited.py")])
+    with pytest.raises(MediaError, match="more CPU than") as caught:
         list(decode(clip, OPTIONS))
     assert caught.value.reason == "timed_out"
-    assert not decoders()
-
-
-def test_a_decoder_that_says_nothing_for_too_long_is_ended(tmp_path, monkeypatch):
-    clip = make_clip(tmp_path / "a.mp4")
-    monkeypatch.setattr(limits, "BASE_S", 0.0)
-    monkeypatch.setattr(limits, "S_PER_S", 0.0)
-    with pytest.raises(MediaError, match="longer than") as caught:
-        list(decode(clip, OPTIONS))
-    assert caught.value.reason == "timed_out"
-    assert not decoders()
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="macOS has no limit of the address space")
-def test_a_picture_that_needs_too_much_memory_is_told_as_such(tmp_path, monkeypatch):
-    clip = make_clip(tmp_path / "a.mp4", "-frames:v", "1", size="16384x4096", tone_hz=None)
-    monkeypatch.setattr(limits, "MEMORY_BYTES", 340 << 20)
-    with pytest.raises(MediaError) as caught:
-        list(decode(clip, OPTIONS))
-    assert caught.value.reason == "out_of_memory"
-    # What needs less has enough.
-    assert list(decode(make_clip(tmp_path / "small.mp4"), OPTIONS))
-
-
-@pytest.mark.parametrize(
-    ("sent", "reason"), [(signal.SIGSEGV, "unreadable"), (signal.SIGKILL, "out_of_memory")]
-)
-def test_a_crash_is_the_outcome_of_its_video_and_the_next_one_is_decoded(tmp_path, sent, reason):
-    clip = make_clip(tmp_path / "a.mp4", fps=50, duration_s=20)
-    with Decoder() as decoder:
-        with pytest.raises(MediaError) as caught:
-            for _ in decoder.decode(clip, OPTIONS):
-                for child in (c for worker in decoders() for c in worker.children()):
-                    child.send_signal(sent)
-        assert caught.value.reason == reason
-        *_, summary = decoder.decode(clip, OPTIONS)
-        assert summary.frames == 1000
     assert not decoders()
 
 

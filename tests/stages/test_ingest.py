@@ -453,3 +453,26 @@ def test_a_store_that_is_away_is_told_in_one_line_and_the_next_run_completes(
     shards(lake, plan)
     audit_and_publish(lake, "one", plan)
     assert outcomes(lake, "one") == {uri: ("done", None)}
+
+
+def test_a_folder_whose_videos_may_take_less_time_quarantines_what_takes_longer(
+    lake, bucket, media, capsys
+):
+    sources = SourceSettings((bucket.uri,), (f"{bucket.uri}/uploads=0.001",))
+    lake.settings = dataclasses.replace(lake.settings, sources=sources)
+    trusted = bucket.put("trusted.mp4", media.videos[0])
+    upload = bucket.put("uploads/a.mp4", media.videos[1])
+    ingest(lake, "one", **OPTIONS)
+    assert outcomes(lake, "one") == {
+        trusted: ("done", None),
+        upload: ("quarantined", "timed_out"),
+    }
+    (message,) = (row["message"] for row in rows(lake, "outcomes") if row["reason"] == "timed_out")
+    assert "the limit of [sources] max_decode_s. Raise it, and run: vidpipe retry" in message
+    assert "decoder sandbox: no new privileges, no network (seccomp" in capsys.readouterr().out
+    # It is tried again when it is asked for.
+    lake.settings = dataclasses.replace(lake.settings, sources=SourceSettings((bucket.uri,)))
+    ingest(lake, "two", **OPTIONS)
+    assert outcomes(lake, "two") == {}
+    ingest(lake, "three", retry_reasons=["timed_out"], **OPTIONS)
+    assert outcomes(lake, "three") == {upload: ("done", None)}

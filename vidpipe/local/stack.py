@@ -412,7 +412,7 @@ class Check:
 
 def doctor(root: Path) -> list[Check]:
     """Looks for what commonly keeps the stack and the stages from working."""
-    checks = [_check_python(), _check_config(), _check_ffmpeg()]
+    checks = [_check_python(), _check_config(), _check_ffmpeg(), _check_sandbox()]
     for program in ("rclone", "mlflow", "airflow"):
         ok = (SCRIPTS / program).is_file()
         checks.append(Check(program, ok, str(SCRIPTS) if ok else "not installed: make setup"))
@@ -483,6 +483,14 @@ def _check_ffmpeg() -> Check:
     except (VidpipeError, OSError, subprocess.CalledProcessError) as error:
         return Check("ffmpeg", False, str(error))
     return Check("ffmpeg", True, answer.stdout.partition("\n")[0])
+
+
+def _check_sandbox() -> Check:
+    from vidpipe.media import check_sandbox
+
+    walls = check_sandbox()
+    ok = walls.no_privileges and walls.no_network
+    return Check("decoder sandbox", ok or sys.platform != "linux", str(walls))
 
 
 def _check_parts(root: Path) -> list[Check]:

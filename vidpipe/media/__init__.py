@@ -4,12 +4,14 @@ from __future__ import annotations
 
 __all__ = [
     "AudioChunk",
+    "DecodeLimit",
     "Decoder",
     "DecoderKilledError",
     "ExtractOptions",
     "Frame",
     "Summary",
     "VideoInfo",
+    "check_sandbox",
     "decode",
     "decoder_version",
     "ffmpeg_path",
@@ -18,12 +20,14 @@ __all__ = [
 
 _MODULES = {
     "AudioChunk": "parts",
+    "DecodeLimit": "time_limits",
     "Decoder": "decoding",
     "DecoderKilledError": "decoding",
     "ExtractOptions": "options",
     "Frame": "parts",
     "Summary": "parts",
     "VideoInfo": "parts",
+    "check_sandbox": "sandbox",
     "decode": "decoding",
     "decoder_version": "version",
     "ffmpeg_path": "binary",

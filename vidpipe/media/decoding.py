@@ -18,9 +18,11 @@ from vidpipe.errors import MediaError
 from vidpipe.media import limits
 from vidpipe.media.options import ExtractOptions
 from vidpipe.media.parts import PIPE_BYTES, Part, PartReader, Progress, Refusal, Summary, VideoInfo
+from vidpipe.media.time_limits import DecodeLimit
 from vidpipe.reasons import REASONS
 
 COMMAND = (sys.executable, "-B", "-m", "vidpipe.media.worker")
+DEFAULT_LIMIT = DecodeLimit()
 ENDS_WITHIN_S = 5.0
 SAID_BYTES = 300
 
@@ -71,12 +73,15 @@ class Decoder:
             for pipe in (process.stdin, process.stdout, process.stderr):
                 pipe.close()
 
-    def decode(self, path: Path, options: ExtractOptions) -> Iterator[Part]:
+    def decode(
+        self, path: Path, options: ExtractOptions, limit: DecodeLimit = DEFAULT_LIMIT
+    ) -> Iterator[Part]:
         """Decodes a video once: what it is, frames and sound as they are made, a summary.
 
         Args:
             path: A local file.
             options: What to keep.
+            limit: How long it may take.
 
         Raises:
             MediaError: It is no video, too long, too large, too slow, lacks too much, or cannot be
@@ -85,7 +90,7 @@ class Decoder:
         """
         whole = False
         try:
-            for part in self._parts(path, options):
+            for part in self._parts(path, options, limit):
                 whole = isinstance(part, Summary | Refusal)
                 if isinstance(part, Refusal):
                     reason = part.reason if part.reason in REASONS else "internal"
@@ -95,26 +100,38 @@ class Decoder:
             if not whole:  # left early, or it crashed
                 self._drop()
 
-    def _parts(self, path: Path, options: ExtractOptions) -> Iterator[Part]:
+    def _parts(self, path: Path, options: ExtractOptions, limit: DecodeLimit) -> Iterator[Part]:
         process = self._start()
-        job = {"path": str(path), "options": dataclasses.asdict(options)}
+        size_bytes = _size_bytes(path)
+        job = {
+            "path": str(path),
+            "options": dataclasses.asdict(options),
+            "size_bytes": size_bytes,
+            "max_s": limit.max_s,
+        }
         process.stdin.write(json.dumps(job).encode() + b"\n")
         process.stdin.flush()
-        limit_s = limits.decoding_limit_s(0.0)
+        limit_s = limit.seconds(0.0, size_bytes)
         started_s = time.monotonic()
         reader = PartReader()
         while True:
             remaining_s = started_s + limit_s - time.monotonic()
             if not select.select([process.stdout], [], [], max(0.0, remaining_s))[0]:
-                raise MediaError("timed_out", f"Decoding took longer than {limit_s:.0f} s.")
+                told = limit.describe(limit_s, size_bytes)
+                raise MediaError("timed_out", f"Decoding took longer than {told}")
             content = os.read(process.stdout.fileno(), PIPE_BYTES)
             if not content:
-                raise self._crash(process, limit_s)
-            for part in reader.feed(content):
+                raise self._crash(process, limit.describe(limit_s, size_bytes))
+            try:
+                parts = reader.feed(content)
+            except ValueError as error:
+                told = f"The decoder wrote something else than parts: {error}"
+                raise MediaError("decoder_failed", told) from error
+            for part in parts:
                 match part:
                     case VideoInfo(duration_s=told_s) | Progress(read_s=told_s):
                         told_s = min(told_s, options.max_duration_s)
-                        limit_s = max(limit_s, limits.decoding_limit_s(told_s))
+                        limit_s = max(limit_s, limit.seconds(told_s, size_bytes))
                 if isinstance(part, Progress):
                     continue
                 yield part
@@ -132,10 +149,10 @@ class Decoder:
             self._process = limits.start_limited(COMMAND, PIPE_BYTES)
         return self._process
 
-    def _crash(self, process: subprocess.Popen[bytes], limit_s: float) -> MediaError:
+    def _crash(self, process: subprocess.Popen[bytes], limit_told: str) -> MediaError:
         code = process.wait()
         if code == -signal.SIGXCPU:
-            return MediaError("timed_out", f"Decoding took more than {limit_s:.0f} s of CPU.")
+            return MediaError("timed_out", f"Decoding took more CPU than {limit_told}")
         if code == -signal.SIGKILL:
             return DecoderKilledError(
                 "out_of_memory", "The system killed its decoder, most likely for memory."
@@ -147,6 +164,13 @@ class Decoder:
         lines = (process.stderr.raw.read(PIPE_BYTES) or b"").splitlines() or [b"nothing"]
         said = lines[-1][:SAID_BYTES].decode(errors="replace")
         return MediaError("internal", f"The decoder ended with {code}. It said last: {said}")
+
+
+def _size_bytes(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0  # its decoder tells why it cannot be read
 
 
 def decode(path: Path, options: ExtractOptions) -> Iterator[Part]:

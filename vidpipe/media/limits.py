@@ -7,6 +7,8 @@ for that program alone, and no code runs between fork and exec of a process that
 from __future__ import annotations
 
 import ctypes
+import functools
+import io
 import math
 import os
 import resource
@@ -16,16 +18,8 @@ import sys
 from collections.abc import Sequence
 
 MEMORY_BYTES = 2 << 30
-# A decoder that is slower than this has lost its way, and one at the limit leaves the other videos
-# of its task their time, whatever its container tells. Where that tells of less than there is, the
-# limit grows with what was read.
-BASE_S, S_PER_S, MOST_S = 60.0, 20.0, 4 * 3600.0
-_PR_SET_PDEATHSIG = 1
-
-
-def decoding_limit_s(duration_s: float) -> float:
-    """How long decoding a video of this length may take, by the clock and in CPU."""
-    return min(BASE_S + S_PER_S * duration_s, MOST_S)
+_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
+_CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 
 
 def start_limited(command: Sequence[str], pipe_bytes: int = -1) -> subprocess.Popen[bytes]:
@@ -34,6 +28,7 @@ def start_limited(command: Sequence[str], pipe_bytes: int = -1) -> subprocess.Po
     What it complains of is a pipe, too, which never makes it wait: what does not fit in is lost.
     It gets `MEMORY_BYTES` of address space, writes no file, sees no variable of the environment
     that could hold a secret, and on Linux is killed when the calling thread ends, however it ends.
+    There it cannot gain privileges either, and has a network of its own where that is allowed.
     """
     limits = [str(os.getpid()), str(MEMORY_BYTES)]
     # Modules are found where this process finds them, and never in the working folder.
@@ -70,24 +65,57 @@ def die_with_parent(parent: int) -> None:
             os._exit(1)  # it ended before it could be watched
 
 
-def limit_cpu(cpu_s: float) -> None:
-    """Has the calling process ended by SIGXCPU after so many seconds of CPU."""
+def forbid_new_privileges() -> None:
+    """On Linux, keeps the calling process and its children from gaining any by what they run."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+
+
+def limit_cpu(cpu_s: float, most_s: float) -> None:
+    """Has the calling process ended by SIGXCPU after so many seconds of CPU.
+
+    Args:
+        cpu_s: From its start.
+        most_s: It can raise the limit to so many, and no more.
+    """
     hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
-    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(cpu_s), hard))
+    most = math.ceil(most_s) + 1  # there, SIGKILL ends one that did not heed SIGXCPU
+    most = most if hard == resource.RLIM_INFINITY else min(hard, most)
+    resource.setrlimit(resource.RLIMIT_CPU, (min(math.ceil(cpu_s), most), most))
 
 
 def memory_left_bytes() -> float:
-    """How much more the calling process could have taken when it had most."""
+    """How much more the calling process could have taken when it had most.
+
+    One that gives up opening files asks once before.
+    """
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     if sys.platform != "linux" or limit == resource.RLIM_INFINITY:
         return math.inf
-    with open("/proc/self/status") as file:
-        peak = next(line for line in file if line.startswith("VmPeak:"))
+    status = _open_status(os.getpid())
+    status.seek(0)
+    peak = next(line for line in status if line.startswith("VmPeak:"))
     return limit - int(peak.split()[1]) * 1024
 
 
+@functools.cache
+def _open_status(pid: int) -> io.TextIOWrapper:
+    return open(f"/proc/{pid}/status")
+
+
+def _leave_network() -> None:
+    """Gives the calling process an empty network of its own, where that is allowed."""
+    if sys.platform == "linux":
+        unshare = ctypes.CDLL(None, use_errno=True).unshare
+        # Who has no privilege needs users of his own for it.
+        if unshare(_CLONE_NEWNET) != 0:
+            unshare(_CLONE_NEWUSER | _CLONE_NEWNET)
+
+
 def _become(parent: int, memory_bytes: int, command: list[str]) -> None:
+    _leave_network()  # which forgets that it dies with its parent
     die_with_parent(parent)
+    forbid_new_privileges()
     if sys.platform == "linux":
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))

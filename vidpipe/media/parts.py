@@ -16,6 +16,7 @@ SAMPLE_RATE_HZ = 16_000  # of sound
 # Of a pipe: several frames, so that they are handed over together.
 PIPE_BYTES = 1 << 18
 MAX_PART_BYTES = 1 << 28
+SHOWN_CHARS = 100
 
 
 @dataclass(frozen=True)
@@ -207,11 +208,19 @@ class PartReader:
                 end = content_start + content_size
                 if len(held) < end:
                     break
-                fields = json.loads(str(held[start + _SIZES.size : content_start], "utf-8"))
-                kind = fields.pop("kind")
-                if kind in _CONTENT:
-                    fields[_CONTENT[kind]] = bytes(held[content_start:end])
-                parts.append(_KINDS[kind](**fields))
+                head = str(held[start + _SIZES.size : content_start], "utf-8")
+                parts.append(_make_part(head, bytes(held[content_start:end])))
                 start = end
         del self._bytes[:start]
         return parts
+
+
+def _make_part(head: str, content: bytes) -> Part:
+    try:
+        fields = json.loads(head)
+        kind = fields.pop("kind")
+        if kind in _CONTENT:
+            fields[_CONTENT[kind]] = content
+        return _KINDS[kind](**fields)
+    except (AttributeError, KeyError, RecursionError, TypeError) as error:
+        raise ValueError(f"{head[:SHOWN_CHARS]!r} is no part") from error

@@ -1,9 +1,9 @@
 """Reads the weights that a Keras `.h5` file holds, in a process of its own.
 
 libhdf5 is C, and there are damaged files that it reads for ever or that end the process. So a
-child reads, within limits, and hands over arrays alone: `python -m vidpipe.models.hdf5 PATH` writes
-a line of JSON (the shape of each tensor, or an error), takes one (the tensors that are wanted), and
-writes for each a line (null, or an error) and its float32.
+child reads, within limits and confined to the file, and hands over arrays alone: `python -m
+vidpipe.models.hdf5 PATH` writes a line of JSON (the shape of each tensor, or an error), takes one
+(the tensors that are wanted), and writes for each a line (null, or an error) and its float32.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import h5py
 import numpy as np
 
 from vidpipe.media.limits import MEMORY_BYTES, start_limited, stop
+from vidpipe.media.sandbox import confine
 
 LIMIT_S = 300.0  # half a gigabyte takes 2 s from a disk
 
@@ -80,6 +81,7 @@ def _ended(process: subprocess.Popen[bytes]) -> str:
 
 def main(path: str) -> None:
     """Tells what a file holds, and then what is asked for of it."""
+    confine(path)
     try:
         with h5py.File(path, "r") as file:
             tensors = dict(_tensors(file))
@@ -98,8 +100,9 @@ def _tensors(file: h5py.File) -> Iterator[tuple[str, Any]]:
     root = file if "layer_names" in file.attrs else file["model_weights"]
     for layer in _words(root.attrs["layer_names"]):
         for stored in _words(root[layer].attrs["weight_names"]):
-            tensor = root[layer][stored]
-            if tensor.file != file or tensor.external or tensor.is_virtual:
+            link = root[layer].get(stored, getlink=True)
+            tensor = None if isinstance(link, h5py.ExternalLink) else root[layer][stored]
+            if tensor is None or tensor.file != file or tensor.external or tensor.is_virtual:
                 raise ValueError(f"{stored} lies in another file")
             # Nested names such as resnet50/conv1_conv/kernel:0 end in layer and weight.
             yield "/".join(stored.removesuffix(":0").split("/")[-2:]), tensor

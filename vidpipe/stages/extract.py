@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vidpipe import memory
+from vidpipe.config import Settings
+from vidpipe.console import echo
 from vidpipe.errors import (
     ArchivedError,
     DeniedError,
@@ -28,12 +30,14 @@ from vidpipe.errors import (
 from vidpipe.lake import layout
 from vidpipe.media import (
     AudioChunk,
+    DecodeLimit,
     Decoder,
     DecoderKilledError,
     ExtractOptions,
     Frame,
     Summary,
     VideoInfo,
+    check_sandbox,
 )
 from vidpipe.stages.attempt import Attempt, ItemRows
 from vidpipe.stages.canary import extraction_problems
@@ -72,9 +76,18 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     # Here, for files at hand need neither it nor the tables, which take long to import.
     from vidpipe.lake.tombstones import read_forgotten, tombstone_row
 
+    echo(f"decoder sandbox: {check_sandbox()}")
     seen: list[dict[str, Any]] = []
     workers = 1 if attempt.alone else lake.settings.extract.workers
-    with Extraction(manifest, attempt, fetch, workers, stopped, read_forgotten(lake)) as extraction:
+    with Extraction(
+        manifest,
+        attempt,
+        fetch,
+        workers,
+        stopped,
+        read_forgotten(lake),
+        lambda item: _decode_limit(lake.settings, item["source_uri"]),
+    ) as extraction:
         attempt.result["canary_problems"] = extraction.check()
         for number, (item, outcome) in enumerate(extraction.work(), 1):
             duplicate = outcome["reason"] == "duplicate"
@@ -106,6 +119,7 @@ class Extraction:
             as memory allows.
         stopped: Set when the work is given up, for those who fetch.
         not_again: Ids of videos that are never to be ingested again.
+        limit: How long decoding an item may take.
 
     Attributes:
         forgotten: The items that turned out to be such videos, with their ids.
@@ -119,12 +133,14 @@ class Extraction:
         workers: int,
         stopped: threading.Event,
         not_again: Container[str] = (),
+        limit: Callable[[dict[str, Any]], DecodeLimit] = lambda _item: DecodeLimit(),
     ):
         self._manifest = manifest
         self._attempt = attempt
         self._fetch = fetch
         self._stopped = stopped
         self._not_again = not_again
+        self._limit = limit
         self.forgotten: dict[str, str] = {}
         self._options = ExtractOptions(**manifest.config["options"])
         self._done: set[str] = set()
@@ -232,7 +248,7 @@ class Extraction:
             self._require_going()
             with (
                 self._attempt.working(item),
-                contextlib.closing(decoder.decode(path, self._options)) as parts,
+                contextlib.closing(decoder.decode(path, self._options, self._limit(item))) as parts,
             ):
                 for part in parts:
                     columns = dict(vars(part))
@@ -258,6 +274,13 @@ class Extraction:
                     rows.write(table, [columns | common])
         finally:
             self._idle.put(decoder)
+
+
+def _decode_limit(settings: Settings, source_uri: str) -> DecodeLimit:
+    of_folder = settings.sources.decode_limit_s(source_uri)
+    if of_folder is None:
+        return DecodeLimit(settings.extract.max_decode_s)
+    return DecodeLimit(of_folder, "[sources] max_decode_s")
 
 
 def _most_workers() -> int:

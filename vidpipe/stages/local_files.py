@@ -16,9 +16,10 @@ from typing import Any
 import pyarrow.parquet as pq
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from vidpipe.config import load_settings
 from vidpipe.console import Console
 from vidpipe.errors import BadInputError, MediaError, UsageError
-from vidpipe.media import ExtractOptions, decoder_version
+from vidpipe.media import DecodeLimit, ExtractOptions, decoder_version
 from vidpipe.schemas import TABLES
 from vidpipe.stages.attempt import Attempt
 from vidpipe.stages.extract import Extraction
@@ -70,6 +71,8 @@ def extract(files: list[Path], output: Path, options: ExtractOptions, *, workers
         code_version=code_version(),
     )
 
+    limit = DecodeLimit(load_settings().extract.max_decode_s)
+
     @contextlib.contextmanager
     def fetch(item: dict[str, Any]) -> Iterator[tuple[Path, str]]:
         path = paths[item["item"]]
@@ -86,7 +89,9 @@ def extract(files: list[Path], output: Path, options: ExtractOptions, *, workers
         _output_folder(output),
         # On the disk that has to hold it all in the end.
         Attempt(manifest, scratch_in=output) as attempt,
-        Extraction(manifest, attempt, fetch, workers, threading.Event()) as extraction,
+        Extraction(
+            manifest, attempt, fetch, workers, threading.Event(), limit=lambda _item: limit
+        ) as extraction,
         _progress(console) as progress,
     ):
         if problems := extraction.check():

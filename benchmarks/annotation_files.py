@@ -98,7 +98,7 @@ def worst() -> Iterator[tuple[str, str, Callable[[], bytes]]]:
             document('{"annotations":[],"images":[', lambda n: '"ab"', "]}")[: 20 << 20].rpartition(
                 b","
             )[0]
-            + b',"ab"' * 10_000_000
+            + b',"ab"' * 8_000_000
             + b"]}"
         ),
     )

@@ -11,7 +11,7 @@ from tests.decoded import EVERY_FRAME, Decoded, reason_of
 from tests.media_files import make_clip, run_ffmpeg
 from tests.mp4_boxes import edit_once, zero_durations
 from vidpipe.errors import MediaError
-from vidpipe.media import Decoder, ExtractOptions, ffmpeg_path, limits
+from vidpipe.media import DecodeLimit, Decoder, ExtractOptions, ffmpeg_path
 
 TWO_PER_S = ExtractOptions(fps=2, short_side=0)
 B_FRAMES = ("-preset", "medium", "-bf", "2", "-g", "10")
@@ -178,13 +178,13 @@ def test_the_time_limit_grows_with_what_was_read(tmp_path, clip, monkeypatch):
     command = [ffmpeg_path(), "-loglevel", "error", *map(str, looped), "-f", "webm", "pipe:1"]
     long.write_bytes(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
     asked = []
-    limit_s = limits.decoding_limit_s
+    seconds = DecodeLimit.seconds
 
-    def note(duration_s: float) -> float:
+    def note(limit: DecodeLimit, duration_s: float, size_bytes: int) -> float:
         asked.append(duration_s)
-        return limit_s(duration_s)
+        return seconds(limit, duration_s, size_bytes)
 
-    monkeypatch.setattr(limits, "decoding_limit_s", note)
+    monkeypatch.setattr(DecodeLimit, "seconds", note)
     with Decoder() as decoder:
         info, *_, summary = decoder.decode(long, TWO_PER_S)
     assert info.duration_s == 0.0

@@ -20,6 +20,7 @@ LAYERS = (
     {"datasets", "models", "training", "evaluation"},
     {"media", "lake", "tracking"},
     {
+        "arrays",
         "config",
         "console",
         "errors",

@@ -17,11 +17,11 @@ import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
 import keras
 import numpy as np
 
+from vidpipe.arrays import load_arrays
 from vidpipe.datasets.clips import Clips, cut_by_size
 from vidpipe.datasets.labelled import Dataset, LabelledVideo
 from vidpipe.datasets.windows import Window
@@ -73,16 +73,13 @@ class FeatureCache:
         uri = self._uri(video)
         try:
             content = self._lake.store.get(uri)
-            with ZipFile(io.BytesIO(content)) as packed:
-                # `put` compresses nothing: what is compressed may become of any size.
-                if any(member.compress_type != ZIP_STORED for member in packed.infolist()):
-                    raise BadZipFile("It is compressed.")
-            with np.load(io.BytesIO(content), allow_pickle=False) as kept:
-                windows = [Window(*of[:3], int(of[3])) for of in kept["windows"].tolist()]
-                return kept["features"], windows
+            # `put` compresses nothing: unpacked, they are no larger than their file.
+            kept = load_arrays(io.BytesIO(content), len(content))
+            windows = [Window(*of[:3], int(of[3])) for of in kept["windows"].tolist()]
+            return kept["features"], windows
         except (
-            *(ValueError, KeyError, TypeError, EOFError, OSError),
-            *(BadZipFile, BadInputError),
+            *(ValueError, KeyError, TypeError, IndexError, OverflowError),
+            BadInputError,
         ) as error:
             self._lake.store.delete(uri)
             raise TemporaryError(f"{uri} was damaged and is removed: try again.") from error

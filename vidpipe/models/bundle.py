@@ -20,7 +20,6 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import keras
 import mlflow
@@ -32,8 +31,9 @@ from mlflow.types import Schema, TensorSpec
 
 import vidpipe.models.layers  # noqa: F401  (registers them for loading)
 from vidpipe import tracking
-from vidpipe.errors import BadInputError
+from vidpipe.errors import BadInputError, VidpipeError
 from vidpipe.models.architectures import SOUND_SHAPE, Sampling
+from vidpipe.models.inspection import load_network, read_canary, read_facts
 from vidpipe.models.prediction import Predictor
 from vidpipe.version import code_version
 
@@ -41,6 +41,8 @@ from vidpipe.version import code_version
 Clips = np.ndarray | dict[str, np.ndarray]
 
 FLAVOR = "vidpipe"
+FILES = ("bundle.json", "canary.npz", "model.keras")
+MOST_BYTES = 8e9  # the largest backbone takes 0.2
 CANARY_CLIPS = 4
 SQUARE = 8  # pixels of a side
 TOLERANCE = 1e-3  # of a score: processors differ in the last digits, not in these
@@ -100,14 +102,14 @@ class Bundle:
 
         Raises:
             BadInputError: It is no model of vidpipe's, is damaged, or lies where MLflow keeps none.
+            OutOfMemoryError: It does not fit in the memory.
         """
         if not str(uri).startswith("models:/"):
             return _read(Path(uri) / "data")
         place = tracking.find_files(str(uri))
         with tempfile.TemporaryDirectory(prefix="vidpipe-model-") as folder:
-            with tracking.answering():
-                path = mlflow.artifacts.download_artifacts(artifact_uri=place, dst_path=folder)
-            return _read(Path(path) / "data")
+            _download(f"{place.rstrip('/')}/data", Path(folder))
+            return _read(Path(folder))
 
     def predict(self, clips: Clips, params: dict[str, Any] | None = None) -> np.ndarray:
         """Scores clips.
@@ -137,9 +139,19 @@ class Bundle:
         """Makes sure that the model computes here what it did where it was trained.
 
         Raises:
-            BadInputError: It does not.
+            BadInputError: It does not, or does not compute at all.
+            OutOfMemoryError: The network does not fit in the memory.
         """
-        difference = float(np.abs(self.predict(self.canary_clips) - self.canary_scores).max())
+        try:
+            scores = self.predict(self.canary_clips)
+        except VidpipeError:
+            raise
+        except Exception as error:  # a network that was put together wrongly may raise anything
+            raise BadInputError(
+                f"The {self.architecture} model of {self.task} does not compute:"
+                f" {' '.join(str(error).split())[:300]} Train it anew."
+            ) from error
+        difference = float(np.abs(scores - self.canary_scores).max())
         # Written so that a score that is no number fails, too.
         if not difference <= TOLERANCE:
             raise BadInputError(
@@ -215,41 +227,40 @@ def _load_pyfunc(path: str) -> Bundle:
     return _read(Path(path))
 
 
+def _download(uri: str, folder: Path) -> None:
+    """Brings the files of a model, and nothing else that lies beside them."""
+    with tracking.answering():
+        listed = mlflow.artifacts.list_artifacts(artifact_uri=uri)
+        sizes = {file.path.rpartition("/")[2]: file.file_size or 0 for file in listed}
+        if (size_bytes := sum(sizes.get(name, 0) for name in FILES)) > MOST_BYTES:
+            raise BadInputError(
+                f"A model of vidpipe's has at most {MOST_BYTES / 1e9:g} GB. Received: {uri} with"
+                f" {size_bytes / 1e9:.1f} GB. Promote another version."
+            )
+        for name in FILES:
+            if name in sizes:
+                mlflow.artifacts.download_artifacts(
+                    artifact_uri=f"{uri}/{name}", dst_path=str(folder)
+                )
+
+
 def _read(data: Path) -> Bundle:
     try:
-        facts = json.loads((data / "bundle.json").read_text(encoding="utf-8"))
-        model = keras.saving.load_model(data / "model.keras", compile=False, safe_mode=True)
-        # Models of earlier versions do not hear.
-        sampling = Sampling(**facts["sampling"])
-        with np.load(data / "canary.npz", allow_pickle=False) as canary:
-            clips, scores = canary["clips"], canary["scores"]
-            if (clips.shape[1:], scores.shape) != (
-                sampling.shape,
-                (len(clips), len(facts["labels"])),
-            ):
-                raise ValueError(f"canary clips {clips.shape} with scores {scores.shape}")
-            if sampling.sound:
-                clips = {"clips": clips, "sound": canary["sound"]}
+        facts = read_facts(data / "bundle.json")
+        canary = read_canary(data / "canary.npz", facts)
+        network = load_network(data / "model.keras", facts)
         return Bundle(
-            model,
-            facts["task"],
-            facts["architecture"],
-            list(facts["labels"]),
-            sampling,
-            clips,
-            scores,
-            # Models of earlier versions know one label a video, and accept all.
-            bool(facts.get("several", False)),
-            {label: float(value) for label, value in facts.get("thresholds", {}).items()},
+            network,
+            facts.task,
+            facts.architecture,
+            facts.labels,
+            facts.sampling,
+            *canary,
+            facts.several,
+            facts.thresholds,
         )
-    except (
-        OSError,
-        EOFError,
-        BadZipFile,
-        ValueError,
-        TypeError,
-        KeyError,
-        AttributeError,
-    ) as error:
-        line = " ".join(str(error).split())[:300]
+    except VidpipeError:
+        raise
+    except Exception as error:  # a damaged file raises what its many readers think of
+        line = " ".join(str(error).split())[:300] or type(error).__name__
         raise BadInputError(f"This is no model of vidpipe's, or it is damaged: {line}") from error

@@ -3,7 +3,8 @@
 libhdf5 is C, and there are damaged files that it reads for ever or that end the process. So a
 child reads, within limits and confined to the file, and hands over arrays alone: `python -m
 vidpipe.models.hdf5 PATH` writes a line of JSON (the shape of each tensor, or an error), takes one
-(the tensors that are wanted), and writes for each a line (null, or an error) and its float32.
+(the tensors that are wanted), and writes for each a line (null, or an error) and its float32. With
+`--count` it writes a line alone: how many numbers there are.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import numpy as np
 from vidpipe.media.limits import MEMORY_BYTES, start_limited, stop
 from vidpipe.media.sandbox import confine
 
+MOST_LINE_BYTES = 16_000_000
 LIMIT_S = 300.0  # half a gigabyte takes 2 s from a disk
 
 
@@ -36,39 +38,62 @@ class HDF5Weights:
 
     def __init__(self, process: subprocess.Popen[bytes]):
         self._process = process
-        self.shapes = {name: tuple(shape) for name, shape in self._told().items()}
+        told = _told_by(process)
+        self.shapes = {name: tuple(shape) for name, shape in told.items()}
 
     def read(self, names: Sequence[str]) -> Iterator[np.ndarray]:
         """Yields float32 arrays, in the order of the names; once."""
         self._process.stdin.write(json.dumps(list(names)).encode() + b"\n")
         self._process.stdin.flush()
         for name in names:
-            self._told()
+            _told_by(self._process)
             content = self._process.stdout.read(4 * math.prod(self.shapes[name]))
             yield np.frombuffer(content, np.float32).reshape(self.shapes[name])
-
-    def _told(self) -> Any:
-        """What the child says next, unless that is an error."""
-        told = json.loads(self._process.stdout.readline() or _ended(self._process))
-        if isinstance(told, str):
-            raise ValueError(told)
-        return told
 
 
 @contextlib.contextmanager
 def open_hdf5(path: Path) -> Iterator[HDF5Weights]:
     """Opens a file of weights; `ValueError` says why it cannot be read."""
-    process = start_limited([sys.executable, "-m", "vidpipe.models.hdf5", str(path.absolute())])
+    with _reading(path) as process:
+        yield HDF5Weights(process)
+
+
+def count_elements(path: Path) -> int:
+    """Counts the numbers that a file of any layout holds; none is read.
+
+    Raises:
+        ValueError: A part of it is no plain numbers in the file itself, packed, or damaged.
+    """
+    with _reading(path, "--count") as process:
+        return _told_by(process)
+
+
+@contextlib.contextmanager
+def _reading(path: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Starts the child that reads a file."""
+    command = [sys.executable, "-m", "vidpipe.models.hdf5", str(path.absolute()), *options]
+    process = start_limited(command)
     timer = threading.Timer(LIMIT_S, stop, [process])
     timer.start()
     try:
-        yield HDF5Weights(process)
+        yield process
     finally:
         timer.cancel()
         stop(process)
         for pipe in (process.stdin, process.stdout, process.stderr):
             with contextlib.suppress(BrokenPipeError):
                 pipe.close()
+
+
+def _told_by(process: subprocess.Popen[bytes]) -> Any:
+    """What the child says next, unless that is an error."""
+    line = process.stdout.readline(MOST_LINE_BYTES)
+    if len(line) == MOST_LINE_BYTES:
+        raise ValueError("it has too many tensors")
+    told = json.loads(line or _ended(process))
+    if isinstance(told, str):
+        raise ValueError(told)
+    return told
 
 
 def _ended(process: subprocess.Popen[bytes]) -> str:
@@ -79,11 +104,14 @@ def _ended(process: subprocess.Popen[bytes]) -> str:
     )
 
 
-def main(path: str) -> None:
+def main(path: str, *options: str) -> None:
     """Tells what a file holds, and then what is asked for of it."""
     confine(path)
     try:
         with h5py.File(path, "r") as file:
+            if options:
+                _tell(_count(file))
+                return
             tensors = dict(_tensors(file))
             _tell({name: tensor.shape for name, tensor in tensors.items()})
             for name in json.loads(sys.stdin.buffer.readline() or b"[]"):
@@ -108,6 +136,29 @@ def _tensors(file: h5py.File) -> Iterator[tuple[str, Any]]:
             yield "/".join(stored.removesuffix(":0").split("/")[-2:]), tensor
 
 
+def _count(file: h5py.File) -> int:
+    found: dict[int, int] = {}  # by address: a dataset may have any number of names
+
+    # An error that libhdf5 has to pass on would lose its words.
+    def check(name: str, link: Any) -> str | None:
+        if not isinstance(link, h5py.HardLink):
+            return f"{name} lies elsewhere"
+        if not isinstance(part := file[name], h5py.Dataset):
+            return None
+        if part.external or part.is_virtual:
+            return f"{name} lies in another file"
+        # Packed, a small file holds any number of them; not written, none at all.
+        packed = part.id.get_create_plist().get_nfilters() > 0
+        if packed or part.dtype.kind not in "fiu" or part.id.get_storage_size() < part.nbytes:
+            return f"{name} is no plain array of numbers"
+        found[h5py.h5o.get_info(part.id).addr] = part.size
+        return None
+
+    if trouble := file.visititems_links(check):
+        raise ValueError(trouble)
+    return sum(found.values())
+
+
 def _words(names: Any) -> list[str]:
     return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
 
@@ -118,4 +169,4 @@ def _tell(told: Any) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

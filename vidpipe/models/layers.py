@@ -8,6 +8,7 @@ from keras import layers, ops
 
 # Small data sets have few steps: the running mean and variance must follow quickly.
 BATCH_MOMENTUM = 0.9
+MOST_PARTS = 64  # rows or columns of a grid
 
 
 @keras.saving.register_keras_serializable(package="vidpipe")
@@ -73,6 +74,8 @@ class GridPooling(layers.Layer):
 
     def __init__(self, size: int, **kwargs):
         super().__init__(**kwargs)
+        if not 1 <= size <= MOST_PARTS:
+            raise ValueError(f"size is not in 1 to {MOST_PARTS}. Received: {size}")
         self.size = size
 
     def call(self, inputs):

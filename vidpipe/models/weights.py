@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".json", ".h5", ".hdf5")
 NAMED = 3  # tensors that a message names
+# The largest networks of keras.applications take 1.4 GB, their model.json 0.3 MB.
+MOST_BYTES = 4_000_000_000
+MOST_JSON_BYTES = 16_000_000
+MOST_PARTS = 10_000
 _PART = re.compile(r"[A-Za-z0-9_.-]+\.bin")
 _Read = Callable[[Sequence[str]], Iterable[np.ndarray]]
 _TFJS_TYPES = {"float32": np.float32, "int32": np.int32}
@@ -72,16 +76,20 @@ def require_weights(uri: str, store: Callable[[], ObjectStore]) -> None:
         return
     opened, parent = store(), uri.rpartition("/")[0]
     try:
-        opened.head(uri)
-        for part in _part_names(uri, opened.get(uri)) if uri.endswith(".json") else ():
-            _require_part(opened, uri, f"{parent}/{part}")
+        size_bytes = opened.head(uri).size_bytes
+        if _has_parts(uri):
+            _require_size(uri, size_bytes, MOST_JSON_BYTES)
+            for part in _part_names(uri, opened.get(uri)):
+                size_bytes += _require_part(opened, uri, f"{parent}/{part}")
+        _require_size(uri, size_bytes)
     except NotFoundError as error:
         raise UsageError(f"There is no weights file {uri!r}.") from error
 
 
-def _require_part(store: ObjectStore, uri: str, part: str) -> None:
+def _require_part(store: ObjectStore, uri: str, part: str) -> int:
+    """The size of a part, which must be there."""
     try:
-        store.head(part)
+        return store.head(part).size_bytes
     except NotFoundError as error:
         raise BadInputError(f"{uri} has parts, of which {part} is missing.") from error
 
@@ -102,13 +110,14 @@ def fetch_weights(uri: str, store: Callable[[], ObjectStore], folder: Path) -> W
     if uri.startswith("s3://"):
         opened, (parent, _, name) = store(), uri.rpartition("/")
         names = re.sub(r"[^A-Za-z0-9_.-]", "-", name)
-        path = _bring(opened, uri, folder / names)
+        path = _bring(opened, uri, folder / names, MOST_JSON_BYTES if _has_parts(uri) else None)
         for part in _parts(path):
             _bring(opened, f"{parent}/{part}", folder / part)
     else:
         path = _local(uri)
-    digest = hashlib.sha256()
-    for file in _require_parts(path):
+    digest, files = hashlib.sha256(), _require_parts(path)
+    _require_size(path.name, sum(file.stat().st_size for file in files))
+    for file in files:
         with file.open("rb") as opened_file:
             digest.update(hashlib.file_digest(opened_file, "sha256").digest())
     return WeightsFile(path, digest.hexdigest()[:32])
@@ -139,6 +148,10 @@ def load_weights(network: keras.Model, file: WeightsFile) -> None:
                         f" {tuple(weight.shape)}. Received: {found}"
                     )
             values = list(read([stored[weight.path] for weight in weights]))
+            if not all(np.isfinite(value).all() for value in values):
+                raise BadInputError(
+                    f"{name} has weights that are no numbers. Take the file from where it was made."
+                )
     except BadInputError:
         raise
     except Exception as error:  # what is told of a damaged file may be anything
@@ -147,11 +160,27 @@ def load_weights(network: keras.Model, file: WeightsFile) -> None:
     network.set_weights(values)
 
 
-def _bring(store: ObjectStore, uri: str, path: Path) -> Path:
+def _bring(store: ObjectStore, uri: str, path: Path, most_bytes: int | None = None) -> Path:
+    size_bytes = 0
     with path.open("wb") as file:
         for chunk in store.stream(uri):
+            size_bytes += len(chunk)
+            _require_size(uri, size_bytes, most_bytes or MOST_BYTES)
             file.write(chunk)
     return path
+
+
+def _has_parts(name: str) -> bool:
+    return name.endswith(".json")
+
+
+def _require_size(name: str, size_bytes: int, most_bytes: int = MOST_BYTES) -> None:
+    """Refuses a file, or one with its parts, before it fills the memory or the disk."""
+    if size_bytes > most_bytes:
+        raise BadInputError(
+            f"{name} is no weights file: these have at most {most_bytes / 1e6:g} MB. Received:"
+            f" {size_bytes / 1e6:.0f} MB or more."
+        )
 
 
 def _require_kind(uri: str) -> None:
@@ -178,7 +207,10 @@ def _require_parts(path: Path) -> list[Path]:
 
 def _parts(path: Path) -> list[str]:
     """The files beside a `model.json`."""
-    return _part_names(path.name, path.read_bytes()) if path.suffix == ".json" else []
+    if not _has_parts(path.name):
+        return []
+    _require_size(path.name, path.stat().st_size, MOST_JSON_BYTES)
+    return _part_names(path.name, path.read_bytes())
 
 
 def _part_names(name: str, content: bytes) -> list[str]:
@@ -187,8 +219,13 @@ def _part_names(name: str, content: bytes) -> list[str]:
         groups = json.loads(content)["weightsManifest"]
         parts = [part for group in groups for part in group["paths"]]
         wrong = [part for part in parts if not _PART.fullmatch(part)]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BadInputError(f"{name} is no model.json of TensorFlow.js.") from error
+    # A part that is named again would be read again, as often as it is named.
+    if len(set(parts)) < len(parts) or len(parts) > MOST_PARTS:
+        raise BadInputError(
+            f"{name} names a part twice, or more than {MOST_PARTS}. Received: {len(parts)} names."
+        )
     if wrong:
         raise BadInputError(f"{name} names a part that is no file beside it: {wrong[0]!r}")
     return parts

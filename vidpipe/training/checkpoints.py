@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from vidpipe.arrays import load_arrays
 from vidpipe.errors import BadInputError, VidpipeError
 from vidpipe.lake.store import ObjectStore
 
@@ -149,6 +150,9 @@ class Checkpoints:
         try:
             record = self._store.get_json(f"{self._folder_uri}{stem}.json")
             digest = hashlib.sha256()
+            size_bytes = self._store.head(f"{self._folder_uri}{stem}.npz").size_bytes
+            if size_bytes != record["size_bytes"]:
+                return None
             with path.open("wb") as file:
                 for chunk in self._store.stream(f"{self._folder_uri}{stem}.npz"):
                     digest.update(chunk)
@@ -156,11 +160,12 @@ class Checkpoints:
             told = record["size_bytes"], record["sha256"]
             if (path.stat().st_size, digest.hexdigest()) != told:
                 return None
-            with np.load(path, allow_pickle=False) as kept:
-                arrays = {
-                    kind: [kept[f"{kind}.{number}"] for number in range(count)]
-                    for kind, count in record["arrays"].items()
-                }
+            # They were written as they are: unpacked, they are no larger than their file.
+            kept = load_arrays(path, path.stat().st_size)
+            arrays = {
+                kind: [kept[f"{kind}.{number}"] for number in range(count)]
+                for kind, count in record["arrays"].items()
+            }
             return Checkpoint(record["step"], arrays, record["facts"])
         except (BadInputError, KeyError, TypeError, AttributeError, ValueError):
             return None

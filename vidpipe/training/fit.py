@@ -285,7 +285,10 @@ class _State:
         """Goes on from a checkpoint; False, and nothing is changed, where it does not fit."""
         variables = self._variables()
         arrays = {kind: checkpoint.arrays.get(kind, []) for kind in variables}
-        if _forms(arrays) != _forms(variables):
+        if _forms(arrays) != _forms(variables) or not _has_facts(checkpoint):
+            return False
+        best = checkpoint.arrays.get("best", [])
+        if best and _forms({"best": best}) != _forms({"best": self._model.weights}):
             return False
         for kind in variables:
             for variable, array in zip(variables[kind], arrays[kind], strict=True):
@@ -294,7 +297,7 @@ class _State:
         self.history = checkpoint.facts["history"]
         self.best_loss = checkpoint.facts["best_loss"]
         self._earlier_s = checkpoint.facts.get("trained_s", 0.0)
-        self.best = checkpoint.arrays["best"]
+        self.best = best
         return True
 
     @contextlib.contextmanager
@@ -330,6 +333,19 @@ def _sums() -> keras.Variable:
 def _means(sums: keras.Variable, of: str) -> dict[str, float]:
     loss, hits, clips, _ = sums.numpy()
     return {f"{of}_accuracy": float(hits / clips), f"{of}_loss": float(loss / clips)}
+
+
+def _has_facts(checkpoint: Checkpoint) -> bool:
+    """Whether what is no array is what a training wrote."""
+    facts = checkpoint.facts
+    if not isinstance(facts, dict) or not isinstance(facts.get("history"), list):
+        return False
+    numbers = [checkpoint.step, facts.get("best_loss"), facts.get("trained_s", 0.0)]
+    for epoch in facts["history"]:
+        if not isinstance(epoch, dict):
+            return False
+        numbers += epoch.values()
+    return all(isinstance(number, int | float) for number in numbers)
 
 
 def _forms(arrays: dict[str, list[Any]]) -> dict[str, list[tuple[tuple[int, ...], str]]]:
@@ -393,6 +409,8 @@ class _Loop:
         if chosen == (0, 0):
             return
         for checkpoint in checkpoints.newest_first():
+            if not _has_facts(checkpoint):
+                continue
             place = checkpoint.step, len(checkpoint.facts["history"])
             if chosen in (None, place) and self.state.restore(checkpoint):
                 self._kept = place

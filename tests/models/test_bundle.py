@@ -74,6 +74,16 @@ def test_what_is_loaded_scores_as_what_was_saved(architecture, tmp_path):
     loaded.check_canary()
 
 
+def test_a_network_as_training_leaves_it_is_loaded(tmp_path):
+    bundle = pack("cnn")
+    optimizer = keras.optimizers.AdamW(keras.optimizers.schedules.CosineDecay(0.1, 10))
+    bundle.model.compile(optimizer, keras.losses.CategoricalCrossentropy(), ["accuracy"])
+    save_model(bundle, tmp_path / "model")
+    loaded = Bundle.load(tmp_path / "model")
+    loaded.check_canary()
+    assert not loaded.model.compiled
+
+
 def test_no_clips_have_no_scores():
     assert pack("cnn").predict(CLIPS[:0]).shape == (0, 3)
 

@@ -121,6 +121,7 @@ def load_network(path: Path, facts: BundleFacts) -> keras.Model:
             raise ValueError(f"{path.name} is damaged")
         with archive.open("config.json") as file:
             config = _parse(file.read(MOST_JSON_BYTES + 1), "config.json")
+        config.pop("compile_config", None)  # how it was trained, which is not loaded
         _check_classes(config)
         # Keras notes, by thread, what is to be initialized later: with this thread it is forgotten.
         with ThreadPoolExecutor(max_workers=1) as thread:
@@ -139,8 +140,8 @@ def read_canary(path: Path, facts: BundleFacts) -> tuple[Any, np.ndarray]:
     sampling = facts.sampling
     if (needed_bytes := math.prod(sampling.shape)) > (free_bytes := most_bytes()):
         raise OutOfMemoryError(
-            f"A clip of the {facts.architecture} model of {facts.task} takes"
-            f" {needed_bytes / 1e9:.1f} GB. Received: {max(0.0, free_bytes) / 1e9:.1f} GB."
+            f"The {facts.architecture} model of {facts.task} does not fit in the memory: a clip"
+            f" takes {needed_bytes / 1e9:.1f} GB. Received: {max(0.0, free_bytes) / 1e9:.1f} GB."
             " Give it more memory, or train on smaller frames."
         )
     row_bytes = needed_bytes + 2 * math.prod(SOUND_SHAPE) + 4 * len(facts.labels)
@@ -240,7 +241,8 @@ def _check_parameters(elements: int, facts: BundleFacts, archive: ZipFile) -> No
     needed_bytes, free_bytes = COPIES * 4 * elements, most_bytes()
     if needed_bytes > free_bytes:
         raise OutOfMemoryError(
-            f"The {facts.architecture} model of {facts.task} has {elements / 1e6:.0f} million"
-            f" parameters, which take {needed_bytes / 1e9:.1f} GB as it is loaded. Received:"
-            f" {max(0.0, free_bytes) / 1e9:.1f} GB. Give it more memory, or train a smaller one."
+            f"The {facts.architecture} model of {facts.task} does not fit in the memory: its"
+            f" {elements / 1e6:.0f} million parameters take {needed_bytes / 1e9:.1f} GB as they are"
+            f" loaded. Received: {max(0.0, free_bytes) / 1e9:.1f} GB. Give it more memory, or train"
+            " a smaller one."
         )

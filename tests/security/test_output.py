@@ -492,7 +492,7 @@ def test_results_in_pipes_are_exact():
 def test_export_that_is_read_back(lake, tmp_path, monkeypatch, name):
     """Tries: labels with formulas, so that what protects spreadsheets spoils the export.
 
-    Stopped by: `vidpipe export` writes the very labels, and `annotate` reads them back.
+    Stopped by: what `vidpipe export` puts before a formula, `annotate` takes away again.
     """
     monkeypatch.setenv("VIDPIPE_CONFIG", str(config_file(lake, tmp_path / "vidpipe.toml")))
     load_settings.cache_clear()

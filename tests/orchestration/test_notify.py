@@ -88,7 +88,7 @@ def test_blown_budget_is_told_to_all(
     airflow_home: Path, stages: PretendStages, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
 ):
     tell(monkeypatch, webhook_path="hook", slack_channel="#video", email_to="a@example.org,b@x.org")
-    failure = "3 of 4 items failed: <b> {{ 1 + 1 }}"
+    failure = "3 of 4 items failed: <b> {{ 1 + 1 }} <!channel> <https://evil.example|see>"
     stages.tell(
         discover={"shards": []},
         audit={"result": {"publication": "s3://lake/p.json"}},
@@ -104,7 +104,8 @@ def test_blown_budget_is_told_to_all(
     assert "/dags/ingest/runs/manual__" in posted["link"]
     assert slack == "/slack/chat.postMessage"
     assert message["channel"] == "#video"
-    assert failure in message["text"]
+    escaped = failure.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    assert escaped in message["text"], "a name cannot call a channel or make a link"
     (raw,) = inbox.mails
     mail = message_from_bytes(raw)
     assert mail["To"] == "a@example.org, b@x.org"

@@ -18,9 +18,11 @@ import pyarrow.parquet as pq
 import pytest
 import requests
 
+from tests.datasets.test_clips import SAMPLING, frame, jpeg, table
 from tests.runs import ingest, rows, shards, stage
 from tests.servers import S3Server, config_file, new_lake, serve_guarded_s3
 from tests.stages.conftest import Bucket, bucket, media  # noqa: F401
+from vidpipe.datasets.clips import read_clips
 from vidpipe.datasets.features import FeatureCache
 from vidpipe.datasets.labelled import LabelledVideo
 from vidpipe.errors import BadInputError, NotFoundError, TemporaryError
@@ -233,6 +235,19 @@ def test_features_of_a_video_are_replaced(lake: Lake, what: str):
         cache.get(video)
     assert cache.missing([video]) == [video]
     assert not Pickled.ran
+
+
+def test_a_picture_of_the_lake_is_huge(tmp_path: Path):
+    """Tries: a frame of some hundred bytes that unpacks to 12 GB when a model looks at it.
+
+    Stopped by: a limit of pixels, looked at in the header; the frame and its video are named.
+    """
+    small = jpeg(9)
+    at = small.index(b"\xff\xc0") + 5  # height and width
+    huge = small[:at] + b"\xff\xff\xff\xff" + small[at + 4 :]
+    frames = table(tmp_path, frame("v", 7, 0.0, 1, jpeg=huge))
+    with pytest.raises(BadInputError, match="Frame 7 of video v is no JPEG"):
+        read_clips(frames, {"v": "w"}, SAMPLING, tmp_path / "clips.npy")
 
 
 class Pickled:

@@ -206,7 +206,7 @@ def decode(jpeg: bytes, sampling: Sampling, video_id: str, frame_index: int) -> 
     """
     try:
         return _decode(jpeg, sampling)
-    except OSError as error:
+    except (OSError, Image.DecompressionBombError) as error:
         raise BadInputError(
             f"Frame {frame_index} of video {video_id} is no JPEG: {error}"
         ) from error

@@ -86,7 +86,9 @@ def _notifiers(notify: NotifySettings) -> Iterator[BaseNotifier]:
         yield SlackNotifier(
             slack_conn_id="slack_default",
             channel=notify.slack_channel,
-            text="{{ vidpipe_message }} {{ vidpipe_link }}",
+            # What Slack reads as a mention or a link begins with one of these.
+            text="{{ vidpipe_message | replace('&', '&amp;') | replace('<', '&lt;')"
+            " | replace('>', '&gt;') }} {{ vidpipe_link }}",
         )
     if notify.webhook_path:
         from airflow.providers.http.notifications.http import HttpNotifier

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -47,3 +48,13 @@ def servers(_servers: StackState, monkeypatch: pytest.MonkeyPatch) -> Iterator[S
     load_settings.cache_clear()
     for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
         os.environ.pop(name, None)  # set by `tracking.connect` for all of this process
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    """A port at which nobody must knock."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        yield server
+        with pytest.raises(BlockingIOError):
+            server.accept()

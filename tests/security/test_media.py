@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -22,21 +21,19 @@ import pytest
 from tests.corpus import make_corpus
 from tests.media_files import decoders, make_clip
 from tests.mp4_boxes import repeat_sample
+from tests.security.decoding import EVERY_FRAME, frames_of, reason_of
 from vidpipe.errors import MediaError
 from vidpipe.media import (
     DecodeLimit,
     Decoder,
     DecoderKilledError,
     ExtractOptions,
-    Frame,
     decoding,
     limits,
     time_limits,
 )
 from vidpipe.media.landlock import landlock_version
 from vidpipe.reasons import REASONS
-
-EVERY_FRAME = ExtractOptions(sampling="all", short_side=0, jpeg_quality=100)
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="the walls are those of Linux")
 needs_landlock = pytest.mark.skipif(not landlock_version(), reason="this kernel has no Landlock")
@@ -116,26 +113,6 @@ def attack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clip: Path) -> Calla
         return str(caught.value).removeprefix("The decoder failed on it: ValueError: attack: ")
 
     return run
-
-
-@pytest.fixture
-def listener() -> Iterator[socket.socket]:
-    """A port at which nobody must knock."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        server.setblocking(False)
-        yield server
-        with pytest.raises(BlockingIOError):
-            server.accept()
-
-
-def frames_of(decoder: Decoder, path: Path) -> list[Frame]:
-    return [part for part in decoder.decode(path, EVERY_FRAME) if isinstance(part, Frame)]
-
-
-def reason_of(decoder: Decoder, path: Path) -> str:
-    with pytest.raises(MediaError) as caught:
-        frames_of(decoder, path)
-    return caught.value.reason
 
 
 def limit_cpu(folder: Path, monkeypatch: pytest.MonkeyPatch, **constants: float) -> None:

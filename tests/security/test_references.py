@@ -20,10 +20,8 @@ from tests.references import (
     reference_movie,
     url_entry,
 )
-from vidpipe.errors import MediaError
-from vidpipe.media import Decoder, ExtractOptions, Frame
-
-EVERY_FRAME = ExtractOptions(sampling="all", short_side=0, jpeg_quality=100)
+from tests.security.decoding import frames_of, reason_of
+from vidpipe.media import Decoder
 
 
 @pytest.fixture(scope="module")
@@ -40,26 +38,6 @@ def folder(tmp_path_factory) -> Path:
     make_corpus(folder, ("wmv2.wmv", "live.mkv", "prores.mov"))
     make_clip(folder / "secret.ts", *"-c:v mpeg2video -r 25 -c:a mp2".split())
     return folder
-
-
-@pytest.fixture
-def listener() -> Iterator[socket.socket]:
-    """A port at which nobody must knock."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        server.setblocking(False)
-        yield server
-        with pytest.raises(BlockingIOError):
-            server.accept()
-
-
-def frames_of(decoder: Decoder, path: Path) -> list[Frame]:
-    return [part for part in decoder.decode(path, EVERY_FRAME) if isinstance(part, Frame)]
-
-
-def reason_of(decoder: Decoder, path: Path) -> str:
-    with pytest.raises(MediaError) as caught:
-        frames_of(decoder, path)
-    return caught.value.reason
 
 
 def places(server: socket.socket, secret: Path) -> list[str]:

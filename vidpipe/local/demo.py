@@ -544,7 +544,6 @@ def show_end(demo: Demo) -> None:
         "",
         "Three queries to try, after: source .venv/bin/activate",
         *(f'  vidpipe query "{sql}"' for sql in demo.queries),
-        "",
         "The stack still runs. Stop it: make down. Remove it with its data: make clean",
     ]
     print_(*lines, sep="\n", soft_wrap=True)

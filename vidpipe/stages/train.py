@@ -328,8 +328,7 @@ def _read_clips(
     if streamed.nbytes > limit_gb * 1e9:
         echo(
             f"train: decoded, the clips take {streamed.nbytes / 1e9:.1f} GB, more than [train]"
-            f" cache_gb = {limit_gb:g}: they are decoded anew in each epoch",
-            flush=True,
+            f" cache_gb = {limit_gb:g}: they are decoded anew in each epoch"
         )
         return Clips(streamed, streamed.video_ids, streamed.windows)
     if streamed.nbytes > (free := shutil.disk_usage(folder).free):

@@ -623,14 +623,12 @@ for _name, _help, _params in STAGES:
 )
 @click.option("--skip-faulty", is_flag=True, help="Import the rest of a file with faulty entries.")
 @click.option("--diff", is_flag=True, help="Only show what would change; with FILE.")
-@click.option("--run-key", hidden=True)
-@click.option("--params", default="{}", hidden=True)
+@click.option("--shard", metavar="URI", help="As a task of a DAG: the shard to work on.")
 def annotate(
     file: Path | None,
     task: str | None,
     label_format: str,
-    run_key: str | None,
-    params: str,
+    shard: str | None,
     **options: Any,
 ) -> None:
     """Import labels and boxes that people gave, from a file or folder.
@@ -646,8 +644,8 @@ def annotate(
         vidpipe annotate labels.csv --task motion --diff
         vidpipe annotate job.xml --task cars --video traffic.mp4
     """
-    if run_key:
-        _run_stage("annotate", None, run_key, params)
+    if shard:
+        _run_stage("annotate", shard, None, "{}")
         return
     if file is None or not task:
         raise UsageError("Give a file and a task: vidpipe annotate labels.csv --task motion")
@@ -740,16 +738,14 @@ def extract(
 @click.option("--lift", is_flag=True, help="Let it in again; what was forgotten stays gone.")
 @click.option("--why", default="", help="A reason, kept with the tombstone: name nobody in it.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--run-key", hidden=True)
-@click.option("--params", default="{}", hidden=True)
+@click.option("--shard", metavar="URI", help="As a task of a DAG: the shard to work on.")
 def forget(
     name: str | None,
     dry_run: bool,
     lift: bool,
     why: str,
     yes: bool,
-    run_key: str | None,
-    params: str,
+    shard: str | None,
 ) -> None:
     """Remove a video, or all that a source ever was, from everywhere, for good.
 
@@ -761,8 +757,8 @@ def forget(
     Example:
         vidpipe forget s3://videos/2026/anna.mp4 --dry-run
     """
-    if run_key:
-        _run_stage("forget", None, run_key, params)
+    if shard:
+        _run_stage("forget", shard, None, "{}")
         return
     if not name:
         raise UsageError("Name a video or a source: vidpipe forget s3://videos/anna.mp4 --dry-run")

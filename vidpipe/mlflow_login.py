@@ -2,12 +2,15 @@
 
 MLflow's own login lets everybody who has one choose where the files of an experiment are kept. The
 server then writes them there itself, with all its rights: into the folder of the DAG files, or
-anywhere in the bucket. It also takes requests from every page of any server on this machine.
+anywhere in the bucket. It takes requests from every page of any server on this machine. And it has
+parts that run commands, call other servers or read other files for whoever has a login, such as an
+assistant and traces: here it tracks experiments and models, and does nothing else.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
@@ -19,6 +22,15 @@ from mlflow.server.handlers import _get_request_message
 from werkzeug.datastructures import Authorization
 
 _CREATE_EXPERIMENT = "/mlflow/experiments/create"
+_AREAS = (
+    *("artifacts", "datasets", "experiments", "logged-models", "metrics", "model-versions"),
+    *("registered-models", "roles", "runs", "server-info", "ui-telemetry", "upload-artifact"),
+    "users",
+)
+_OPEN = re.compile(
+    "/|/(graphql|get-artifact|model-versions/get-artifact|signup|version)"
+    rf"|/(ajax-)?api/[0-9.]+/(mlflow-artifacts|mlflow/({'|'.join(_AREAS)}))(/.*)?"
+)
 
 
 def authenticate() -> Authorization | Response:
@@ -29,6 +41,8 @@ def authenticate() -> Authorization | Response:
     """
     if origin := _foreign_origin():
         return Response(f"Pages of {origin!r} may not ask this MLflow.", HTTPStatus.FORBIDDEN)
+    if not _OPEN.fullmatch(request.path):
+        return Response("This part of MLflow is not open here.", HTTPStatus.FORBIDDEN)
     authorization = authenticate_request_basic_auth()
     if isinstance(authorization, Authorization) and request.path.endswith(_CREATE_EXPERIMENT):
         # As MLflow itself reads it: a field has several spellings.

@@ -56,8 +56,6 @@ REQUESTS = {
     "graphql": ("POST", "/graphql"),
     "sign-up": ("GET", "/signup"),
     "new user": ("POST", f"{API}/users/create"),
-    "gateway": ("POST", "/ajax-api/2.0/mlflow/gateway-proxy"),
-    "metrics": ("GET", "/metrics"),
 }
 
 
@@ -180,6 +178,49 @@ def test_the_login_is_looked_for(servers: StackState):
     secret = servers.mlflow_password
     logs = [path for path in files if path.suffix == ".log"]
     assert logs and not any(secret in path.read_text(errors="replace") for path in logs)
+
+
+CLOSED = {
+    "assistant": ("PUT", "/ajax-api/3.0/mlflow/assistant/config"),
+    "its messages": ("POST", "/ajax-api/3.0/mlflow/assistant/message"),
+    "its sessions": ("GET", "/ajax-api/3.0/mlflow/assistant/sessions/0/stream"),
+    "its skills": ("POST", "/ajax-api/3.0/mlflow/assistant/skills/install"),
+    "gateway": ("POST", "/gateway/proxy/x"),
+    "its old proxy": ("POST", "/ajax-api/2.0/mlflow/gateway-proxy"),
+    "its secrets": ("POST", "/ajax-api/3.0/mlflow/gateway/secrets/create"),
+    "jobs": ("POST", "/ajax-api/3.0/jobs/search"),
+    "scorers": ("POST", "/api/3.0/mlflow/scorers/register"),
+    "webhooks": ("POST", "/api/2.0/mlflow/webhooks"),
+    "MCP servers": ("POST", "/api/3.0/mlflow/mcp-servers"),
+    "a trace": ("POST", "/api/3.0/mlflow/traces"),
+    "its tags": ("PATCH", "/api/2.0/mlflow/traces/0/tags"),
+    "its files": ("GET", "/ajax-api/2.0/mlflow/get-trace-artifact?request_id=0"),
+    "OpenTelemetry": ("POST", "/v1/traces"),
+    "demo data": ("POST", "/ajax-api/3.0/mlflow/demo/generate"),
+}
+
+
+@pytest.mark.parametrize(("method", "path"), CLOSED.values(), ids=CLOSED)
+def test_a_login_uses_what_acts_for_it(owner: Client, method: str, path: str):
+    """Tries: with any login, the parts of MLflow that act for people: the assistant, which runs
+    commands; gateway, jobs, webhooks, which call other servers; traces, whose files may lie
+    anywhere.
+
+    Stopped by: only the parts that track experiments and models are open.
+    """
+    body = {} if method != "GET" else None
+    for spelt in (path, path.replace("/", "//", 1), path.replace("mlflow", "%6dlflow")):
+        assert not owner.ask(method, spelt, json=body).ok
+    assert owner.ask(method, path, json=body).text == "This part of MLflow is not open here."
+
+
+@pytest.mark.parametrize("path", ["/new", "/metrics", "/api/2.0/mlflow/new", "/api/9.0/new/runs"])
+def test_an_upgrade_of_mlflow_brings_another_part(owner: Client, path: str):
+    """Tries: what a later version of MLflow brings and nobody here has looked at.
+
+    Stopped by: parts are closed unless they are listed.
+    """
+    assert owner.ask("GET", path).text == "This part of MLflow is not open here."
 
 
 def test_the_cluster_is_attacked_in_the_same_ways(servers: StackState):

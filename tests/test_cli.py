@@ -206,3 +206,13 @@ def test_why_a_command_ends_is_left_for_whoever_finds_it_dead(lake, tmp_path):
     exit_code, told = vidpipe(tmp_path, *arguments, VIDPIPE_WORKING_FILE=str(file))
     assert exit_code == EXIT_BAD_INPUT
     assert f"vidpipe: {json.loads(file.read_text())}\n" == told
+
+
+def test_every_stage_that_airflow_runs_takes_a_shard():
+    project = Path(__file__).parents[1]
+    files = [*project.glob("dags/*.py"), *project.glob("vidpipe/orchestration/*.py")]
+    stages = {name for file in files for name in re.findall(r'stage="(\w+)"', file.read_text())}
+    assert {"annotate", "forget", "promote", "discover", "audit"} <= stages
+    for name in stages:
+        options = {option for param in cli.commands[name].params for option in param.opts}
+        assert "--shard" in options, name

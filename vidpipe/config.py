@@ -391,29 +391,34 @@ def _is_own(path: Path) -> bool:
     except OSError:
         return False
     for status in statuses:
-        require_own(path, status)
+        require_own(path, status, _trust(path))
     return True
 
 
-def require_own(path: Path, status: os.stat_result) -> None:
+def _trust(path: Path) -> str:
+    file = path / CONFIG_NAME if path.name == STACK_FOLDER else path
+    return f"If you trust it: export VIDPIPE_CONFIG={shlex.quote(str(file.absolute()))}"
+
+
+def require_own(path: Path, status: os.stat_result, advice: str) -> None:
     """Checks that nobody but this user and root can change a file or folder.
 
     Args:
         path: Where it is.
         status: What the system says of it.
+        advice: What to do with one that may be as others made it.
 
     Raises:
         UsageError: It belongs to another user, or other users can write it.
     """
-    trust = f"If you trust it, set VIDPIPE_CONFIG to its {CONFIG_NAME}."
     if status.st_uid not in (os.geteuid(), 0):
         raise UsageError(
-            f"{path.absolute()} belongs to another user, who could choose what runs here. {trust}"
+            f"{path.absolute()} belongs to another user, who could choose what runs here. {advice}"
         )
     if not stat.S_ISLNK(status.st_mode) and _others_can_write(status):
         raise UsageError(
             f"{path.absolute()} can be written by other users, who could choose what runs here."
-            f" Look into it, then: chmod go-w {shlex.quote(str(path.absolute()))}. {trust}"
+            f" Look into it, then: chmod go-w {shlex.quote(str(path.absolute()))}. {advice}"
         )
 
 
@@ -451,26 +456,24 @@ def load_settings() -> Settings:
     # Each of boto3, requests, MLflow and pyarrow reads the environment in its own way.
     os.environ.update(bypass_proxies(os.environ))
     path = find_config()
-    values = read_config(path, trusted=_named_config() is not None) if path else {}
+    values = read_config(path) if path else {}
     return _build(Settings, values, "", str(path or "the environment"))
 
 
-def read_config(path: Path, *, trusted: bool = False) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
     """Reads a configuration file.
 
-    Args:
-        path: The file.
-        trusted: Somebody named it, so that it may belong to another user.
-
     Raises:
-        UsageError: It is not TOML, other users can write it, or it holds a name or a type that does
-            not exist.
+        UsageError: It is not TOML, other users can write it and `VIDPIPE_CONFIG` does not name it,
+            or it holds a name or a type that does not exist.
     """
+    named = os.environ.get("VIDPIPE_CONFIG", "")
     try:
         with path.open("rb") as file:
-            if not trusted:
+            status = os.fstat(file.fileno())
+            if not os.path.exists(named) or not os.path.samestat(status, os.stat(named)):
                 # Of the file that is open: the name may lead to another one by now.
-                require_own(path, os.fstat(file.fileno()))
+                require_own(path, status, _trust(path))
             values = tomllib.load(file)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise UsageError(f"{path} cannot be read: {error}") from error

@@ -100,7 +100,7 @@ def test_another_user_leaves_a_configuration(tmp_path: Path, monkeypatch, name: 
 
 
 @pytest.mark.parametrize("name", ["vidpipe.toml", ".vidpipe", ".vidpipe/vidpipe.toml"])
-def test_others_can_write_the_configuration(tmp_path: Path, name: str):
+def test_others_can_write_the_configuration(tmp_path: Path, monkeypatch, name: str):
     """Tries: to write into a configuration whose owner left it open.
 
     Stopped by: a file that others can write is not read.
@@ -110,8 +110,12 @@ def test_others_can_write_the_configuration(tmp_path: Path, name: str):
         (tmp_path / ".vidpipe").mkdir(mode=0o700)
         (tmp_path / ".vidpipe" / "vidpipe.toml").touch()
     (tmp_path / name).chmod((tmp_path / name).stat().st_mode | stat.S_IWOTH)
-    with pytest.raises(UsageError, match="can be written by other users.*chmod go-w"):
+    with pytest.raises(UsageError, match="can be written by other users.*chmod go-w") as caught:
         find_config()
+    # What the message advises to whoever trusts it helps.
+    named = str(caught.value).rpartition("VIDPIPE_CONFIG=")[2]
+    monkeypatch.setenv("VIDPIPE_CONFIG", named)
+    assert load_settings().deployment == "vidpipe"
 
 
 def test_a_group_can_write_the_configuration(tmp_path: Path):

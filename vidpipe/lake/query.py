@@ -123,23 +123,26 @@ def _within(
     """
     results: list[pa.Table] = []
     errors: list[BaseException] = []
+    # Not `thread.join`: where Ctrl-C interrupts that, Python 3.11 takes the thread for ended.
+    ended = threading.Event()
 
     def run() -> None:
         try:
             results.append(ask())
         except BaseException as error:
             errors.append(error)
+        finally:
+            ended.set()
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     try:
-        thread.join(timeout_s)
+        ended.wait(timeout_s)
     finally:
-        in_time = not thread.is_alive()
+        in_time = ended.is_set()
         if not in_time:
             connection.interrupt()
-            thread.join(_GRACE_S)
-            if thread.is_alive():
+            if not ended.wait(_GRACE_S):
                 thread.name = ABANDONED
     if not in_time:
         raise TemporaryError(

@@ -21,7 +21,7 @@ import requests
 from rich.table import Table
 from rich.text import Text
 
-from vidpipe.config import find_config, load_settings
+from vidpipe.config import CONFIG_NAME, find_config, load_settings, read_config
 from vidpipe.console import Console, echo
 from vidpipe.errors import TemporaryError, UsageError, VidpipeError
 from vidpipe.lake.tables import Lake
@@ -469,6 +469,8 @@ def _check_python() -> Check:
 def _check_config() -> Check:
     try:
         load_settings()
+        if (own := Path(CONFIG_NAME)).exists():
+            read_config(own)  # `vidpipe up` makes the stack's of it
     except VidpipeError as error:
         return Check("configuration", False, str(error))
     return Check("configuration", True, str(find_config() or "the environment only"))

@@ -123,10 +123,11 @@ def make_private_folder(root: Path) -> None:
     try:
         root.mkdir(mode=0o700)
     except FileExistsError:
-        require_own(root, root.lstat())
+        advice = "Move it away, and start again."
+        require_own(root, root.lstat(), advice)
         descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            require_own(root, os.fstat(descriptor))
+            require_own(root, os.fstat(descriptor), advice)
             os.fchmod(descriptor, 0o700)
         finally:
             os.close(descriptor)

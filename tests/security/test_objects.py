@@ -29,7 +29,9 @@ from vidpipe.errors import BadInputError, NotFoundError, TemporaryError
 from vidpipe.lake import layout
 from vidpipe.lake.store import open_store
 from vidpipe.lake.tables import Lake
+from vidpipe.local import processes
 from vidpipe.local.demo_data import DemoData
+from vidpipe.local.state import StackState
 
 OPTIONS = {"fps": 4.0, "short_side": 64}
 KEYS = {
@@ -260,7 +262,32 @@ class Pickled:
         Pickled.ran = True
 
 
-def test_links_end_with_the_store(servers):
+def test_a_file_is_larger_than_can_be_read(servers: StackState):
+    """Tries: a file of any size, which costs nothing where it has holes, so that no listing of the
+    bucket ends.
+
+    Stopped by: the S3 server of one machine reads no file for a listing; a version is told by size
+    and time.
+    """
+    (rclone,) = processes.find(servers.root)["s3"]
+    file, uri = servers.root / "s3" / "videos" / "huge.mp4", "s3://videos/huge.mp4"
+    with file.open("wb") as huge:
+        huge.truncate(20 << 30)
+    store, before = open_store(), rclone.io_counters().read_chars
+    try:
+        versions = [next(store.list(uri)).version, store.head(uri).version]
+        assert versions[0] == versions[1] and store.head(uri).size_bytes == 20 << 30
+        assert rclone.io_counters().read_chars - before < 1 << 30
+    finally:
+        file.unlink()
+    store.put(uri, b"another")
+    with pytest.raises(NotFoundError, match="was replaced since it was listed"):
+        next(store.stream(uri, version=versions[0]))
+    assert b"".join(store.stream(uri, version=store.head(uri).version)) == b"another"
+    store.delete(uri)
+
+
+def test_links_end_with_the_store(servers: StackState):
     """Tries: to read or list the buckets of a stack without its key.
 
     Stopped by: the S3 server wants every request signed.

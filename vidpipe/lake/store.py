@@ -35,7 +35,7 @@ class StoredObject(NamedTuple):
 
     Attributes:
         uri: The object.
-        version: Its ETag without quotes.
+        version: Its ETag without quotes; where the server has none, what `_version` makes.
         size_bytes: Its size.
         modified_at: When it was written.
         archived: Whether it must be restored before it can be read; None: a listing does not say.
@@ -154,7 +154,7 @@ class ObjectStore:
 
         Args:
             uri: The object.
-            version: The ETag it must still have.
+            version: The version it must still have.
 
         Raises:
             NotFoundError: It is gone, or was replaced.
@@ -167,7 +167,8 @@ class ObjectStore:
             answer = self._client.get_object(Bucket=bucket, Key=key, **condition)
             with contextlib.closing(answer["Body"]) as body:
                 # Some servers ignore IfMatch.
-                if version and answer["ETag"].strip('"') != version:
+                read = _version(answer["ETag"], answer["ContentLength"], answer["LastModified"])
+                if version and read != version:
                     raise NotFoundError(f"{uri} was replaced since it was listed.")
                 yield from body.iter_chunks(CHUNK_BYTES)
 
@@ -181,7 +182,7 @@ class ObjectStore:
         is_kept_away = storage_class in _ARCHIVES or "ArchiveStatus" in answer
         return StoredObject(
             uri,
-            answer["ETag"].strip('"'),
+            _version(answer["ETag"], answer["ContentLength"], answer["LastModified"]),
             answer["ContentLength"],
             answer["LastModified"],
             is_kept_away and not restored,
@@ -196,7 +197,7 @@ class ObjectStore:
                 for found in page.get("Contents", ()):
                     yield StoredObject(
                         f"s3://{bucket}/{found['Key']}",
-                        found["ETag"].strip('"'),
+                        _version(found["ETag"], found["Size"], found["LastModified"]),
                         found["Size"],
                         found["LastModified"],
                         _is_archived(found["StorageClass"], found["Restored"]),
@@ -249,6 +250,15 @@ class ObjectStore:
         bucket, key = split_uri(uri)
         with translated(uri):
             self._client.delete_object(Bucket=bucket, Key=key)
+
+
+def _version(etag: str | None, size_bytes: int, modified_at: datetime) -> str:
+    """What tells an object from the one that was there before: its ETag, else size and time.
+
+    The S3 server of one machine has no ETags: to make one it would read all of a file, also for a
+    listing. Times of single objects come in whole seconds.
+    """
+    return (etag or "").strip('"') or f"{size_bytes}-{int(modified_at.timestamp())}"
 
 
 def _agree_to_pay(params: dict[str, Any], **_: Any) -> None:

@@ -44,6 +44,7 @@ def parts(state: StackState) -> list[Part]:
         *(str(SCRIPTS / "rclone"), "serve", "s3", str(state.root / "s3")),
         *("--config", "", "--addr", f"{HOST}:{state.ports['s3']}"),
         *("--dir-cache-time", "5s"),  # people copy videos into the folder behind its back
+        *("--etag-hash", ""),  # else each listing reads all bytes of all files
     )
     mlflow = (
         *(str(SCRIPTS / "mlflow"), "server", "--workers", "1", "--app-name", "basic-auth"),

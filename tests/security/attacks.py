@@ -7,6 +7,7 @@ does, `Stopped by: …` what stops it.
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,5 +47,8 @@ def list_attacks() -> list[Attack]:
 
 
 if __name__ == "__main__":
-    for number, attack in enumerate(list_attacks(), start=1):
-        print(f"{number}. {attack.tries} Stopped by: {attack.stopped_by} ({attack.test})")
+    number = itertools.count(1)
+    for file, attacks in itertools.groupby(list_attacks(), lambda a: a.test.partition("::")[0]):
+        print(f"\n## {file}\n")
+        for attack in attacks:
+            print(f"{next(number)}. {attack.tries}\n   Stopped by: {attack.stopped_by}")

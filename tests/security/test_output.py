@@ -448,7 +448,7 @@ def test_formulas_in_csv(tmp_path, text):
 
 
 def test_numbers_in_csv_stay_numbers(tmp_path):
-    """Tries: nothing; what protects from formulas must not spoil numbers.
+    """Tries: numbers with a sign, so that what protects from formulas spoils them.
 
     Stopped by: a plain number is no formula.
     """

@@ -119,7 +119,7 @@ def _end(error: VidpipeError | StoppedError) -> NoReturn:
 
 def _exit(code: int) -> NoReturn:
     query = sys.modules.get("vidpipe.lake.query")
-    if query and any(thread.name == query.ABANDONED for thread in threading.enumerate()):
+    if query and any(thread.name == query.THREAD for thread in threading.enumerate()):
         os._exit(code)  # the libraries that it is in complain when they are taken down
     sys.exit(code)
 

@@ -40,7 +40,7 @@ _DUCKDB_SHARE, _RESULT_SHARE = 0.5, 0.25
 _MEMORY_BYTES = 16e9  # where nobody knows how much is free
 _BATCH_ROWS = 2_048  # so many rows come at once, before the result is measured again
 _GRACE_S = 2.0  # after which a statement that does not react to an interrupt is left alone
-ABANDONED = "abandoned query"  # what such a thread is called then
+THREAD = "query"  # the name of the thread that asks
 _STARTS = {"explain", "analyze"}
 # Errors while rows are fetched have no class of their own, but DuckDB's words.
 _DUCKDB_ERROR = re.compile(r"[A-Z][A-Za-z /-]* Error: ")
@@ -134,16 +134,14 @@ def _within(
         finally:
             ended.set()
 
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
+    threading.Thread(target=run, name=THREAD, daemon=True).start()
     try:
         ended.wait(timeout_s)
     finally:
         in_time = ended.is_set()
         if not in_time:
             connection.interrupt()
-            if not ended.wait(_GRACE_S):
-                thread.name = ABANDONED
+            ended.wait(_GRACE_S)
     if not in_time:
         raise TemporaryError(
             f"The query was stopped: it takes longer than its time limit of {timeout_s:g} s. Ask"

@@ -40,6 +40,7 @@ _DUCKDB_SHARE, _RESULT_SHARE = 0.5, 0.25
 _MEMORY_BYTES = 16e9  # where nobody knows how much is free
 _BATCH_ROWS = 2_048  # so many rows come at once, before the result is measured again
 _GRACE_S = 2.0  # after which a statement that does not react to an interrupt is left alone
+_INTERRUPTS = 20
 THREAD = "query"  # the name of the thread that asks
 _STARTS = {"explain", "analyze"}
 # Errors while rows are fetched have no class of their own, but DuckDB's words.
@@ -140,8 +141,11 @@ def _within(
     finally:
         in_time = ended.is_set()
         if not in_time:
-            connection.interrupt()
-            ended.wait(_GRACE_S)
+            # Several times: an interrupt before the statement runs is lost.
+            for _ in range(_INTERRUPTS):
+                connection.interrupt()
+                if ended.wait(_GRACE_S / _INTERRUPTS):
+                    break
     if not in_time:
         raise TemporaryError(
             f"The query was stopped: it takes longer than its time limit of {timeout_s:g} s. Ask"

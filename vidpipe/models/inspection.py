@@ -42,12 +42,19 @@ COPIES = 3
 CANARY_ROWS = 16
 
 _KERAS_FILES = ["config.json", "metadata.json", "model.weights.h5"]
-_NUMBERS_OF_NO_SIZE = ("shared_object_id", "seed")
+_NUMBERS_OF_NO_SIZE = ("shared_object_id", "seed", "decay_steps", "warmup_steps")
 # By module; what else Keras has may run code, read files, or hold Python.
 _CLASSES = {
     None: {"__keras_tensor__", "__slice__"},
     "keras": {"DTypePolicy", "Sequential"},
-    "keras.initializers": {"GlorotUniform", "Ones", "Orthogonal", "VarianceScaling", "Zeros"},
+    "keras.initializers": {
+        "Constant",
+        "GlorotUniform",
+        "Ones",
+        "Orthogonal",
+        "VarianceScaling",
+        "Zeros",
+    },
     "keras.layers": {
         *("Activation", "Add", "AveragePooling2D", "AveragePooling3D", "BatchNormalization"),
         *("Bidirectional", "Concatenate", "Conv2D", "Conv3D", "Dense", "DepthwiseConv2D"),
@@ -56,6 +63,10 @@ _CLASSES = {
         *("MultiHeadAttention", "Multiply", "Normalization", "ReLU", "RepeatVector"),
         *("Rescaling", "Reshape", "SeparableConv2D", "ZeroPadding2D"),
     },
+    # How a part that learnt by itself, such as the one behind a frozen backbone, was trained.
+    "keras.losses": {"BinaryCrossentropy", "CategoricalCrossentropy"},
+    "keras.optimizers": {"AdamW", "LossScaleOptimizer"},
+    "keras.optimizers.schedules": {"CosineDecay"},
     "keras.src.applications.convnext": {"LayerScale"},
     "keras.src.models.functional": {"Functional"},
     "keras.src.ops.numpy": {
@@ -123,6 +134,9 @@ def load_network(path: Path, facts: BundleFacts) -> keras.Model:
             config = _parse(file.read(MOST_JSON_BYTES + 1), "config.json")
         config.pop("compile_config", None)  # how it was trained, which is not loaded
         _check_classes(config)
+        for value, _, _ in _walk(config):
+            if isinstance(value, dict):
+                value.pop("compile_config", None)  # nor that of a part, to count parameters
         # Keras notes, by thread, what is to be initialized later: with this thread it is forgotten.
         with ThreadPoolExecutor(max_workers=1) as thread:
             elements = thread.submit(_count_parameters, config, facts).result()

@@ -71,7 +71,7 @@ class MlflowSettings:
         tracking_uri: Where vidpipe reaches them.
         public_uri: Where people's browsers do: links lead there; empty: `tracking_uri`.
         username: The login there; empty: that of MLFLOW_TRACKING_USERNAME, or none.
-        password: Of the login.
+        password: The password of the login.
     """
 
     tracking_uri: str = ""

@@ -184,6 +184,19 @@ def test_the_folder_of_the_stack_is_prepared(tmp_path: Path, monkeypatch, how: s
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
+def test_a_file_lies_where_the_folder_of_the_stack_will_be(tmp_path: Path):
+    """Tries: a file or a broken link called `.vidpipe`, so that `vidpipe up` fails obscurely.
+
+    Stopped by: one line that says what to do.
+    """
+    root = tmp_path / ".vidpipe"
+    for make in (root.touch, lambda: root.symlink_to("nowhere")):
+        make()
+        with pytest.raises(UsageError, match="is no folder. Move it away"):
+            stack.up(root)
+        root.unlink()
+
+
 def test_the_folder_of_the_stack_is_readable(tmp_path: Path):
     """Tries: to read what the stack keeps in a `.vidpipe` that was made before it, readable.
 

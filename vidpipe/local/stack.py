@@ -373,7 +373,7 @@ def print_status(root: Path, console: Console | None = None) -> bool:
         table.add_row(row.name, Text(row.state, color), pid, row.url, memory)
     console.print(table)
     for line in _logins(state, shown=console.is_terminal):
-        console.print(line, soft_wrap=True, markup=False)
+        console.print(line, soft_wrap=True)
     died = [row.name for row in rows if row.state != "running"]
     if died:
         console.print(

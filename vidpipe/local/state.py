@@ -118,12 +118,14 @@ def make_private_folder(root: Path) -> None:
     """Makes the folder of a stack, or takes one that nobody else could put anything into.
 
     Raises:
-        UsageError: It belongs to another user, or other users can write it.
+        UsageError: It belongs to another user, other users can write it, or it is no folder.
     """
     try:
         root.mkdir(mode=0o700)
     except FileExistsError:
         advice = "Move it away, and start again."
+        if not root.is_dir():
+            raise UsageError(f"{root.absolute()} is no folder. {advice}") from None
         require_own(root, root.lstat(), advice)
         descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
         try:

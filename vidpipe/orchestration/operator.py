@@ -9,7 +9,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from airflow.sdk import BaseOperator
@@ -81,8 +81,11 @@ class _Work:
 
     @property
     def arguments(self) -> list[str]:
-        """What follows `vidpipe`. Nothing that a person typed: others can read arguments, and
-        Kubernetes takes `$(NAME)` in them for a secret."""
+        """What follows `vidpipe`.
+
+        Nothing that a person typed: other users can read arguments, and Kubernetes puts secrets for
+        `$(NAME)` in them.
+        """
         return [self.manifest.stage, "--shard", self.manifest_uri]
 
 
@@ -217,9 +220,10 @@ class StageOperator(BaseOperator):
 
     def _write_plan(self, work: _Work) -> None:
         """Writes what the stage is to do, where no earlier stage did."""
+        from vidpipe.stages.manifest import now
+
         if not self.shard:
-            planned_at = datetime.now(UTC).isoformat()
-            manifest = dataclasses.replace(work.manifest, planned_at=planned_at)
+            manifest = dataclasses.replace(work.manifest, planned_at=now().isoformat())
             manifest.write(work.store, work.manifest_uri)
 
     def _finish(self, context: Context, work: _Work, exit_code: int, last_line: str) -> Any:
@@ -240,8 +244,11 @@ class StageOperator(BaseOperator):
 
     def _tell(self, context: Context, work: _Work, report: Report) -> Any:
         if not self.shard:
-            with contextlib.suppress(TemporaryError):
+            try:
                 work.store.delete(work.manifest_uri)  # it may name somebody
+            except VidpipeError as error:
+                # The work is done, whether this goes or not; `forget` looks there, too.
+                self.log.warning("%s stays: %s", work.manifest_uri, error)
         context["ti"].xcom_push(key="report", value=report.uri)
         if summary := report.result.get("summary"):
             context["ti"].xcom_push(key="summary", value=summary)

@@ -107,13 +107,13 @@ class SourceSettings:
 
     def decode_limit_s(self, source_uri: str) -> float | None:
         """Returns the limit of the folder that a source is in; None where there is none."""
-        found: dict[str, float] = {}
+        limits_s: dict[str, float] = {}
         for entry in self.max_decode_s:
             folder, _, seconds = entry.rpartition("=")
             folder = f"{folder.rstrip('/')}/"
             if source_uri.startswith(folder):
-                found[folder] = float(seconds)
-        return found[max(found, key=len)] if found else None
+                limits_s[folder] = float(seconds)
+        return limits_s[max(limits_s, key=len)] if limits_s else None
 
 
 @dataclass(frozen=True)

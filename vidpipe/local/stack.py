@@ -112,19 +112,19 @@ def up(
                 raise
     for server in SERVERS:
         echo(f"{server:8} {state.url(server)}")
-    for line in _logins(state, shown=sys.stdout.isatty()):
+    for line in _logins(state, show_passwords=sys.stdout.isatty()):
         echo(line)
 
 
-def _logins(state: StackState, *, shown: bool) -> list[str]:
-    """Returns the logins for people, each a line; passwords only where they are to be shown."""
+def _logins(state: StackState, *, show_passwords: bool) -> list[str]:
+    """Returns the logins for people, each a line; with its password or where that stands."""
     logins = (
         ("Airflow", state.airflow_user, state.airflow_password),
         ("MLflow", state.mlflow_user, state.mlflow_password),
     )
     place = f"in {state.root / 'stack.json'}"
     return [
-        f"{server}: user {user}, password {password if shown else place}"
+        f"{server}: user {user}, password {password if show_passwords else place}"
         for server, user, password in logins
     ]
 
@@ -372,7 +372,7 @@ def print_status(root: Path, console: Console | None = None) -> bool:
         memory = f"{row.memory_bytes / 1e6:.0f} MB"
         table.add_row(row.name, Text(row.state, color), pid, row.url, memory)
     console.print(table)
-    for line in _logins(state, shown=console.is_terminal):
+    for line in _logins(state, show_passwords=console.is_terminal):
         console.print(line, soft_wrap=True)
     died = [row.name for row in rows if row.state != "running"]
     if died:

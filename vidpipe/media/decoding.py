@@ -117,16 +117,16 @@ class Decoder:
         while True:
             remaining_s = started_s + limit_s - time.monotonic()
             if not select.select([process.stdout], [], [], max(0.0, remaining_s))[0]:
-                told = limit.describe(limit_s, size_bytes)
-                raise MediaError("timed_out", f"Decoding took longer than {told}")
+                allowed = limit.describe(limit_s, size_bytes)
+                raise MediaError("timed_out", f"Decoding took longer than {allowed}")
             content = os.read(process.stdout.fileno(), PIPE_BYTES)
             if not content:
                 raise self._crash(process, limit.describe(limit_s, size_bytes))
             try:
                 parts = reader.feed(content)
             except ValueError as error:
-                told = f"The decoder wrote something else than parts: {error}"
-                raise MediaError("decoder_failed", told) from error
+                message = f"The decoder wrote something else than parts: {error}"
+                raise MediaError("decoder_failed", message) from error
             for part in parts:
                 match part:
                     case VideoInfo(duration_s=told_s) | Progress(read_s=told_s):

@@ -238,9 +238,9 @@ def _count_parameters(config: dict[str, Any], facts: BundleFacts) -> int:
     if not isinstance(network, keras.Model):
         raise ValueError("its configuration is that of no network")
     shapes = [facts.sampling.shape, *([SOUND_SHAPE] if facts.sampling.sound else [])]
-    found = [tuple(given.shape) for given in network.inputs]
-    if found != [(None, *shape) for shape in shapes]:
-        raise ValueError(f"it takes {found}, and not {shapes}"[:200])
+    inputs = [tuple(tensor.shape) for tensor in network.inputs]
+    if inputs != [(None, *shape) for shape in shapes]:
+        raise ValueError(f"it takes {inputs}, and not {shapes}"[:200])
     if tuple(network.output_shape) != (None, len(facts.labels)):
         raise ValueError(f"it gives {network.output_shape} for {len(facts.labels)} labels")
     return sum(math.prod(weight.shape) for weight in network.weights)

@@ -97,8 +97,8 @@ def _read_folder(folder: Path) -> dict[str, bytes]:
 def _files_below(folder: Path) -> Iterator[tuple[str, Path]]:
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if is_read(name) and path.is_file() and (found := _within(folder, path)):
-            yield name, found
+        if is_read(name) and path.is_file() and (target := _within(folder, path)):
+            yield name, target
 
 
 def _within(folder: Path, path: Path) -> Path | None:
@@ -106,9 +106,9 @@ def _within(folder: Path, path: Path) -> Path | None:
 
     Folders come from strangers: what they link to on this machine is nobody's label.
     """
-    found = path.resolve()
-    if found.is_relative_to(folder.resolve()):
-        return found
+    target = path.resolve()
+    if target.is_relative_to(folder.resolve()):
+        return target
     echo(f"{path}: left out, it links to a file outside of its folder")
     return None
 

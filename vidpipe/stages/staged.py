@@ -42,16 +42,19 @@ def staged_objects(lake: Lake, subject: Subject, tell: Callable[[str], None]) ->
     found = []
     one_at_a_time = threading.Lock()
     for prefix, names_it in (
-        (layout.run_uri(lake.uri, ""), lambda of: _in_run(lake, of.uri, subject)),
-        (layout.annotations_uri(lake.uri), lambda of: _in_labels(lake, of, subject, one_at_a_time)),
+        (layout.run_uri(lake.uri, ""), lambda stored: _in_run(lake, stored.uri, subject)),
+        (
+            layout.annotations_uri(lake.uri),
+            lambda stored: _in_labels(lake, stored, subject, one_at_a_time),
+        ),
     ):
         # What a training learnt so far is large, and names nobody.
-        objects = [of for of in lake.store.list(prefix) if not of.uri.endswith(".npz")]
+        objects = [o for o in lake.store.list(prefix) if not o.uri.endswith(".npz")]
         with ThreadPoolExecutor(READERS) as pool:
             hits = pool.map(names_it, objects)
-            for number, (of, hit) in enumerate(zip(objects, hits, strict=True), 1):
+            for number, (stored, hit) in enumerate(zip(objects, hits, strict=True), 1):
                 if hit:
-                    found.append(of.uri)
+                    found.append(stored.uri)
                 if number % 1000 == 0:
                     tell(f"{number} of {len(objects)} objects below {prefix} are searched")
     for kept in lake.store.list(layout.features_uri(lake.uri)):
@@ -172,10 +175,12 @@ def _in_labels(
     content = _content(lake, labels.uri) if labels.size_bytes <= _SMALL_BYTES else None
     with one_at_a_time:
         content = _content(lake, labels.uri) if content is None else content
-        return _names_it(labels.uri.rpartition("/")[2], content, subject, lake.settings.annotate)
+        return _names_subject(
+            labels.uri.rpartition("/")[2], content, subject, lake.settings.annotate
+        )
 
 
-def _names_it(name: str, content: bytes, subject: Subject, limits: AnnotateSettings) -> bool:
+def _names_subject(name: str, content: bytes, subject: Subject, limits: AnnotateSettings) -> bool:
     budget = Budget(limits)
     try:
         given = of_file(name, content)

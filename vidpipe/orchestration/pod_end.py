@@ -42,11 +42,11 @@ _LOST = (
 )  # fmt: skip
 # How the node speaks of a pod's own files, in memory of the node or on its disk.
 _DISK = re.compile(r"exceeds the (total )?limit|exceeded its local ephemeral storage limit", re.I)
-_NEVER = ("CreateContainerConfigError", "ErrImageNeverPull", "InvalidImageName")
-# A registry may be away for a moment, or a node busy.
+_NEVER = ("ErrImageNeverPull", "InvalidImageName")
+# A registry may be away for a moment. A busy node may get ConfigMaps and Secrets too late.
 _NOT_NOW = (
-    "ErrImagePull", "ImagePullBackOff", "RegistryUnavailable", "CreateContainerError",
-    "RunContainerError",
+    "ErrImagePull", "ImagePullBackOff", "RegistryUnavailable", "CreateContainerConfigError",
+    "CreateContainerError", "RunContainerError",
 )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import random
 from collections.abc import Collection, Mapping
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from vidpipe.datasets.splits import (
@@ -107,7 +107,18 @@ def test_the_order_of_the_input_says_nothing(tied, seed, order):
     assert outcome({name: shuffled(value) for name, value in tied.items()}) == outcome(tied)
 
 
+# The owner gives v3 to train, which keeps v2 out: then v3 must not go to validation.
+KEEPS_OUT = {
+    "labels": {"v0": [], "v1": ["b", "c"], "v2": [], "v3": [], "v4": ["b", "c"]},
+    "groups": {"v2": "g", "v3": "g"},
+    "near_pairs": [],
+    "previous": {"v0": "train", "v2": "validation"},
+    "given": {"v3": "train", "v0": "test"},
+}
+
+
 @given(tied_videos(), st.integers(0, 100))
+@example(KEEPS_OUT, 0)
 @settings(max_examples=500)
 def test_what_belongs_together_is_in_one_split_and_nothing_moves_by_itself(tied, seed):
     try:

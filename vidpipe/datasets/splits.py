@@ -142,7 +142,9 @@ def split_videos(
     _repair(free, seats, of_class, labels)
     seats |= free
     if without_validation:
-        seats |= _draw_validation(seats, before, labels, validation_share, seed)
+        # A video that was left out because another is in train would have no reason otherwise.
+        held = {tie.video_id for ties in left_out.values() for tie in ties if tie.split == TRAIN}
+        seats |= _draw_validation(seats, before.keys() | held, labels, validation_share, seed)
     _check_train(of_class, seats, labels)
     splits = {v: split for unit, split in seats.items() for v in unit.videos}
     return Assignment(
@@ -262,17 +264,17 @@ def _targets(
 
 def _draw_validation(
     seats: Mapping[Unit, str],
-    before: Mapping[str, str],
+    fixed: Collection[str],
     labels: Mapping[str, Collection[str]],
     validation_share: float,
     seed: int,
 ) -> dict[Unit, str]:
-    """Seats of the units in train that are new: some of them go to validation."""
+    """Seats of the units in train without a fixed video: some of them go to validation."""
     seated = {unit: split for unit, split in seats.items() if split != TEST}
     new = [
         unit
         for unit, split in seated.items()
-        if split == TRAIN and before.keys().isdisjoint(unit.videos)
+        if split == TRAIN and not any(video_id in fixed for video_id in unit.videos)
     ]
     targets = {}
     for label, count in _counts((v for unit in seated for v in unit.videos), labels).items():

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -297,6 +298,21 @@ def test_statements_that_never_end(full, sql):
     """
     with pytest.raises(TemporaryError, match=r"time limit of 0\.3 s"):
         run_query(sql, full.settings, timeout_s=0.3)
+
+
+def test_statement_that_ends_as_the_time_is_over(full, monkeypatch):
+    """Tries: ends, and closes its connection, just as it is to be interrupted.
+
+    Stopped by: the time limit ends it all the same, in one line.
+    """
+
+    def close(connection, statement):
+        connection.close()
+        time.sleep(1)
+
+    monkeypatch.setattr("vidpipe.lake.query._fetch", close)
+    with pytest.raises(TemporaryError, match=r"time limit of 0\.3 s"):
+        run_query("select 1 as n", full.settings, timeout_s=0.3)
 
 
 def test_function_that_cannot_be_interrupted(full, tmp_path):

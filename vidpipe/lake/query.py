@@ -8,6 +8,7 @@ and memory of a statement are limited.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
@@ -143,7 +144,8 @@ def _within(
         if not in_time:
             # Several times: an interrupt before the statement runs is lost.
             for _ in range(_INTERRUPTS):
-                connection.interrupt()
+                with contextlib.suppress(duckdb.ConnectionException):  # closed: it ends just now
+                    connection.interrupt()
                 if ended.wait(_GRACE_S / _INTERRUPTS):
                     break
     if not in_time:

@@ -141,8 +141,8 @@ def imported(given: Given) -> str:
     try:
         return f"{len(parse_annotations(given, VIDEOS).annotations)} rows"
     except BadInputError as error:
-        told = str(error).splitlines()
-        return f"{told[0].partition(': ')[2]} {told[1].strip() if told[1:] else ''}"[:110]
+        lines = str(error).splitlines()
+        return f"{lines[0].partition(': ')[2]} {lines[1].strip() if lines[1:] else ''}"[:110]
 
 
 def forgotten(given: Given) -> str:

@@ -463,9 +463,9 @@ def challengers() -> dict[str, Version]:
 def _all_aliased(alias: str) -> dict[str, Version]:
     client = connect()
     with answering():
-        names = [found.name for found in _all(client.search_registered_models)]
-    found = {task: _aliased(task, alias) for task in sorted(filter(None, map(_task_of, names)))}
-    return {task: version for task, version in found.items() if version}
+        names = [model.name for model in _all(client.search_registered_models)]
+    versions = {task: _aliased(task, alias) for task in sorted(filter(None, map(_task_of, names)))}
+    return {task: version for task, version in versions.items() if version}
 
 
 def _task_of(name: str) -> str:

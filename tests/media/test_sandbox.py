@@ -44,7 +44,7 @@ def test_all_walls_that_this_kernel_has_hold():
 def test_what_a_poorer_kernel_lacks_is_told_and_videos_are_decoded(tmp_path):
     clip = make_clip(tmp_path / "a.mp4")
     command = [sys.executable, "-c", POORER, str(clip)]
-    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     walls = "no new privileges, no network (seccomp), no programs"
     lacking = "all files of its user can be read, for there is no Landlock"
-    assert told.splitlines() == [f"{walls}; {lacking}", "10 frames"]
+    assert out.splitlines() == [f"{walls}; {lacking}", "10 frames"]

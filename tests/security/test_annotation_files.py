@@ -84,7 +84,7 @@ def stored(name: str, content: bytes | str, mode: int = 0o644) -> bytes:
 
 def yolo(files: dict[str, str]) -> bytes:
     """An archive of a YOLO folder with other files in it."""
-    return make_zip({**YOLO_BYTES, **{path: of.encode() for path, of in files.items()}})
+    return make_zip({**YOLO_BYTES, **{path: text.encode() for path, text in files.items()}})
 
 
 # === As large as it can be made ===
@@ -430,10 +430,10 @@ def test_annotations_that_are_all_compared_with_each_other(current, annotators):
     Stopped by: a limit of comparisons; what has more is left out, which the message tells. Labels
     are looked up only where somebody saw them.
     """
-    found = measure_agreement(current)
-    if found.left_out:
-        assert "left out, which have too many pairs to compare" in found.summary
-    assert len(found.annotators) == annotators or found.summary == ""
+    agreement = measure_agreement(current)
+    if agreement.left_out:
+        assert "left out, which have too many pairs to compare" in agreement.summary
+    assert len(agreement.annotators) == annotators or agreement.summary == ""
 
 
 # === The budget ===
@@ -804,7 +804,7 @@ def test_a_sidecar_that_links_elsewhere(lake, folder, tmp_path, capsys):
     """
     (folder / f"labels.csv.{SIDECAR}").symlink_to(tmp_path / "id.txt")
     uri = by_hand.upload_annotations(lake, folder / "labels.csv")
-    assert [of.uri for of in lake.store.list(uri.rpartition("/")[0])] == [uri]
+    assert [stored.uri for stored in lake.store.list(uri.rpartition("/")[0])] == [uri]
     assert "left out" in capsys.readouterr().out
 
 
@@ -847,8 +847,8 @@ def test_a_file_that_grows_while_it_is_read(lake, folder, monkeypatch):
 def names_of(lake: Any) -> set[str]:
     """Files of labels that forgetting `anna.mp4` deletes."""
     subject = Subject("a" * 64, {"a" * 64}, {"s3://videos/anna.mp4"})
-    found = staged_objects(lake, subject, lambda _: None)
-    return {uri.rpartition("/")[2] for uri in found}
+    leftovers = staged_objects(lake, subject, lambda _: None)
+    return {uri.rpartition("/")[2] for uri in leftovers}
 
 
 ESCAPED = rb'{"video": "\u0061nna", "label": "x"}'

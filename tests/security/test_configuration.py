@@ -58,8 +58,8 @@ def test_a_folder_names_a_program(tmp_path: Path, name: str):
     program.chmod(0o755)
     (tmp_path / ".vidpipe").mkdir(mode=0o700)
     (tmp_path / name).write_text(f'[extract]\nffmpeg_path = "{program}"\n')
-    exit_code, said = vidpipe(tmp_path, "doctor")
-    assert "names a program, which a file must not choose" in said
+    exit_code, out = vidpipe(tmp_path, "doctor")
+    assert "names a program, which a file must not choose" in out
     assert exit_code == 1 and not ran.exists()
 
 

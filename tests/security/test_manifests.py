@@ -83,9 +83,9 @@ def test_pods_of_production_reach_no_address_that_nobody_named(production):
     Stopped by: production opens no address but those that the operator writes down; what is shipped
     holds placeholders alone, and no rule without an address.
     """
-    found = list(_blocks(production))
-    assert {cidr for name, cidr in found if not name.endswith("/dns")} == {"REPLACE_ME"}
-    assert {cidr for name, cidr in found if name.endswith("/dns")} == DNS
+    blocks = list(_blocks(production))
+    assert {cidr for name, cidr in blocks if not name.endswith("/dns")} == {"REPLACE_ME"}
+    assert {cidr for name, cidr in blocks if name.endswith("/dns")} == DNS
     for name, rule in _rules(production):
         assert rule.get("to"), f"{name} opens ports of every address"
         if not name.endswith("/training"):  # among the pods of one training
@@ -123,12 +123,12 @@ def test_work_pods_reach_what_was_named_once(folder):
     addresses = iter(["10.1.2.3/32", "10.1.2.4/32", "10.1.2.5/32"])
     named = re.sub(r"cidr: REPLACE_ME", lambda match: f"cidr: {next(addresses)}", text)
     (copy / "network.yaml").write_text(named)
-    found: dict[str, set[str]] = {}
+    cidrs: dict[str, set[str]] = {}
     for name, cidr in _blocks(_rendered(copy)):
-        found.setdefault(name, set()).add(cidr)
-    assert found["vidpipe-work/to-stores"] == {"10.1.2.3/32", "10.1.2.4/32"}
-    assert found["vidpipe/to-stores"] == found["vidpipe-work/to-stores"]
-    assert found["vidpipe/kubernetes-api"] == {"10.1.2.5/32"}
+        cidrs.setdefault(name, set()).add(cidr)
+    assert cidrs["vidpipe-work/to-stores"] == {"10.1.2.3/32", "10.1.2.4/32"}
+    assert cidrs["vidpipe/to-stores"] == cidrs["vidpipe-work/to-stores"]
+    assert cidrs["vidpipe/kubernetes-api"] == {"10.1.2.5/32"}
 
 
 def test_the_internet_is_open_only_to_those_who_asked_for_it(folder):

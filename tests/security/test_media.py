@@ -150,13 +150,13 @@ def test_a_decoder_that_is_taken_over_has_no_network(attack, listener, kind):
 
     Stopped by: seccomp; and it has a network of its own where that is allowed.
     """
-    told = attack(
+    answer = attack(
         f"""
         with socket.socket(socket.{kind}) as sender:
             sender.connect({listener.getsockname()!r})
         """
     )
-    assert told.startswith("PermissionError")
+    assert answer.startswith("PermissionError")
 
 
 @needs_landlock
@@ -183,8 +183,8 @@ def test_a_decoder_that_is_taken_over_cannot_look_into_other_processes(attack, n
 
     Stopped by: Landlock; the kernel lets no process of a domain look into one outside of it.
     """
-    told = attack(f"return open('/proc/{os.getpid()}/{name}', 'rb').read(16)")
-    assert told.startswith("PermissionError")
+    answer = attack(f"return open('/proc/{os.getpid()}/{name}', 'rb').read(16)")
+    assert answer.startswith("PermissionError")
 
 
 @linux
@@ -212,8 +212,8 @@ def test_a_decoder_that_is_taken_over_changes_no_file(attack, tmp_path, clip, co
     Stopped by: seccomp, which lets it open files to read only; Landlock; a file size limit of 0.
     """
     before, path = clip.read_bytes(), tmp_path / "written"
-    told = attack(code.format(path=str(path), clip=str(clip)))
-    assert told.startswith("PermissionError")
+    answer = attack(code.format(path=str(path), clip=str(clip)))
+    assert answer.startswith("PermissionError")
     assert clip.read_bytes() == before and not path.exists()
 
 
@@ -261,8 +261,8 @@ def test_a_decoder_that_is_taken_over_harms_no_other_process(attack, sent):
     """
     # Its target is started here: should nothing stop the attack, it does no harm.
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
-        told = attack(f"os.kill({other.pid}, signal.{sent})")
-        assert told.startswith("PermissionError")
+        answer = attack(f"os.kill({other.pid}, signal.{sent})")
+        assert answer.startswith("PermissionError")
         assert psutil.Process(other.pid).status() != psutil.STATUS_STOPPED
         assert other.poll() is None
         other.kill()
@@ -275,8 +275,8 @@ def test_a_decoder_that_is_taken_over_gets_no_further_into_the_kernel(attack, na
 
     Stopped by: seccomp, which knows only the calls that decoding needs.
     """
-    told = attack(f"call({CALLS[name][not is_x86]}, 0, 0, 0, 0, 0, 0)")
-    assert told.startswith("PermissionError")
+    answer = attack(f"call({CALLS[name][not is_x86]}, 0, 0, 0, 0, 0, 0)")
+    assert answer.startswith("PermissionError")
 
 
 @linux
@@ -295,8 +295,8 @@ def test_a_decoder_that_is_taken_over_cannot_bring_its_own_code(attack):
 
     Stopped by: seccomp: no memory becomes executable after the libraries are loaded.
     """
-    told = attack("mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_EXEC)")
-    assert told.startswith("PermissionError")
+    answer = attack("mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_EXEC)")
+    assert answer.startswith("PermissionError")
 
 
 @linux

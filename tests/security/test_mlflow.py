@@ -142,8 +142,10 @@ def test_a_page_of_another_server_asks(
     Stopped by: the authorization function refuses what other pages send.
     """
     body = {"max_results": 1} if method == "POST" else None
-    origins = (origin, servers.url("mlflow"))
-    answers = [owner.ask(method, path, json=body, headers={"Origin": of}) for of in origins]
+    answers = [
+        owner.ask(method, path, json=body, headers={"Origin": sender})
+        for sender in (origin, servers.url("mlflow"))
+    ]
     assert [answer.status_code for answer in answers] == [403, 200]
 
 

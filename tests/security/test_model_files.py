@@ -116,9 +116,30 @@ def _change_weights(folder: Path, change: Callable[[h5py.File], Any]) -> None:
 
 
 def _a_dataset(file: h5py.File) -> h5py.Dataset:
-    found: list[h5py.Dataset] = []
-    file.visititems(lambda _, part: found.append(part) if isinstance(part, h5py.Dataset) else None)
-    return max(found, key=lambda dataset: dataset.size)
+    datasets: list[h5py.Dataset] = []
+    file.visititems(
+        lambda _, part: datasets.append(part) if isinstance(part, h5py.Dataset) else None
+    )
+    return max(datasets, key=lambda dataset: dataset.size)
+
+
+def _read_elsewhere(group: h5py.Group, name: str, kind: str, folder: Path) -> None:
+    """Adds a dataset of 4 numbers whose content is another file of this machine, by its kind."""
+    (folder / "secret").write_bytes(bytes(16))
+    with h5py.File(folder / "other.h5", "w") as other:
+        other.create_dataset("bias", data=np.zeros(4, np.float32))
+    match kind:
+        case "external":
+            outside = [(str(folder / "secret"), 0, 16)]
+            group.create_dataset(name, (4,), np.float32, external=outside)
+        case "link":
+            group[name] = h5py.ExternalLink(str(folder / "other.h5"), "bias")
+        case "virtual":
+            layout = h5py.VirtualLayout((4,), np.float32)
+            layout[:] = h5py.VirtualSource(str(folder / "other.h5"), "bias", (4,))
+            group.create_virtual_dataset(name, layout)
+        case _:
+            raise ValueError(kind)
 
 
 # === The champion ===
@@ -294,29 +315,19 @@ def test_weights_of_a_model_lie_in_its_own_file(folder, tmp_path, kind):
     Stopped by: a child process with 2 GB looks through the file first: each dataset must be plain
     numbers that are written in the file itself.
     """
-    (tmp_path / "secret").write_bytes(bytes(16))
-    with h5py.File(tmp_path / "other.h5", "w") as other:
-        other.create_dataset("bias", data=np.zeros(4, np.float32))
 
     def change(file: h5py.File) -> None:
         name = _a_dataset(file).name
         del file[name]
         match kind:
-            case "external":
-                outside = [(str(tmp_path / "secret"), 0, 16)]
-                file.create_dataset(name, (4,), np.float32, external=outside)
-            case "link":
-                file[name] = h5py.ExternalLink(str(tmp_path / "other.h5"), "bias")
             case "soft link":
                 file[name] = h5py.SoftLink("/elsewhere")
-            case "virtual":
-                layout = h5py.VirtualLayout((4,), np.float32)
-                layout[:] = h5py.VirtualSource(str(tmp_path / "other.h5"), "bias", (4,))
-                file.create_virtual_dataset(name, layout)
             case "packed":
                 file.create_dataset(name, data=np.zeros(5_000_000, np.float32), compression="gzip")
             case "unwritten":
                 file.create_dataset(name, (2_000_000_000,), np.float32)
+            case _:
+                _read_elsewhere(file, name, kind, tmp_path)
 
     _change_weights(folder, change)
     _refused(folder, "lies in another file|lies elsewhere|no plain array of numbers")
@@ -569,22 +580,10 @@ def test_weights_that_lie_in_another_file_are_refused(tmp_path, kind):
     """
     path = write_hdf5(tmp_path / "resnet.h5", tensors_of(_network()))
     name = "conv1_conv/bias:0"
-    (tmp_path / "secret").write_bytes(bytes(16))
-    with h5py.File(tmp_path / "other.h5", "w") as other:
-        other.create_dataset("bias", data=np.zeros(4, np.float32))
     with h5py.File(path, "a") as file:
         layer = file["conv1_conv"]
         del layer[name]
-        match kind:
-            case "external":
-                outside = [(str(tmp_path / "secret"), 0, 16)]
-                layer.create_dataset(name, (4,), np.float32, external=outside)
-            case "link":
-                layer[name] = h5py.ExternalLink(str(tmp_path / "other.h5"), "bias")
-            case "virtual":
-                layout = h5py.VirtualLayout((4,), np.float32)
-                layout[:] = h5py.VirtualSource(str(tmp_path / "other.h5"), "bias", (4,))
-                layer.create_virtual_dataset(name, layout)
+        _read_elsewhere(layer, name, kind, tmp_path)
     with pytest.raises(BadInputError, match="lies in another file"):
         _load(path)
 

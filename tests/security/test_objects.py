@@ -65,10 +65,10 @@ def test_objects_have_names_that_do_something(tmp_path: Path, media: DemoData, c
         ingest(lake, "one", **OPTIONS)
         outcomes = {row["source_uri"]: row["status"] for row in rows(lake, "outcomes")}
     assert outcomes == {f"s3://videos/{key}": "done" for key in KEYS.values()}
-    said = "".join(capsys.readouterr())
-    assert "title" in said, "the log names them"
-    assert all(line.isprintable() for line in said.split("\n"))
-    assert not [line for line in said.splitlines() if line.startswith("extract: 9 of 9")]
+    out = "".join(capsys.readouterr())
+    assert "title" in out, "the log names them"
+    assert all(line.isprintable() for line in out.split("\n"))
+    assert not [line for line in out.splitlines() if line.startswith("extract: 9 of 9")]
 
 
 def test_a_link_lies_in_the_folder_of_the_bucket(s3_server: S3Server, lake: Lake, tmp_path: Path):
@@ -141,8 +141,8 @@ def _parquet_bomb() -> bytes:
     return file.getvalue()
 
 
-@pytest.mark.parametrize("what", ["bomb", "no Parquet", "other columns", "other types"])
-def test_a_file_of_no_table_waits_for_forgetting(lake: Lake, tmp_path: Path, what: str):
+@pytest.mark.parametrize("damage", ["bomb", "no Parquet", "other columns", "other types"])
+def test_a_file_of_no_table_waits_for_forgetting(lake: Lake, tmp_path: Path, damage: str):
     """Tries: a file below a table's folder that fills the memory of `forget`, or makes it fail, so
     that nobody can be forgotten.
 
@@ -155,7 +155,7 @@ def test_a_file_of_no_table_waits_for_forgetting(lake: Lake, tmp_path: Path, wha
         "no Parquet": lambda: damaged.getvalue()[:-40] + b"\xff" * 28 + damaged.getvalue()[-8:],
         "other columns": lambda: _parquet(pa.table({"x": [1]})),
         "other types": lambda: _parquet(pa.table({"video_id": [[1]]})),
-    }[what]()
+    }[damage]()
     folder = f"{layout.table_uri(lake.uri, 'frames')}/data"
     lake.store.put(f"{folder}/evil/a.parquet", content)
     script = (
@@ -174,8 +174,8 @@ def test_a_file_of_no_table_waits_for_forgetting(lake: Lake, tmp_path: Path, wha
         text=True,
         check=True,
     )
-    found, peak_kb = ended.stdout.splitlines()
-    assert found == ("" if what == "bomb" else f"{folder}/evil/a.parquet")
+    strays, peak_kb = ended.stdout.splitlines()
+    assert strays == ("" if damage == "bomb" else f"{folder}/evil/a.parquet")
     assert int(peak_kb) < 1_500_000
 
 
@@ -217,18 +217,18 @@ def test_a_document_of_the_lake_is_huge(lake: Lake, monkeypatch):
         lake.store.get_json(f"{lake.uri}/a.json")
 
 
-@pytest.mark.parametrize("what", ["bomb", "pickle", "no array"])
-def test_features_of_a_video_are_replaced(lake: Lake, what: str):
+@pytest.mark.parametrize("damage", ["bomb", "pickle", "no array"])
+def test_features_of_a_video_are_replaced(lake: Lake, damage: str):
     """Tries: features that a training reads: a small file that unpacks to any size, or a pickle.
 
     Stopped by: compressed or pickled features count as damaged; they are removed and made anew.
     """
     video = LabelledVideo("0" * 64, ("a",), "train", "extraction", "run")
     cache, file = FeatureCache(lake, "key"), io.BytesIO()
-    if what == "bomb":
+    if damage == "bomb":
         with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as packed:
             packed.writestr("features.npy", b"\0" * 50_000_000)
-    elif what == "pickle":
+    elif damage == "pickle":
         np.savez(file, features=np.array([Pickled()], dtype=object), windows=np.zeros((1, 4)))
     else:
         file.write(b"PK")

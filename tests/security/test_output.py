@@ -332,10 +332,10 @@ class HostileAirflow:
 
     url = "http://127.0.0.1:9"
 
-    def run_state(self, *_of: str) -> str:
+    def run_state(self, *_names: str) -> str:
         return "failed"
 
-    def task_instances(self, *_of: str) -> list[dict]:
+    def task_instances(self, *_names: str) -> list[dict]:
         about = {"map_index": -1, "start_date": "1", "end_date": "2", "duration": 1.0}
         return [
             {**about, "task_id": TEXT, "state": state, "try_number": 1, "note": TEXT}
@@ -432,8 +432,8 @@ def test_formulas_in_csv(tmp_path, text):
     """
     file = tmp_path / "out.csv"
     result = pa.table({text: [text, "up"], "score": [-1.5, 2.0]})
-    told = printed(lambda: write_result(result, "csv", file, safe_csv=True), terminal=False)
-    assert "--safe-csv" not in told
+    out = printed(lambda: write_result(result, "csv", file, safe_csv=True), terminal=False)
+    assert "--safe-csv" not in out
     written = file.read_bytes().decode()
     for separator in ",;\t":
         for row in csv.reader(io.StringIO(written, newline=""), delimiter=separator):
@@ -443,8 +443,8 @@ def test_formulas_in_csv(tmp_path, text):
     assert next(csv.reader(io.StringIO(written, newline="")))[0].replace("'", "") == (
         text.replace("'", "")
     )
-    told = printed(lambda: write_result(result, "csv", file), terminal=False)
-    assert "2 cells of it for formulas" in told and "--safe-csv" in told
+    out = printed(lambda: write_result(result, "csv", file), terminal=False)
+    assert "2 cells of it for formulas" in out and "--safe-csv" in out
 
 
 def test_numbers_in_csv_stay_numbers(tmp_path):

@@ -321,9 +321,9 @@ def test_function_that_cannot_be_interrupted(full, tmp_path):
     Stopped by: the statement runs in a thread that the command does not wait for.
     """
     sql = "select levenshtein(repeat('a', 5000000), repeat('b', 5000000))"
-    exit_code, told = vidpipe_query(full, tmp_path, sql, "--timeout", "0.3")
+    exit_code, err = vidpipe_query(full, tmp_path, sql, "--timeout", "0.3")
     assert exit_code == EXIT_TEMPORARY
-    assert told.startswith("vidpipe: The query was stopped") and told.count("\n") == 1
+    assert err.startswith("vidpipe: The query was stopped") and err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -360,7 +360,7 @@ def test_functions_that_take_memory_unseen(full, tmp_path, sql):
 
     Stopped by: `vidpipe query` limits the memory of its own process, on Linux.
     """
-    exit_code, told = vidpipe_query(
+    exit_code, err = vidpipe_query(
         full,
         tmp_path,
         sql,
@@ -370,7 +370,7 @@ def test_functions_that_take_memory_unseen(full, tmp_path, sql):
         """,
     )
     assert exit_code == EXIT_USAGE
-    assert "needs more memory" in told and told.count("\n") == 1
+    assert "needs more memory" in err and err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -409,5 +409,5 @@ def test_text_that_is_no_unicode(full, tmp_path):
     Stopped by: it is refused in one line.
     """
     assert "no valid text" in refuse(full, "select '\udc80'")
-    exit_code, told = vidpipe_query(full, tmp_path, os.fsdecode(b"select '\x80\x1b[31m'"))
-    assert exit_code == EXIT_USAGE and told.count("\n") == 1 and "\x1b" not in told
+    exit_code, err = vidpipe_query(full, tmp_path, os.fsdecode(b"select '\x80\x1b[31m'"))
+    assert exit_code == EXIT_USAGE and err.count("\n") == 1 and "\x1b" not in err

@@ -106,8 +106,8 @@ def test_a_movie_whose_samples_lie_elsewhere_is_not_followed(tmp_path, decoder):
         run_ffmpeg("-f", "lavfi", "-i", source, *raw, tmp_path / f"{name}.mov")
     movie, other = tmp_path / "a.mov", (tmp_path / "other.mov").resolve()
     movie.write_bytes(refer_elsewhere((tmp_path / "own.mov").read_bytes(), alias_entry(other)))
-    shown = ("-f", "rawvideo", "-pix_fmt", "gray", tmp_path / "seen")
-    run_ffmpeg("-enable_drefs", "1", "-use_absolute_path", "1", "-i", movie, *shown)
+    output = ("-f", "rawvideo", "-pix_fmt", "gray", tmp_path / "seen")
+    run_ffmpeg("-enable_drefs", "1", "-use_absolute_path", "1", "-i", movie, *output)
     assert (tmp_path / "seen").read_bytes() == b"\xff" * 64 * 64 * 5, "it can be followed"
     assert reason_of(decoder, movie) == "no_frames"
 

@@ -94,8 +94,8 @@ def register(client, task: str, source: str, run_id: str | None = None) -> track
     name = tracking.model_name(task)
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name)
-    found = client.create_model_version(name, source, run_id)
-    client.set_registered_model_alias(name, tracking.CHAMPION, found.version)
+    version = client.create_model_version(name, source, run_id)
+    client.set_registered_model_alias(name, tracking.CHAMPION, version.version)
     return tracking.champion(task)
 
 
@@ -126,9 +126,9 @@ def test_version_without_a_run(client, bundle, capsys, run_id):
     train(bundle, "good")
     register(client, "other", "s3://elsewhere/model", run_id)
     tracking.print_models()
-    told = capsys.readouterr().out
-    assert "good version 1 (champion)" in told and "other version 1 (champion)" in told
-    assert "nothing is known of its training. Delete the version in MLflow" in told
+    out = capsys.readouterr().out
+    assert "good version 1 (champion)" in out and "other version 1 (champion)" in out
+    assert "nothing is known of its training. Delete the version in MLflow" in out
 
 
 @pytest.mark.parametrize(
@@ -285,8 +285,8 @@ def test_registered_name_that_is_no_task(client, bundle, videos, capsys, name):
         pass  # MLflow itself refuses it, or a part of it
     assert set(tracking.champions()) == {"good"}
     tracking.print_models()
-    told = capsys.readouterr().out
-    assert "good version 1 (champion)" in told and "\x1b" not in told
+    out = capsys.readouterr().out
+    assert "good version 1 (champion)" in out and "\x1b" not in out
 
 
 def test_alias_of_a_version_that_is_deleted(client, bundle, videos):

@@ -42,8 +42,8 @@ def test_a_form_holds_more_than_words(
     assert run.tasks["plan"] == "success"
     (call,) = stage_processes.calls
     assert call["config"] == {**fields, "list": [fields["prefix"], 1]}
-    said = capfd.readouterr()
-    assert "very-secret" not in said.out + said.err
+    streams = capfd.readouterr()
+    assert "very-secret" not in streams.out + streams.err
 
 
 def test_a_pods_arguments_hold_a_reference(monkeypatch):
@@ -102,7 +102,7 @@ def test_what_was_asked_stays_in_the_lake(
     stages.tell(discover={"shards": []})
     run_dag(airflow_home, "probe", prefix="people/anna-smith.mp4")
     left = list(configured.store.list(layout.run_uri(configured.uri, "")))
-    assert left and not [found.uri for found in left if "/plans/" in found.uri]
+    assert left and not [stored.uri for stored in left if "/plans/" in stored.uri]
 
 
 @pytest.mark.parametrize(

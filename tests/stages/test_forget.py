@@ -450,7 +450,7 @@ def test_what_runs_were_asked_about_it_goes_and_holds_nobody_up(two):
     for plan, plan_uri in zip(plans, uris, strict=True):
         plan.write(lake.store, plan_uri)
     forget(lake, uri)  # though that run has not ended
-    left = [found.uri for found in lake.store.list(layout.plans_uri(lake.uri, "running"))]
+    left = [stored.uri for stored in lake.store.list(layout.plans_uri(lake.uri, "running"))]
     assert left == uris[3:]
 
 

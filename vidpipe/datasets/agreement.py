@@ -176,7 +176,7 @@ def _classes(units: Collection[Unit]) -> dict[str, tuple[float | None, int]]:
     """
     seen: dict[str, list[tuple[int, int]]] = collections.defaultdict(list)
     for unit in units:
-        for name, count in collections.Counter(n for of in unit.values() for n in of).items():
+        for name, count in collections.Counter(itertools.chain(*unit.values())).items():
             seen[name].append((count, len(unit)))
     judgements = sum(map(len, units))
     classes = {}
@@ -237,7 +237,7 @@ class _Pairs:
     def affordable(self, units: Mapping[tuple, Unit]) -> Iterator[tuple[tuple, Unit]]:
         """Yields the units whose pairs of judgements can still be compared, thing by thing."""
         for key, unit in units.items():
-            sizes = [max(len(of), 1) for of in unit.values()]
+            sizes = [max(len(names), 1) for names in unit.values()]
             comparisons = (sum(sizes) ** 2 - sum(size**2 for size in sizes)) // 2
             if comparisons > self._comparisons_left:
                 self.left_out += 1

@@ -75,7 +75,7 @@ class FeatureCache:
             content = self._lake.store.get(uri)
             # `put` compresses nothing: unpacked, they are no larger than their file.
             kept = load_arrays(io.BytesIO(content), len(content))
-            windows = [Window(*of[:3], int(of[3])) for of in kept["windows"].tolist()]
+            windows = [Window(*row[:3], int(row[3])) for row in kept["windows"].tolist()]
             return kept["features"], windows
         except (
             *(ValueError, KeyError, TypeError, IndexError, OverflowError),

@@ -143,8 +143,8 @@ def split_videos(
     seats |= free
     if without_validation:
         # A video that was left out because another is in train would have no reason otherwise.
-        held = {tie.video_id for ties in left_out.values() for tie in ties if tie.split == TRAIN}
-        seats |= _draw_validation(seats, before.keys() | held, labels, validation_share, seed)
+        fixed = {tie.video_id for ties in left_out.values() for tie in ties if tie.split == TRAIN}
+        seats |= _draw_validation(seats, before.keys() | fixed, labels, validation_share, seed)
     _check_train(of_class, seats, labels)
     splits = {v: split for unit, split in seats.items() for v in unit.videos}
     return Assignment(

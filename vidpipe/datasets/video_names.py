@@ -189,21 +189,21 @@ class VideoNames:
                 for folder in reversed(uri.split("/")[:-1]):
                     above = f"{folder}/{above}"
                     by_folders.setdefault(above, set()).add(video_id)
-        found: set[str] = set()
+        videos: set[str] = set()
         above = ""
         for folder in reversed(folders):
             above = f"{folder}/{above}"
             if above not in self._by_folders[called]:
                 break
-            found = self._by_folders[called][above]
-        return found
+            videos = self._by_folders[called][above]
+        return videos
 
     def _outside_of(self, called: str, apart: frozenset[str]) -> set[str]:
         """The videos of a file name, but for those that lie right in some folders."""
         if (called, apart) not in self._elsewhere:
-            found = self._uris_by_name[called]
-            self._elsewhere[called, apart] = {video_id for _, video_id in found} - {
-                video_id for uri, video_id in found if _folder_of(uri) in apart
+            named = self._uris_by_name[called]
+            self._elsewhere[called, apart] = {video_id for _, video_id in named} - {
+                video_id for uri, video_id in named if _folder_of(uri) in apart
             }
         return self._elsewhere[called, apart]
 
@@ -261,14 +261,14 @@ class VideoNames:
             name = key.rpartition("/")[2]
             yield from (stem_of(name), name, key)
 
-    def _only(self, name: str, found: Set[str]) -> str:
-        if not found:
+    def _only(self, name: str, videos: Set[str]) -> str:
+        if not videos:
             raise UnknownVideoError(f"no video is called {_shown(name)}", name)
-        if len(found) > 1:
+        if len(videos) > 1:
             raise ValueError(
-                f"{len(found)} videos are called {_shown(name)}: give the key or the URI"
+                f"{len(videos)} videos are called {_shown(name)}: give the key or the URI"
             )
-        (video_id,) = found
+        (video_id,) = videos
         if video_id not in self.videos:
             raise UnknownVideoError(
                 f"{_shown(name)} could not be extracted, so it cannot be labelled"
@@ -287,8 +287,8 @@ class SoughtNames(VideoNames):
         super().__init__(dict.fromkeys(sources, ""), {})
         self.met = False
 
-    def _only(self, name: str, found: Set[str]) -> str:
-        self.met |= bool(found)
+    def _only(self, name: str, videos: Set[str]) -> str:
+        self.met |= bool(videos)
         raise UnknownVideoError
 
 

@@ -273,8 +273,8 @@ def _mentioned(connection: duckdb.DuckDBPyConnection, select: str) -> set[str] |
     Raises:
         UsageError: It calls a table function that is not allowed.
     """
-    [[told]] = connection.execute("select json_serialize_sql(?)", [select]).fetchall()
-    parsed = json.loads(told)
+    [[tree]] = connection.execute("select json_serialize_sql(?)", [select]).fetchall()
+    parsed = json.loads(tree)
     if parsed["error"] or len(parsed["statements"]) != 1:
         return None
     names = set()

@@ -84,10 +84,11 @@ class Walls:
             "the network is open": not self.no_network,
             "all files of its user can be read, for there is no Landlock": not self.no_file,
         }
-        held, missing = (
-            ", ".join(words for words, holds in told.items() if holds) for told in (walls, lacking)
+        standing, missing = (
+            ", ".join(words for words, holds in facts.items() if holds)
+            for facts in (walls, lacking)
         )
-        return "; ".join(filter(None, (held, missing)))
+        return "; ".join(filter(None, (standing, missing)))
 
 
 def check_sandbox() -> Walls:

@@ -33,20 +33,20 @@ class HDF5Weights:
     """The tensors of an open file, by `layer/weight`.
 
     Attributes:
-        shapes: Of each tensor, as the file has it.
+        shapes: Shape of each tensor, as the file has it.
     """
 
     def __init__(self, process: subprocess.Popen[bytes]):
         self._process = process
-        told = _told_by(process)
-        self.shapes = {name: tuple(shape) for name, shape in told.items()}
+        shapes = _read_message(process)
+        self.shapes = {name: tuple(shape) for name, shape in shapes.items()}
 
     def read(self, names: Sequence[str]) -> Iterator[np.ndarray]:
         """Yields float32 arrays, in the order of the names; once."""
         self._process.stdin.write(json.dumps(list(names)).encode() + b"\n")
         self._process.stdin.flush()
         for name in names:
-            _told_by(self._process)
+            _read_message(self._process)
             content = self._process.stdout.read(4 * math.prod(self.shapes[name]))
             yield np.frombuffer(content, np.float32).reshape(self.shapes[name])
 
@@ -65,7 +65,7 @@ def count_elements(path: Path) -> int:
         ValueError: A part of it is no plain numbers in the file itself, packed, or damaged.
     """
     with _reading(path, "--count") as process:
-        return _told_by(process)
+        return _read_message(process)
 
 
 @contextlib.contextmanager
@@ -85,19 +85,19 @@ def _reading(path: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
                 pipe.close()
 
 
-def _told_by(process: subprocess.Popen[bytes]) -> Any:
-    """What the child says next, unless that is an error."""
+def _read_message(process: subprocess.Popen[bytes]) -> Any:
+    """Returns the next message of the child; a text is an error."""
     line = process.stdout.readline(MOST_LINE_BYTES)
     if len(line) == MOST_LINE_BYTES:
         raise ValueError("it has too many tensors")
-    told = json.loads(line or _ended(process))
-    if isinstance(told, str):
-        raise ValueError(told)
-    return told
+    message = json.loads(line or _ended(process))
+    if isinstance(message, str):
+        raise ValueError(message)
+    return message
 
 
 def _ended(process: subprocess.Popen[bytes]) -> str:
-    """What is told in place of a child that says nothing."""
+    """Returns the message of a child that ended without one."""
     process.wait()
     return json.dumps(
         f"reading it took more than {LIMIT_S:g} s or {MEMORY_BYTES / 1e9:.1f} GB, or failed"
@@ -105,23 +105,23 @@ def _ended(process: subprocess.Popen[bytes]) -> str:
 
 
 def main(path: str, *options: str) -> None:
-    """Tells what a file holds, and then what is asked for of it."""
+    """Sends what a file holds, and then the tensors that are asked for."""
     confine(path)
     try:
         with h5py.File(path, "r") as file:
             if options:
-                _tell(_count(file))
+                _send(_count(file))
                 return
             tensors = dict(_tensors(file))
-            _tell({name: tensor.shape for name, tensor in tensors.items()})
+            _send({name: tensor.shape for name, tensor in tensors.items()})
             for name in json.loads(sys.stdin.buffer.readline() or b"[]"):
                 content = np.asarray(tensors[name], "<f4").tobytes()
-                _tell(None)
+                _send(None)
                 sys.stdout.buffer.write(content)
     except BrokenPipeError:
         raise
     except Exception as error:  # h5py raises what it likes of a damaged file
-        _tell(str(error) or type(error).__name__)
+        _send(str(error) or type(error).__name__)
 
 
 def _tensors(file: h5py.File) -> Iterator[tuple[str, Any]]:
@@ -137,7 +137,7 @@ def _tensors(file: h5py.File) -> Iterator[tuple[str, Any]]:
 
 
 def _count(file: h5py.File) -> int:
-    found: dict[int, int] = {}  # by address: a dataset may have any number of names
+    sizes: dict[int, int] = {}  # by address: a dataset may have any number of names
 
     # An error that libhdf5 has to pass on would lose its words.
     def check(name: str, link: Any) -> str | None:
@@ -151,20 +151,20 @@ def _count(file: h5py.File) -> int:
         packed = part.id.get_create_plist().get_nfilters() > 0
         if packed or part.dtype.kind not in "fiu" or part.id.get_storage_size() < part.nbytes:
             return f"{name} is no plain array of numbers"
-        found[h5py.h5o.get_info(part.id).addr] = part.size
+        sizes[h5py.h5o.get_info(part.id).addr] = part.size
         return None
 
     if trouble := file.visititems_links(check):
         raise ValueError(trouble)
-    return sum(found.values())
+    return sum(sizes.values())
 
 
 def _words(names: Any) -> list[str]:
     return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
 
 
-def _tell(told: Any) -> None:
-    sys.stdout.buffer.write(json.dumps(told).encode() + b"\n")
+def _send(message: Any) -> None:
+    sys.stdout.buffer.write(json.dumps(message).encode() + b"\n")
     sys.stdout.buffer.flush()
 
 

@@ -167,8 +167,8 @@ def read_canary(path: Path, facts: BundleFacts) -> tuple[Any, np.ndarray]:
     }
     if sampling.sound:
         wanted["sound"] = np.float16, (len(scores), *SOUND_SHAPE)
-    found = {name: (array.dtype, array.shape) for name, array in arrays.items()}
-    if not len(scores) or found != wanted:
+    received = {name: (array.dtype, array.shape) for name, array in arrays.items()}
+    if not len(scores) or received != wanted:
         raise ValueError(f"canary clips {clips.shape} with scores {scores.shape}")
     if sampling.sound:
         return {"clips": clips, "sound": arrays["sound"]}, scores

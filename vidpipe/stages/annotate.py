@@ -97,19 +97,19 @@ def run(manifest: Manifest, attempt: Attempt, lake: Lake) -> None:
     current = current_labels(rows_of_task.to_table(filter=ds.field("task") == task))
     new_labels = _new_labels(imported.annotations, current)
     changes = {"added": 0, "replaced": 0, "unchanged": 0, "withdrawn": 0}
-    shown: list[str] = []  # the first of the changes
+    first_lines: list[str] = []
     changed: dict[Key, list[Annotation]] = {}
     for key, of_key in _by_key(imported.annotations).items():
         change, before, after = _change(key, of_key, current)
         changes[change] += 1
         if change != "unchanged":
             changed[key] = of_key
-            if len(shown) < CHANGES_SHOWN:
-                shown.append(_line(of_key[0], before, after))
+            if len(first_lines) < CHANGES_SHOWN:
+                first_lines.append(_line(of_key[0], before, after))
     if not config.get("diff"):
         attempt.write("annotations", _rows(attempt, task, given.name, changed))
     more = len(changed) - CHANGES_SHOWN
-    for line in shown + ([f"… and {more} more"] if more > 0 else []):
+    for line in first_lines + ([f"… and {more} more"] if more > 0 else []):
         echo(line)
     counts = ", ".join(f"{n} {change}" for change, n in changes.items())
     if imported.skipped:

@@ -53,8 +53,8 @@ def upload_annotations(lake: Lake, file: Path, video_id: str = "") -> str:
         else:
             name, content = file.name, _read(file.resolve(), MAX_BYTES)
             beside = file.with_name(f"{file.name}.{SIDECAR}")
-            if beside.exists() and (found := _within(file.parent, beside)):
-                sidecar = _read(found, MAX_BYTES)
+            if beside.exists() and (target := _within(file.parent, beside)):
+                sidecar = _read(target, MAX_BYTES)
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror}.") from error
     name = re.sub(r"[^A-Za-z0-9_.-]+", "-", name)

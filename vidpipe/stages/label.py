@@ -105,7 +105,7 @@ def _usable(
             unusable[task] = str(error)
     if len(unusable) == len(champions):
         raise BadInputError("; ".join(unusable.values()))
-    return {task: of for task, of in champions.items() if task not in unusable}, unusable
+    return {task: v for task, v in champions.items() if task not in unusable}, unusable
 
 
 def plan_shards(

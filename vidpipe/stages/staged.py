@@ -187,7 +187,7 @@ def _names_subject(name: str, content: bytes, subject: Subject, limits: Annotate
     except BadInputError:
         return True
     contents = [*given.files.values(), *([] if given.sidecar is None else [given.sidecar])]
-    texts = itertools.chain(given.files, (of.decode("utf-8", "replace") for of in contents))
+    texts = itertools.chain(given.files, (part.decode("utf-8", "replace") for part in contents))
     names = _names_by_people(subject)
     if any(_holds_word(text, called) for text in texts for called in names):
         return True

@@ -70,7 +70,7 @@ def write(annotations: Sequence[Annotation], videos: VideoNames) -> bytes:
     table = csv.DictWriter(target, [n for n in _WRITTEN if n in used], restval="")
     table.writeheader()
     table.writerows(
-        {name: guarded(of) if isinstance(of, str) else of for name, of in row.items()}
+        {name: guarded(cell) if isinstance(cell, str) else cell for name, cell in row.items()}
         for row in rows
     )
     return target.getvalue().encode()

@@ -280,12 +280,12 @@ def _integer(digits: str) -> int:
 
 def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object, each member of which is there once: readers differ in which one they take."""
-    found = dict(members)
-    if len(found) < len(members):
+    members_by_name = dict(members)
+    if len(members_by_name) < len(members):
         names: set[str] = set()
         twice = next(name for name, _ in members if name in names or names.add(name))
         raise ValueError(f"the member {twice!r:.100} is twice in one object; drop one of the two")
-    return found
+    return members_by_name
 
 
 def too_large(name: str) -> BadInputError:

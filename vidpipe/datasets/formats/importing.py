@@ -188,8 +188,8 @@ def mentions(given: Given, sources: Iterable[str], budget: Budget | None = None)
                 names.find(video)
         # A file of labels may be called as a sidecar is, too.
         if not (is_sidecar and has_sidecar_members(given.document)):
-            of, given = recognise(given)
-            of.read(given, reader)
+            label_format, given = recognise(given)
+            label_format.read(given, reader)
     except (ValueError, BadInputError):
         return True
     return names.met

@@ -101,3 +101,13 @@ def current(draw: st.DrawFn) -> dict[Key, frozenset[Statement]]:
         few = st.integers(1, 1 if kind == "one" else 3)
         said[key] = frozenset(draw(statements(with_box=kind == "boxes")) for _ in range(draw(few)))
     return said
+
+
+# Each format can hold one of them: a box in a frame, a range, a whole video.
+PLAIN = {
+    Key(_id(1), FACTS[_id(1)].time_of(5), FACTS[_id(1)].time_of(5), ""): frozenset(
+        {Statement("left", Box(0.25, 0.25, 0.5, 0.5))}
+    ),
+    Key(_id(6), 1.0, 3.0, ""): frozenset({Statement("up")}),
+    Key(_id(5), None, None, ""): frozenset({Statement("Archery")}),
+}

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from tests.datasets.formats.labelled import VIDEOS, current
+from tests.datasets.formats.labelled import PLAIN, VIDEOS, current
 from vidpipe.datasets.annotations import Annotation
 from vidpipe.datasets.formats import NAMES
 from vidpipe.datasets.formats.exporting import Exported, export_annotations, in_order
@@ -56,6 +56,7 @@ def test_nothing_is_lost_with_the_sidecar(name, holds, zipped):
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_without_it_what_is_held_is_read(name, holds):
     format_ = FORMATS[name]
+    holds = PLAIN | holds
     held = [h for h in format_.hold(in_order(holds), VIDEOS) if isinstance(h, Annotation)]
     assume(held)
     exported = export_annotations(holds, format_, VIDEOS)
